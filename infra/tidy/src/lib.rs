@@ -1,0 +1,1 @@
+//! House rules as tests: the arrows between crates, file sizes, words that may not appear.

@@ -1,0 +1,2 @@
+//! Every bar of the project as a command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The traits every processor implements, and their given/when/then test kit.

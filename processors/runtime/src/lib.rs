@@ -1,0 +1,1 @@
+//! The shell that runs processors over one partition of the log.

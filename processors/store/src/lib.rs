@@ -1,0 +1,1 @@
+//! RocksDB behind a small trait, and the same trait in memory.

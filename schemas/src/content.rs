@@ -1,0 +1,125 @@
+//! Prompts, answers, inputs and tool results: sealed before they come near the log, opened only for who may read them.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::avro::{Avro, DecodeError, EncodeError, Reader};
+use crate::digest::Digest;
+
+/// Names a data key. The key itself is never in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct KeyId(pub u64);
+
+/// Content in one of its three forms. Only the sealed forms can be written.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Plain bytes, as a command brings them and `decide` makes them. The shell seals them.
+    Open(Bytes),
+    /// AES-256-GCM cipher text with its tag, in place.
+    Sealed {
+        /// The data key it is sealed under.
+        key: KeyId,
+        /// Cipher text and tag.
+        bytes: Bytes,
+    },
+    /// Cipher text too long for a frame, kept in the blob store under the digest of its sealed bytes.
+    Blob {
+        /// The data key it is sealed under.
+        key: KeyId,
+        /// SHA-256 of the sealed bytes: the blob's name.
+        sha256: Digest,
+        /// How many sealed bytes there are.
+        length: u64,
+    },
+}
+
+impl Content {
+    /// Plain content.
+    pub fn open(bytes: impl Into<Bytes>) -> Content {
+        Content::Open(bytes.into())
+    }
+
+    /// The plain bytes, where they are at hand.
+    pub fn plain(&self) -> Option<&Bytes> {
+        match self {
+            Content::Open(bytes) => Some(bytes),
+            Content::Sealed { .. } | Content::Blob { .. } => None,
+        }
+    }
+}
+
+/// Content never reaches a log line, whatever form it is in.
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Content::Open(bytes) => write!(f, "open({} bytes)", bytes.len()),
+            Content::Sealed { key, bytes } => write!(f, "sealed({} bytes under key {})", bytes.len(), key.0),
+            Content::Blob { key, sha256, length } => write!(f, "blob({sha256:?}, {length} bytes under key {})", key.0),
+        }
+    }
+}
+
+/// The Avro record `omium.Sealed`: `key` long, `bytes` bytes, `blob` null or `omium.BlobRef` (`sha256`, `length`).
+impl Avro for Content {
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match self {
+            Content::Open(_) => Err(EncodeError::Unsealed),
+            Content::Sealed { key, bytes } => {
+                key.write(out)?;
+                bytes.write(out)?;
+                0_i64.write(out)
+            }
+            Content::Blob { key, sha256, length } => {
+                key.write(out)?;
+                0_i64.write(out)?;
+                1_i64.write(out)?;
+                sha256.write(out)?;
+                i64::try_from(*length).map_err(|_| EncodeError::TooLarge { what: "a blob's length" })?.write(out)
+            }
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let key = KeyId::read(reader)?;
+        let bytes = Bytes::read(reader)?;
+        match i64::read(reader)? {
+            0 => Ok(Content::Sealed { key, bytes }),
+            1 => {
+                let sha256 = Digest::read(reader)?;
+                let length = i64::read(reader)?;
+                let length = u64::try_from(length)
+                    .map_err(|_| DecodeError::Negative { what: "a blob's length", value: length })?;
+                Ok(Content::Blob { key, sha256, length })
+            }
+            index => Err(DecodeError::Branch { what: "omium.Sealed.blob", index }),
+        }
+    }
+}
+
+impl Avro for KeyId {
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        i64::try_from(self.0).map_err(|_| EncodeError::TooLarge { what: "KeyId" })?.write(out)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let value = i64::read(reader)?;
+        u64::try_from(value).map(KeyId).map_err(|_| DecodeError::Negative { what: "KeyId", value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_content_cannot_be_written() {
+        let mut out = Vec::new();
+        assert_eq!(Content::open("a prompt").write(&mut out), Err(EncodeError::Unsealed));
+    }
+
+    #[test]
+    fn open_content_is_not_shown_by_debug() {
+        assert_eq!(format!("{:?}", Content::open("secret")), "open(6 bytes)");
+    }
+}
