@@ -1,0 +1,104 @@
+//! Which crate may know which. Arrows point down only.
+
+use crate::Graph;
+
+/// One line per crate: its name, and the crates of ours that it may be linked with.
+///
+/// `schemas <- processor <- the pure processors`; `schemas <- log, store`; `processor, log, store <- runtime`;
+/// the simulation drives whole shells, so it stands on the runtime; the binary and the measurements see all.
+pub const ARROWS: &[(&str, &[&str])] = &[
+    ("omium-schemas", &[]),
+    ("omium-processor", &["omium-schemas"]),
+    ("omium-log", &["omium-schemas"]),
+    ("omium-store", &["omium-schemas"]),
+    ("omium-runtime", &["omium-schemas", "omium-processor", "omium-log", "omium-store"]),
+    ("omium-sim", &["omium-schemas", "omium-processor", "omium-log", "omium-store", "omium-runtime"]),
+    (
+        "omium",
+        &["omium-schemas", "omium-processor", "omium-log", "omium-store", "omium-runtime", "omium-sim"],
+    ),
+    (
+        "omium-load",
+        &["omium-schemas", "omium-processor", "omium-log", "omium-store", "omium-runtime", "omium-sim"],
+    ),
+    ("omium-tidy", &[]),
+];
+
+/// Crates that decide. They are told everything and touch nothing.
+pub const PURE: &[&str] = &["omium-schemas", "omium-processor"];
+
+/// What no pure crate may be linked with, also not through others: it waits, stores, talks, reads a clock or rolls dice.
+pub const IMPURE: &[&str] = &[
+    "async-std",
+    "axum",
+    "chrono",
+    "fastrand",
+    "getrandom",
+    "hyper",
+    "mio",
+    "openraft",
+    "opentelemetry",
+    "rand",
+    "rand_core",
+    "rdkafka",
+    "rdkafka-sys",
+    "reqwest",
+    "rocksdb",
+    "librocksdb-sys",
+    "rustix",
+    "scylla",
+    "smol",
+    "socket2",
+    "tempfile",
+    "time",
+    "tokio",
+    "tonic",
+    "ureq",
+    "uuid",
+    "ahash",
+    "foldhash",
+    "hashbrown",
+];
+
+/// Arrows that are not on the list, and crates that the list does not know.
+pub fn forbidden(graph: &Graph) -> Vec<String> {
+    let mut found = Vec::new();
+    for package in graph.ours() {
+        let name = package.name.as_str();
+        let Some((_, allowed)) = ARROWS.iter().find(|(known, _)| *known == name) else {
+            found.push(format!("`{name}` has no line in ARROWS: say in infra/tidy/src/arrows.rs and ARCHITECTURE.md what it may know"));
+            continue;
+        };
+        for dep in graph.our_names(&package.normal) {
+            if !allowed.contains(&dep) {
+                found.push(format!("`{name}` must not know `{dep}`: see the arrows in ARCHITECTURE.md"));
+            }
+        }
+        // Tests may look up, not sideways into the crates that wire everything.
+        for dep in graph.our_names(&package.dev) {
+            if !allowed.contains(&dep) && matches!(dep, "omium" | "omium-load") {
+                found.push(format!(
+                    "the tests of `{name}` must not know `{dep}`: see the arrows in ARCHITECTURE.md"
+                ));
+            }
+        }
+    }
+    found
+}
+
+/// Pure crates that are linked with something that waits, stores, talks, reads a clock or rolls dice.
+pub fn impure(graph: &Graph) -> Vec<String> {
+    let mut found = Vec::new();
+    for package in graph.ours().filter(|package| PURE.contains(&package.name.as_str())) {
+        for (name, path) in graph.linked(package) {
+            if IMPURE.contains(&name.as_str()) {
+                found.push(format!(
+                    "`{}` is pure and must not know `{name}`: {}",
+                    package.name,
+                    path.join(" -> ")
+                ));
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,101 @@
+//! Where things stand and how large they may grow.
+
+use crate::Graph;
+
+/// What may stand at the top level, beside dotfiles.
+pub const TOP_LEVEL: &[&str] = &[
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "connectors",
+    "gateway",
+    "infra",
+    "load-tests",
+    "processors",
+    "replay",
+    "schemas",
+];
+
+/// No source file is longer than this many lines.
+pub const LONGEST: usize = 800;
+
+/// A file of the project.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Its path, relative to the root.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Entries of the top level that are not on the fixed list.
+pub fn strangers(entries: &[String]) -> Vec<String> {
+    entries
+        .iter()
+        .filter(|entry| !entry.starts_with('.') && !TOP_LEVEL.contains(&entry.as_str()))
+        .map(|entry| format!("`{entry}` may not stand at the top level, whose entries are fixed"))
+        .collect()
+}
+
+/// Source files that have grown past the limit.
+pub fn too_long(files: &[File]) -> Vec<String> {
+    files
+        .iter()
+        .filter(|file| is_source(file))
+        .map(|file| (file, file.text.lines().count()))
+        .filter(|(_, lines)| *lines > LONGEST)
+        .map(|(file, lines)| {
+            format!("{} has {lines} lines, more than {LONGEST}: look for the second idea inside", file.path)
+        })
+        .collect()
+}
+
+/// Modules that are named after nothing.
+pub fn nameless(files: &[File]) -> Vec<String> {
+    const NAMELESS: &[&str] = &["utils", "util", "helpers", "helper", "common", "manager", "misc"];
+    files
+        .iter()
+        .filter(|file| is_source(file))
+        .filter(|file| {
+            file.path.split('/').any(|part| NAMELESS.contains(&part.split('.').next().unwrap_or(part)))
+        })
+        .map(|file| format!("{} is named after nothing: name it after its one idea", file.path))
+        .collect()
+}
+
+/// Crates that do nothing: no function in their sources.
+pub fn empty_crates(graph: &Graph, files: &[File]) -> Vec<String> {
+    graph
+        .ours()
+        .filter(|package| {
+            let sources = format!("{}/src/", package.folder);
+            !files.iter().any(|file| file.path.starts_with(&sources) && file.text.contains("fn "))
+        })
+        .map(|package| format!("`{}` is empty: a crate is begun when it has something to do", package.name))
+        .collect()
+}
+
+/// Crates that ARCHITECTURE.md does not list by folder.
+pub fn unlisted(graph: &Graph, architecture: &str) -> Vec<String> {
+    graph
+        .ours()
+        .filter(|package| !architecture.contains(&format!("`{}`", package.folder)))
+        .map(|package| {
+            format!(
+                "ARCHITECTURE.md does not list `{}`: say there what it is for and what it never does",
+                package.folder
+            )
+        })
+        .collect()
+}
+
+fn is_source(file: &File) -> bool {
+    let name = file.path.rsplit('/').next().unwrap_or(&file.path);
+    matches!(
+        name.rsplit_once('.').map(|(_, end)| end),
+        Some("rs" | "py" | "ts" | "tsx" | "js" | "sh" | "toml")
+    ) || (!name.contains('.') && file.text.starts_with("#!"))
+}
