@@ -2,16 +2,20 @@
 
 pub mod avro;
 pub mod block;
+pub mod catalogue;
+pub mod confluent;
 pub mod content;
 pub mod digest;
 pub mod filter;
 pub mod frame;
 pub mod ids;
 pub mod money;
+pub mod mutant;
 pub mod position;
 
 pub use avro::{Avro, DecodeError, EncodeError, Reader};
 pub use block::{Block, BlockBuilder, BlockError, BlockHead, BlockKind, ClosedBlock, MAX_BLOCK};
+pub use catalogue::{Command, Event, Origin, RecordKind, SCHEMAS, Schema, schema};
 pub use content::{Content, KeyId};
 pub use digest::Digest;
 pub use filter::{Filter, Ignored, Verdict};
