@@ -129,7 +129,8 @@ impl<'a> Reader<'a> {
     /// A run of bytes behind its length.
     pub fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = i64::read(self)?;
-        let length = u64::try_from(length).map_err(|_| DecodeError::Negative { what: "a length", value: length })?;
+        let length =
+            u64::try_from(length).map_err(|_| DecodeError::Negative { what: "a length", value: length })?;
         match usize::try_from(length) {
             Ok(count) if count <= self.left.len() => self.take(count),
             _ => Err(DecodeError::Short { wanted: length, left: self.left.len() }),

@@ -4,15 +4,17 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use serde::{Deserialize, Serialize};
+
 use crate::avro::{Avro, DecodeError, EncodeError, Reader};
 use crate::digest::Digest;
 
 /// Names a data key. The key itself is never in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct KeyId(pub u64);
 
 /// Content in one of its three forms. Only the sealed forms can be written.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     /// Plain bytes, as a command brings them and `decide` makes them. The shell seals them.
     Open(Bytes),
@@ -55,7 +57,9 @@ impl fmt::Debug for Content {
         match self {
             Content::Open(bytes) => write!(f, "open({} bytes)", bytes.len()),
             Content::Sealed { key, bytes } => write!(f, "sealed({} bytes under key {})", bytes.len(), key.0),
-            Content::Blob { key, sha256, length } => write!(f, "blob({sha256:?}, {length} bytes under key {})", key.0),
+            Content::Blob { key, sha256, length } => {
+                write!(f, "blob({sha256:?}, {length} bytes under key {})", key.0)
+            }
         }
     }
 }
@@ -75,7 +79,9 @@ impl Avro for Content {
                 0_i64.write(out)?;
                 1_i64.write(out)?;
                 sha256.write(out)?;
-                i64::try_from(*length).map_err(|_| EncodeError::TooLarge { what: "a blob's length" })?.write(out)
+                i64::try_from(*length)
+                    .map_err(|_| EncodeError::TooLarge { what: "a blob's length" })?
+                    .write(out)
             }
         }
     }

@@ -79,7 +79,8 @@ impl<'a> FrameBuilder<'a> {
     /// Writes the head.
     pub fn new(head: &FrameHead, out: &'a mut Vec<u8>) -> FrameBuilder<'a> {
         let start = out.len();
-        let flags = if head.actor.is_some() { HAS_ACTOR } else { 0 } | if head.trace.is_some() { HAS_TRACE } else { 0 };
+        let flags = if head.actor.is_some() { HAS_ACTOR } else { 0 }
+            | if head.trace.is_some() { HAS_TRACE } else { 0 };
         out.extend_from_slice(&[0; 4]);
         out.push(flags);
         out.extend_from_slice(&[0; 2]);
@@ -154,11 +155,17 @@ impl Frame {
         }
         let [flags] = reader.fixed()?;
         if flags & !(HAS_ACTOR | HAS_TRACE) != 0 {
-            return Err(DecodeError::Malformed { what: "a frame", why: "it has flags that this version does not know" });
+            return Err(DecodeError::Malformed {
+                what: "a frame",
+                why: "it has flags that this version does not know",
+            });
         }
         let count = u16::from_le_bytes(reader.fixed()?);
         if count == 0 || usize::from(count) > MAX_RECORDS {
-            return Err(DecodeError::Malformed { what: "a frame", why: "it holds no record, or more than 257" });
+            return Err(DecodeError::Malformed {
+                what: "a frame",
+                why: "it holds no record, or more than 257",
+            });
         }
         let head = FrameHead {
             tenant: TenantId(reader.fixed()?),

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::avro::{Avro, DecodeError, EncodeError, Reader};
 use crate::digest::Digest;
 use crate::position::{Partition, Seq};
@@ -17,7 +19,7 @@ pub struct NotAnId {
 }
 
 /// A tenant. Its 16 bytes are the front of the digest of its label, so that every node agrees without asking.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct TenantId(pub [u8; 16]);
 
 /// What kind of stream an id names. The kind is the id's first byte.
@@ -37,8 +39,13 @@ pub enum StreamKind {
 }
 
 impl StreamKind {
-    const ALL: [StreamKind; 5] =
-        [StreamKind::Execution, StreamKind::Account, StreamKind::Lesson, StreamKind::Control, StreamKind::Book];
+    const ALL: [StreamKind; 5] = [
+        StreamKind::Execution,
+        StreamKind::Account,
+        StreamKind::Lesson,
+        StreamKind::Control,
+        StreamKind::Book,
+    ];
 
     fn prefix(self) -> &'static str {
         match self {
@@ -52,7 +59,7 @@ impl StreamKind {
 }
 
 /// A stream: one execution, account, lesson, control stream or partition's book.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamId([u8; 16]);
 
 impl StreamId {
@@ -125,7 +132,7 @@ impl StreamId {
 }
 
 /// One run of a workflow: a stream of kind execution. Made by the server and never reused.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ExecutionId(StreamId);
 
 impl ExecutionId {
@@ -141,15 +148,15 @@ impl ExecutionId {
 }
 
 /// A step of an execution, numbered in the order in which the execution scheduled it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct StepId(pub u32);
 
 /// A checkpoint: the position after one event.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct CheckpointId(pub Seq);
 
 /// A label: `[A-Za-z0-9_.-]{1,64}`, declared not personal.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Label(String);
 
 impl Label {
@@ -239,7 +246,11 @@ impl FromStr for StreamId {
             .find_map(|kind| Some((kind, text.strip_prefix(kind.prefix())?)))
             .and_then(|(kind, rest)| Some(StreamId::new(kind, unhex(rest)?)))
             .ok_or_else(|| {
-                refuse(text, "a stream id", "it is `ex_`, `acc_`, `les_`, `ctl_` or `book_` and 30 hexadecimal digits")
+                refuse(
+                    text,
+                    "a stream id",
+                    "it is `ex_`, `acc_`, `les_`, `ctl_` or `book_` and 30 hexadecimal digits",
+                )
             })
     }
 }
@@ -362,5 +373,5 @@ mod tests {
         assert_eq!(StreamId::book(Partition(5)).partition(TenantId::SYSTEM, 8), Partition(5));
     }
 
-    const PLACED_ON_48: [u16; 8] = [0; 8];
+    const PLACED_ON_48: [u16; 8] = [27, 7, 41, 11, 1, 11, 26, 15];
 }

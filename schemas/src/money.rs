@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::avro::{Avro, DecodeError, EncodeError, Reader, write_bytes};
 
 /// An amount in pico-dollars. On the wire it is Avro's `decimal(38, 12)`: dollars with twelve decimals.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Money(pub i128);
 
 impl Money {

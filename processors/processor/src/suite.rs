@@ -1,0 +1,113 @@
+//! A processor, and several of them over the same streams.
+
+use omium_schemas::catalogue::{Command, Event};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Context, Due, Recorded, Refusal};
+
+/// A pure state machine over the events of one stream at a time.
+pub trait Processor: Send + Sync + 'static {
+    /// What it keeps per stream. Its serialised form must be canonical: ordered maps, no floats.
+    type State: Clone + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// Its name, in metrics and in a quarantine's reason.
+    const NAME: &'static str;
+
+    /// The version of the state's layout. A store with another one is rebuilt from the log.
+    const LAYOUT: u16;
+
+    /// Says which events a command causes, or why it is refused. Changes nothing itself.
+    fn decide(
+        _state: &Self::State,
+        _command: &Command,
+        _context: &Context<'_>,
+    ) -> Result<Vec<Event>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    /// Says which events an event causes in turn, of this processor's own family.
+    fn react(_state: &Self::State, _event: &Event, _context: &Context<'_>) -> Vec<Event> {
+        Vec::new()
+    }
+
+    /// Folds one recorded event. Never fails: what is in the log has already happened.
+    fn apply(state: Self::State, recorded: &Recorded<'_>) -> Self::State;
+
+    /// The outstanding work.
+    fn due(_state: &Self::State) -> Due {
+        Due::default()
+    }
+}
+
+/// The processors that a partition runs, in the order in which they react. The first one decides.
+pub trait Processors: Send + Sync + 'static {
+    /// The states of all of them for one stream.
+    type State: Clone + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// How many there are.
+    const COUNT: usize;
+
+    /// Changes when the layout of any of them does.
+    fn layout() -> u64;
+
+    /// See [`Processor::decide`].
+    fn decide(state: &Self::State, command: &Command, context: &Context<'_>) -> Result<Vec<Event>, Refusal>;
+
+    /// See [`Processor::react`]; `which` counts from 0.
+    fn react(which: usize, state: &Self::State, event: &Event, context: &Context<'_>) -> Vec<Event>;
+
+    /// See [`Processor::apply`].
+    fn apply(state: Self::State, recorded: &Recorded<'_>) -> Self::State;
+
+    /// See [`Processor::due`]; the work of all, and the earliest deadline.
+    fn due(state: &Self::State) -> Due;
+}
+
+macro_rules! processors {
+    ($count:literal: $first:ident 0 $(, $rest:ident $at:tt)*) => {
+        impl<$first: Processor $(, $rest: Processor)*> Processors for ($first, $($rest,)*) {
+            type State = ($first::State, $($rest::State,)*);
+
+            const COUNT: usize = $count;
+
+            fn layout() -> u64 {
+                let layout = u64::from($first::LAYOUT);
+                $(let layout = layout << 12 ^ u64::from($rest::LAYOUT);)*
+                layout
+            }
+
+            fn decide(state: &Self::State, command: &Command, context: &Context<'_>) -> Result<Vec<Event>, Refusal> {
+                $first::decide(&state.0, command, context)
+            }
+
+            fn react(which: usize, state: &Self::State, event: &Event, context: &Context<'_>) -> Vec<Event> {
+                match which {
+                    0 => $first::react(&state.0, event, context),
+                    $($at => $rest::react(&state.$at, event, context),)*
+                    _ => Vec::new(),
+                }
+            }
+
+            fn apply(state: Self::State, recorded: &Recorded<'_>) -> Self::State {
+                ($first::apply(state.0, recorded), $($rest::apply(state.$at, recorded),)*)
+            }
+
+            fn due(state: &Self::State) -> Due {
+                #[allow(unused_mut, reason = "a suite of one has nothing to merge")]
+                let mut due = $first::due(&state.0);
+                $(
+                    let more = $rest::due(&state.$at);
+                    due.effects.extend(more.effects);
+                    due.deadline = due.deadline.into_iter().chain(more.deadline).min();
+                )*
+                due
+            }
+        }
+    };
+}
+
+processors!(1: A 0);
+processors!(2: A 0, B 1);
+processors!(3: A 0, B 1, C 2);
+processors!(4: A 0, B 1, C 2, D 3);
