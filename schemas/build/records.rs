@@ -226,6 +226,10 @@ impl Reading<'_> {
 
     fn part(&mut self, schema: &Object, name: &str, path: &mut Vec<String>) -> Result<Shape, String> {
         let record = self.record(schema, &format!("the type {name}"), path)?;
+        if record.fields.is_empty() {
+            // A list of values without bytes could be made of any length by a few bytes.
+            return Err(format!("{name} has no fields; a record that stands inside others has at least one"));
+        }
         let shape = Shape::Record(record.name.clone(), record.slots());
         if self.catalogue.parts.iter().all(|known| known.name != record.name) {
             self.catalogue.parts.push(record);
