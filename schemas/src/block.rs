@@ -208,13 +208,19 @@ pub struct Block {
 impl Block {
     /// Reads the head and checks length and checksum.
     pub fn parse(bytes: Bytes) -> Result<Block, BlockError> {
-        let head = Block::peek(&bytes)?;
+        let head = Block::check(&bytes)?;
+        Ok(Block { head, bytes })
+    }
+
+    /// Checks length and checksum of a block of exactly these bytes, and reads its head.
+    pub fn check(bytes: &[u8]) -> Result<BlockHead, BlockError> {
+        let head = Block::peek(bytes)?;
         let crc_at = bytes.len() - BLOCK_CRC;
         let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[BLOCK_HEAD..crc_at]), &bytes[..BLOCK_HEAD]);
         if bytes[crc_at..] != crc.to_le_bytes() && !Mutant::NoChecksum.on() {
             return Err(BlockError::Checksum);
         }
-        Ok(Block { head, bytes })
+        Ok(head)
     }
 
     /// Reads the head alone, of a block of exactly these bytes.
