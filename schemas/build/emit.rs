@@ -47,7 +47,7 @@ fn enumeration(found: &Enum) -> String {
     let docs = doc(text, "");
     format!(
         "
-{docs}#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+{docs}#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum {name} {{
 {variants}}}
 
@@ -92,7 +92,7 @@ fn structure(record: &Record, top: Option<&TopRecord>) -> String {
     let (out, reader) = if fields.is_empty() { ("_out", "_reader") } else { ("out", "reader") };
     let mut rust = format!(
         "
-{docs}#[derive(Clone, Debug, PartialEq, Eq)]
+{docs}#[derive(Clone, Debug, PartialEq, Eq{states})]
 pub struct {name} {{
 {declared}}}
 
@@ -110,6 +110,8 @@ impl Avro for {name} {{
 }}
 ",
         docs = doc(text, ""),
+        // What stands inside records also stands in the states that processors keep.
+        states = if top.is_none() { ", serde::Serialize, serde::Deserialize" } else { "" },
     );
     if let Some(top) = top {
         rust.push_str(&constants(top));

@@ -10,7 +10,7 @@ use omium_schemas::{
 };
 
 fn origin() -> Origin {
-    Origin { key: None, entropy: [0; 16], control: Seq(0) }
+    Origin { key: None, request: None, entropy: [0; 16], control: Seq(0) }
 }
 
 fn call(stored: usize, parameters: bool) -> Command {

@@ -3,6 +3,7 @@
 
 mod arbitrary;
 mod contents;
+mod format;
 mod generator;
 mod golden;
 mod hostile;

@@ -201,7 +201,12 @@ fn the_fields_of_a_sent_message_stand_where_their_names_say() {
 
 #[test]
 fn a_command_is_written_behind_its_origin() {
-    let origin = Origin { key: Some(b"key"[..].into()), entropy: [8; 16], control: Seq(6) };
+    let origin = Origin {
+        key: Some(b"key"[..].into()),
+        request: Some(Digest([7; 32])),
+        entropy: [8; 16],
+        control: Seq(6),
+    };
     let sealed = Content::Sealed { key: KeyId(1), bytes: b"cipher"[..].into() };
     let command: Command = CompleteStep {
         step: StepId(1),
@@ -214,6 +219,7 @@ fn a_command_is_written_behind_its_origin() {
     .into();
     let from = vec![
         field("key", some(Value::Bytes(b"key".to_vec()))),
+        field("request", some(Value::Fixed(32, vec![7; 32]))),
         field("entropy", Value::Fixed(16, vec![8; 16])),
         field("control", Value::Long(6)),
     ];
