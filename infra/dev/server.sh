@@ -3,7 +3,8 @@
 # Every server script speaks the same commands:
 #   prepare              download what is missing into the cache; does nothing the second time
 #   start --dir DIR      start a server whose files are all in DIR, wait until it is ready, print `key=value …` on one line
-#   run --dir DIR        the same, then stay until standard input ends and stop it: a server that cannot outlive its test
+#   run [--dir DIR]      the same, then stay until standard input ends and stop it: a server that cannot outlive its test;
+#                        without DIR in a directory of its own, which is removed at the end
 #   stop --dir DIR       stop the server of DIR; its data stay, a later start takes them up again on the same ports
 #   kill --dir DIR       the same with SIGKILL
 # DIR may not be shared by two servers at once; any number of servers may run beside each other in directories of their own.
@@ -82,6 +83,7 @@ serve() { # ARGS…
   local command=${1:-}
   shift || true
   dir=
+  scratch=
   while [ $# -gt 0 ]; do
     case $1 in
       --dir) dir=${2:?--dir needs a directory}; shift 2 ;;
@@ -91,7 +93,8 @@ serve() { # ARGS…
   case $command in
     prepare) prepare; return ;;
     download) download; return ;;
-    start | run | stop | kill) [ -n "$dir" ] || die "'$command' needs --dir DIR" ;;
+    run) if [ -z "$dir" ]; then scratch=$(mktemp -d); dir=$scratch; fi ;;
+    start | stop | kill) [ -n "$dir" ] || die "'$command' needs --dir DIR" ;;
     *) die "usage: $0 prepare | start|run|stop|kill --dir DIR" ;;
   esac
   mkdir -p "$dir"
@@ -101,10 +104,8 @@ serve() { # ARGS…
     kill) halt KILL; return ;;
   esac
   prepare
+  [ "$command" != run ] || trap 'halt TERM; [ -z "$scratch" ] || rm -rf "$scratch"' EXIT
   if ! alive "$dir"; then launch_server; fi
   ready_line
-  if [ "$command" = run ]; then
-    trap 'halt TERM' EXIT
-    cat >/dev/null
-  fi
+  [ "$command" != run ] || cat >/dev/null
 }

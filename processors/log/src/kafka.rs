@@ -1,0 +1,13 @@
+//! The log on Kafka: one topic, one record per block, every reader the same.
+//!
+//! Kafka orders and replicates; it does not judge. Several processes may believe that they lead a partition and all of
+//! them may append: which records count is decided by epochs and the filter, which every reader applies.
+
+mod client;
+mod follower;
+mod open;
+mod producer;
+mod reader;
+mod topic;
+
+pub use open::{KafkaLog, KafkaOptions};
