@@ -184,6 +184,25 @@ fn the_filter_takes_the_golden_records_once() {
     assert!(matches!(verdicts[2..], [Verdict::Ignored(_), Verdict::Ignored(_)]));
 }
 
+/// FORMAT.md ends with a table of places in the golden block; a row's first code is the bytes at its place.
+#[test]
+fn every_row_about_the_golden_block_is_true() {
+    let path = directory().join("../FORMAT.md");
+    let text = load(&path).expect("FORMAT.md");
+    let (_, table) = text.split_once("## Golden block").expect("its last section");
+    let bytes = hex(&kept());
+    let mut rows = 0;
+    for row in table.lines() {
+        let mut cells = row.split('|').map(str::trim).skip(1);
+        let Some(at) = cells.next().and_then(|at| at.parse::<usize>().ok()) else { continue };
+        let code = cells.next().and_then(|cell| cell.split('`').nth(1)).expect("a row shows bytes");
+        let digits: String = code.split('…').next().unwrap_or_default().split_whitespace().collect();
+        assert_eq!(bytes.get(at * 2..at * 2 + digits.len()), Some(&digits[..]), "{row}");
+        rows += 1;
+    }
+    assert!(rows > 10, "the table was not found");
+}
+
 /// HMAC-SHA-256 for keys of at most 64 bytes, as RFC 2104 writes it.
 fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
     let pad = |with: u8| -> Vec<u8> { (0..64).map(|at| key.get(at).unwrap_or(&0) ^ with).collect() };
