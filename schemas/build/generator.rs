@@ -1,9 +1,11 @@
 //! From `.avsc` files to Rust. Works on texts in memory, so that a test can hand it a catalogue with a mistake in it.
 
 mod canonical;
+mod contents;
 mod emit;
 mod model;
 mod records;
+mod sums;
 
 /// One `.avsc` file.
 pub(crate) struct File {

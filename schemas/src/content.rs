@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::avro::{Avro, DecodeError, EncodeError, Reader};
 use crate::digest::Digest;
+use crate::position::Seq;
 
 /// Names a data key. The key itself is never in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -34,6 +35,22 @@ pub enum Content {
         /// How many sealed bytes there are.
         length: u64,
     },
+    /// Sealed content together with what it takes to open it again: the form in which state holds it. It is written
+    /// like what it holds; the rest is known from its place in the log.
+    Kept(Box<Kept>),
+}
+
+/// Sealed content and its place.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The sealed content.
+    pub content: Content,
+    /// The record it stands in.
+    pub seq: Seq,
+    /// Which content field of that record, in schema order.
+    pub field: u16,
+    /// The nonce, made from the recorded entropy of the record's command.
+    pub nonce: [u8; 12],
 }
 
 impl Content {
@@ -46,7 +63,7 @@ impl Content {
     pub fn plain(&self) -> Option<&Bytes> {
         match self {
             Content::Open(bytes) => Some(bytes),
-            Content::Sealed { .. } | Content::Blob { .. } => None,
+            Content::Sealed { .. } | Content::Blob { .. } | Content::Kept(_) => None,
         }
     }
 }
@@ -56,6 +73,7 @@ impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Content::Open(bytes) => write!(f, "open({} bytes)", bytes.len()),
+            Content::Kept(kept) => fmt::Debug::fmt(&kept.content, f),
             Content::Sealed { key, bytes } => write!(f, "sealed({} bytes under key {})", bytes.len(), key.0),
             Content::Blob { key, sha256, length } => {
                 write!(f, "blob({sha256:?}, {length} bytes under key {})", key.0)
@@ -69,6 +87,7 @@ impl Avro for Content {
     fn write(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self {
             Content::Open(_) => Err(EncodeError::Unsealed),
+            Content::Kept(kept) => kept.content.write(out),
             Content::Sealed { key, bytes } => {
                 key.write(out)?;
                 bytes.write(out)?;

@@ -89,6 +89,14 @@ fn sample(schema: &Schema) -> String {
 
 fn check(schema: &Schema, text: &str) {
     let golden: Json = serde_json::from_str(text).expect("a golden file is JSON");
+    assert_eq!(
+        golden["fingerprint"],
+        format!("{:016x}", schema.fingerprint),
+        "{} v{} was edited after its sample was written; if it has not shipped, run these tests once with \
+         OMIUM_BLESS=1 and commit the new sample",
+        schema.name,
+        schema.version
+    );
     assert_eq!(golden["id"], schema.id.0, "{}", schema.name);
     let samples = golden["samples"].as_array().expect("a golden file has samples");
     assert!(!samples.is_empty(), "{} has no sample", schema.name);
@@ -128,7 +136,7 @@ fn no_sample_is_left_over_from_a_record_that_is_gone() {
         if name.contains(".v") {
             assert!(
                 wanted.contains(&path),
-                "{} belongs to no record; shipped records stay for ever",
+                "{} belongs to no record: delete it, or bring the record back if it has shipped",
                 path.display()
             );
         }

@@ -1,0 +1,202 @@
+//! What goes into a shell and what comes out of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use omium_log::Entry;
+use omium_processor::{Effect, Refusal};
+use omium_schemas::catalogue::{Command, Message, Origin};
+use omium_schemas::{BlockNo, Branch, Digest, Epoch, Offset, Partition, Seq, StepId, Time, TraceContext};
+
+use crate::key::{StreamKey, WindowKey};
+use crate::snapshot::Snapshot;
+use crate::stream::StreamState;
+
+/// The moment of an input, by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Now {
+    /// What the wall clock says. It may jump.
+    pub wall: Time,
+    /// Microseconds since boot. It never jumps.
+    pub boot: u64,
+}
+
+/// Names a caller's question, so that its answer finds the way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// A command on its way to be decided.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// Who waits for the answer; nothing where nobody does.
+    pub ticket: Option<Ticket>,
+    /// The stream it is for.
+    pub key: StreamKey,
+    /// Who issued it.
+    pub actor: Option<String>,
+    /// The trace it belongs to.
+    pub trace: Option<TraceContext>,
+    /// Its idempotency key, entropy and control seq.
+    pub origin: Origin,
+    /// The command.
+    pub command: Command,
+}
+
+/// A message between streams, opened for its receiver.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parcel {
+    /// The sending partition.
+    pub from_partition: Partition,
+    /// The receiving partition.
+    pub to_partition: Partition,
+    /// Its number between the two.
+    pub number: i64,
+    /// The sending stream.
+    pub from: StreamKey,
+    /// What it says.
+    pub message: Message,
+}
+
+/// One attempt of a step, sent to whoever performs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispatch {
+    /// The stream that wants it done.
+    pub key: StreamKey,
+    /// What is to be done.
+    pub effect: Effect,
+    /// The leader's epoch: with `delivery` it names this sending.
+    pub epoch: Epoch,
+    /// Which sending of the attempt.
+    pub delivery: i64,
+}
+
+impl Dispatch {
+    /// The key under which the world is asked to do it at most once. It is the same for every sending, by any leader.
+    pub fn effect_key(&self) -> String {
+        let Effect { step, branch, .. } = self.effect;
+        if omium_schemas::mutant::Mutant::DeliveryInKey.on() {
+            return format!("{}/{step}/{branch}/{}", self.key.stream, self.delivery);
+        }
+        format!("{}/{step}/{branch}", self.key.stream)
+    }
+}
+
+/// What a shell is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Decide this.
+    Submit(Box<Submission>),
+    /// Show a stream as it is now.
+    Read(Ticket, StreamKey),
+    /// Become the leader under this epoch. The seed is random and feeds the entropy of the shell's own commands.
+    Lead(Epoch, [u8; 16]),
+    /// The record taken last is durable here, or its fate is unknown.
+    Settled(Result<Offset, String>),
+    /// Records of the log, in order.
+    Entries(Vec<Entry>),
+    /// Rows of the store that were asked for.
+    Loaded(Loaded),
+    /// Streams that the store says wait for something; the last part says so.
+    Waiting(Vec<StreamKey>),
+    /// A snapshot is in the store.
+    Flushed(BlockNo),
+    /// A blob is durable.
+    BlobStored(Digest),
+    /// A message from another partition.
+    Message(Box<Parcel>),
+    /// Another partition has taken the messages up to this number for good.
+    Acknowledged(Partition, i64),
+    /// A record of the control stream.
+    Control(Seq, Digest, Bytes),
+    /// Whoever was to perform this sending is gone.
+    Lost(StreamKey, StepId, Branch, Epoch, i64),
+    /// Time has passed.
+    Tick,
+}
+
+/// Rows of the store. What was asked for and is not there is `None`.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// States of streams.
+    pub streams: Vec<(StreamKey, Option<Vec<u8>>)>,
+    /// Entries of the idempotency window.
+    pub window: Vec<(WindowKey, Option<Vec<u8>>)>,
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// It is in the log.
+    Done(Done),
+    /// It was refused and changed nothing.
+    Refused(Refusal),
+    /// The same idempotency key came with another request before.
+    OtherRequest,
+    /// The partition has more than it can take; try again later.
+    Busy,
+    /// This node does not lead the partition, or not yet.
+    NotLeading,
+    /// The stream is quarantined: a processor failed on it.
+    Quarantined(String),
+    /// The stream is frozen on this node: folding it failed. Others are not affected.
+    Frozen,
+    /// Whether it is in the log is not known; send it again with the same key.
+    Unknown,
+}
+
+/// Where a command and its events stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The seq of the command.
+    pub first: Seq,
+    /// The seq of its last event.
+    pub last: Seq,
+    /// Whether this is the answer to an earlier command with the same key.
+    pub repeated: bool,
+}
+
+/// What a shell wants done. Nothing in here was released before the log held what it rests on.
+#[derive(Debug)]
+pub enum Output<S> {
+    /// There is a record to take.
+    Ready,
+    /// Rows of the store are needed.
+    Load(Vec<StreamKey>, Vec<WindowKey>),
+    /// The streams that the store says wait for something are needed.
+    LoadWaiting,
+    /// Records of the log are needed, up to and with the last one named, from the first one named on.
+    Fetch(Offset, Offset),
+    /// An answer to a command.
+    Answer(Ticket, Answer),
+    /// A stream as it was asked for; nothing where it does not exist.
+    View(Ticket, Option<Arc<StreamState<S>>>),
+    /// Work for the world.
+    Dispatch(Box<Dispatch>),
+    /// A message for another partition (or this one).
+    Deliver(Box<Parcel>),
+    /// Messages of that partition up to this number are taken for good.
+    Acknowledge(Partition, i64),
+    /// A block that is durable and counts: for publishers and for those who follow streams.
+    Publish(Bytes),
+    /// Bytes for the blob store. The block that names them waits.
+    StoreBlob(Digest, Bytes),
+    /// State for the store.
+    Flush(Box<Snapshot<S>>),
+    /// This node leads now.
+    Led(Epoch),
+    /// This shell has ended; another one must take over from the log.
+    Ended(Ended),
+    /// A human should look.
+    Alarm(String),
+}
+
+/// Why a shell has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Another leader has a higher epoch.
+    Superseded(Epoch),
+    /// An append failed, so what is in the log is not known.
+    AppendFailed(String),
+    /// The log holds what this program cannot read or must not fold.
+    Unreadable(String),
+}

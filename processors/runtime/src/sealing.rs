@@ -1,0 +1,173 @@
+//! Sealing and opening content: AES-256-GCM, bound to its place in the log.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
+use bytes::Bytes;
+use omium_schemas::{Content, Digest, Kept, KeyId, Seq};
+
+use crate::key::StreamKey;
+
+/// A data key, ready for use.
+#[derive(Clone)]
+pub struct DataKey {
+    /// Its name in the log.
+    pub id: KeyId,
+    cipher: std::sync::Arc<LessSafeKey>,
+    digest: std::sync::Arc<hmac::Key>,
+}
+
+impl DataKey {
+    /// A key of 32 random bytes.
+    pub fn new(id: KeyId, secret: [u8; 32]) -> DataKey {
+        let cipher = UnboundKey::new(&AES_256_GCM, &secret).expect("AES-256 takes 32 bytes");
+        let digest = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        DataKey { id, cipher: LessSafeKey::new(cipher).into(), digest: digest.into() }
+    }
+
+    /// A digest of content that confirms no guess once the key is gone.
+    pub fn digest(&self, content: &[u8]) -> Digest {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hmac::sign(&self.digest, content).as_ref());
+        Digest(digest)
+    }
+}
+
+/// Where data keys are found. Keys are made and made durable before the first command that needs one is submitted.
+pub trait Vault: Send + Sync {
+    /// The key that new content of this stream is sealed under; nothing where the subject was erased.
+    fn sealing(&self, stream: &StreamKey) -> Option<DataKey>;
+
+    /// A key by its name; nothing where it was destroyed.
+    fn opening(&self, stream: &StreamKey, id: KeyId) -> Option<DataKey>;
+}
+
+/// A piece of content's place: part of what is authenticated, and of the nonce.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The stream.
+    pub stream: StreamKey,
+    /// The record.
+    pub seq: Seq,
+    /// The content field within the record, in schema order.
+    pub field: u16,
+}
+
+impl Place {
+    fn associated(&self) -> [u8; 42] {
+        let mut data = [0; 42];
+        data[..16].copy_from_slice(&self.stream.tenant.0);
+        data[16..32].copy_from_slice(self.stream.stream.bytes());
+        data[32..40].copy_from_slice(&self.seq.0.to_le_bytes());
+        data[40..].copy_from_slice(&self.field.to_le_bytes());
+        data
+    }
+
+    /// The command's entropy makes it differ where a lost suffix is decided anew under the same seq.
+    fn nonce(&self, entropy: &[u8; 16]) -> [u8; 12] {
+        let mut message = [0; 10];
+        message[..8].copy_from_slice(&self.seq.0.to_le_bytes());
+        message[8..].copy_from_slice(&self.field.to_le_bytes());
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, entropy), &message);
+        let mut nonce = [0; 12];
+        nonce.copy_from_slice(&tag.as_ref()[..12]);
+        nonce
+    }
+
+    fn keep(&self, content: Content, nonce: [u8; 12]) -> Content {
+        Content::Kept(Box::new(Kept { content, seq: self.seq, field: self.field, nonce }))
+    }
+}
+
+/// Seals plain bytes for this place.
+pub fn seal(key: &DataKey, place: &Place, entropy: &[u8; 16], plain: &[u8]) -> Content {
+    let mut bytes = plain.to_vec();
+    let nonce = place.nonce(entropy);
+    key.cipher
+        .seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(place.associated()),
+            &mut bytes,
+        )
+        .expect("content is far below the limit of 64 GiB");
+    place.keep(Content::Sealed { key: key.id, bytes: bytes.into() }, nonce)
+}
+
+/// Gives sealed content, as read from this place, what it takes to open it later.
+pub fn place(content: Content, place: &Place, entropy: &[u8; 16]) -> Content {
+    match content {
+        Content::Sealed { .. } | Content::Blob { .. } => place.keep(content, place.nonce(entropy)),
+        Content::Open(_) | Content::Kept(_) => content,
+    }
+}
+
+/// Opens content of this stream: nothing where the key is gone, the bytes are not what was sealed, or are in a blob.
+pub fn open(vault: &dyn Vault, stream: StreamKey, content: &Content) -> Option<Bytes> {
+    let kept = match content {
+        Content::Open(bytes) => return Some(bytes.clone()),
+        Content::Kept(kept) => kept,
+        Content::Sealed { .. } | Content::Blob { .. } => return None,
+    };
+    let Content::Sealed { key, bytes } = &kept.content else { return None };
+    let key = vault.opening(&stream, *key)?;
+    let place = Place { stream, seq: kept.seq, field: kept.field };
+    let mut bytes = bytes.to_vec();
+    let nonce = Nonce::assume_unique_for_key(kept.nonce);
+    let plain = key.cipher.open_in_place(nonce, Aad::from(place.associated()), &mut bytes).ok()?.len();
+    bytes.truncate(plain);
+    Some(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omium_schemas::{StreamId, TenantId};
+
+    struct OneKey(DataKey);
+
+    impl Vault for OneKey {
+        fn sealing(&self, _: &StreamKey) -> Option<DataKey> {
+            Some(self.0.clone())
+        }
+
+        fn opening(&self, _: &StreamKey, _: KeyId) -> Option<DataKey> {
+            Some(self.0.clone())
+        }
+    }
+
+    fn at(seq: u64) -> Place {
+        Place { stream: StreamKey::new(TenantId([1; 16]), StreamId::account()), seq: Seq(seq), field: 0 }
+    }
+
+    fn inner(content: &Content) -> Content {
+        if let Content::Kept(kept) = content {
+            kept.content.clone()
+        } else {
+            panic!("not sealed: {content:?}")
+        }
+    }
+
+    #[test]
+    fn content_opens_only_at_the_place_where_it_was_sealed() {
+        let vault = OneKey(DataKey::new(KeyId(1), [5; 32]));
+        let content = seal(&vault.0, &at(4), &[9; 16], b"a prompt");
+        let read_back = |seq| place(inner(&content), &at(seq), &[9; 16]);
+        assert_eq!(read_back(4), content);
+        assert_eq!(open(&vault, at(4).stream, &read_back(4)).as_deref(), Some(&b"a prompt"[..]));
+        assert_eq!(open(&vault, at(4).stream, &read_back(5)), None);
+        let other = OneKey(DataKey::new(KeyId(1), [6; 32]));
+        assert_eq!(open(&other, at(4).stream, &content), None);
+    }
+
+    #[test]
+    fn the_same_place_decided_anew_gets_another_nonce() {
+        let key = DataKey::new(KeyId(1), [5; 32]);
+        assert_ne!(seal(&key, &at(4), &[1; 16], b"x"), seal(&key, &at(4), &[2; 16], b"x"));
+    }
+
+    #[test]
+    fn a_digest_depends_on_the_key() {
+        let digest = |secret| DataKey::new(KeyId(1), [secret; 32]).digest(b"a guess");
+        assert_eq!(digest(1), digest(1));
+        assert_ne!(digest(1), digest(2));
+    }
+}

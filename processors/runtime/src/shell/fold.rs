@@ -1,0 +1,169 @@
+//! Folding what the log holds: what a standby does all the time, and a leader before it leads.
+
+use std::collections::BTreeSet;
+
+use omium_log::Entry;
+use omium_processor::{Processors, Recorded};
+use omium_schemas::catalogue::{Command, Event};
+use omium_schemas::mutant::Mutant;
+use omium_schemas::{Block, BlockNo, DecodeError, Digest, Frame, Origin, Seq, Verdict};
+
+use super::{Role, Shell};
+use crate::key::{StreamKey, WindowKey};
+use crate::port::{Ended, Now, Output};
+use crate::sealing::{self, Place};
+use crate::snapshot::Used;
+use crate::stream::{LastFrame, StreamState};
+
+impl<P: Processors> Shell<P> {
+    pub(super) fn entries(&mut self, entries: Vec<Entry>, now: Now) {
+        self.folding.extend(entries);
+        match self.role {
+            Role::Following | Role::Opening(..) => self.fold_on(now),
+            Role::Leading(_) => self.prove(now),
+            Role::Ended => {}
+        }
+        if matches!(self.role, Role::Leading(_)) {
+            self.folding.clear();
+        }
+    }
+
+    /// Folds until the entries end or rows of the store are needed.
+    pub(super) fn fold_on(&mut self, now: Now) {
+        while matches!(self.role, Role::Following | Role::Opening(..)) {
+            let Some(entry) = self.folding.front() else { return };
+            if entry.offset < self.next {
+                self.folding.pop_front();
+                continue;
+            }
+            let entry = entry.clone();
+            match self.fold_entry(&entry) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(why) => return self.end(Ended::Unreadable(format!("offset {}: {why}", entry.offset))),
+            }
+            self.folding.pop_front();
+            self.next = entry.offset.next();
+            self.save_folded(now);
+            self.begin_if_folded(now);
+        }
+    }
+
+    /// Folds one record. False where streams have to be loaded first.
+    fn fold_entry(&mut self, entry: &Entry) -> Result<bool, String> {
+        let block = Block::parse(entry.bytes.clone()).map_err(|error| error.to_string())?;
+        if self.filter.judge(&block.head) != Verdict::Counts {
+            self.filter.admit(&block.head, None);
+            return Ok(true);
+        }
+        let frames = block.frames().map_err(|error| error.to_string())?;
+        let missing: BTreeSet<StreamKey> =
+            frames.iter().map(key_of).filter(|key| !self.residents.has(key)).collect();
+        let (new, stored): (Vec<_>, Vec<_>) = missing
+            .into_iter()
+            .partition(|key| frames.iter().any(|frame| key_of(frame) == *key && frame.head.first == Seq(1)));
+        if !stored.is_empty() {
+            self.outputs.push(Output::Load(stored, Vec::new()));
+            return Ok(false);
+        }
+        new.into_iter().for_each(|key| self.residents.load(key, StreamState::default()));
+        let hashes: Vec<Option<Digest>> =
+            frames.iter().map(|frame| self.config.verify.then(|| frame.hash())).collect();
+        let hash = self.config.verify.then(|| block.hash_of(hashes.iter().flatten()));
+        self.filter.admit(&block.head, hash);
+        let no = block.head.no;
+        self.last_block = Some(block);
+        self.figures.blocks += 1;
+        for (frame, hash) in frames.iter().zip(hashes) {
+            self.fold_frame(frame, hash, no)?;
+        }
+        Ok(true)
+    }
+
+    fn fold_frame(&mut self, frame: &Frame, hash: Option<Digest>, no: BlockNo) -> Result<(), String> {
+        let key = key_of(frame);
+        if self.frozen.contains(&key) {
+            return Ok(());
+        }
+        let slot = self.residents.get(&key).ok_or("a stream was let go while it was being folded")?;
+        if frame.last() <= slot.value.seq {
+            return Ok(());
+        }
+        if frame.head.first != slot.value.seq.next() {
+            return Err(format!(
+                "{} goes on at seq {} after {}",
+                key.stream, frame.head.first, slot.value.seq
+            ));
+        }
+        if hash.is_some() && slot.last.hash() != frame.head.prev {
+            return Err(format!("the chain of {} is broken at seq {}", key.stream, frame.head.first));
+        }
+        let state = (*slot.value).clone();
+        let mut records = frame.records();
+        let record = records.next().expect("a frame holds at least its command");
+        let (origin, mut command) = Command::decode(record.kind, record.body).map_err(words)?;
+        if command.has_content() {
+            settle(key, frame.head.first, &origin, |visit| command.contents_mut(visit));
+        }
+        let mut state = Some(state);
+        let mut seq = frame.head.first;
+        for record in records {
+            seq = seq.next();
+            let mut event = match Event::decode(record.kind, record.body) {
+                Err(DecodeError::UnknownType(_)) if Mutant::SkipUnknown.on() => continue,
+                decoded => decoded.map_err(words)?,
+            };
+            if event.has_content() {
+                settle(key, seq, &origin, |visit| event.contents_mut(visit));
+            }
+            let (tenant, stream, time) = (key.tenant, key.stream, frame.head.time);
+            let recorded = Recorded { tenant, stream, seq, time, event: &event, command: &command };
+            state = state.and_then(|state| state.apply::<P>(&recorded));
+            self.book.apply(&key, seq, &origin.entropy, &event);
+        }
+        self.figures.records += frame.count();
+        self.unsaved_records += frame.count();
+        let Some(mut state) = state else {
+            self.frozen.insert(key);
+            self.outputs
+                .push(Output::Alarm(format!("{} is frozen on this node: folding it panicked", key.stream)));
+            return Ok(());
+        };
+        state.seq = frame.last();
+        let last = match hash {
+            Some(hash) => LastFrame::Hashed(hash),
+            None => LastFrame::Bytes(frame.bytes().clone()),
+        };
+        if let Some(hash) = hash {
+            state.hash = hash;
+        }
+        self.residents.change(&key, state, last);
+        if let Some(used) = origin.key {
+            let window = WindowKey { stream: key, key: used.to_vec() };
+            let (first, at, request) = (frame.head.first, frame.head.time, origin.request);
+            self.recent.insert(window, (no, Used { first, last: frame.last(), at, request }));
+        }
+        Ok(())
+    }
+}
+
+fn key_of(frame: &Frame) -> StreamKey {
+    StreamKey::new(frame.head.tenant, frame.head.stream)
+}
+
+fn words(error: DecodeError) -> String {
+    error.to_string()
+}
+
+/// Gives content what it takes to be opened later: its place and the nonce.
+fn settle(
+    stream: StreamKey,
+    seq: Seq,
+    origin: &Origin,
+    visit: impl FnOnce(&mut dyn FnMut(u16, &mut omium_schemas::Content)),
+) {
+    visit(&mut |field, content| {
+        let taken = std::mem::replace(content, omium_schemas::Content::Open(bytes::Bytes::new()));
+        *content = sealing::place(taken, &Place { stream, seq, field }, &origin.entropy);
+    });
+}

@@ -1,0 +1,306 @@
+//! The shell of one partition: a plain state machine. `handle(input, now)` changes it and leaves outputs behind.
+//!
+//! State runs ahead of the log in memory; nothing leaves before the block it saw is durable and counts.
+
+mod append;
+mod assemble;
+mod commands;
+mod effects;
+mod fold;
+mod lead;
+mod messages;
+mod residents;
+mod save;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use omium_log::Entry;
+use omium_processor::Processors;
+use omium_schemas::{
+    Block, BlockBuilder, BlockNo, ClosedBlock, Digest, Epoch, Filter, Offset, Partition, Schema, Seq, Time,
+};
+
+use crate::book::Book;
+use crate::key::{Lookup, StreamKey, WindowKey};
+use crate::port::{Ended, Input, Now, Output, Parcel, Submission};
+use crate::sealing::Vault;
+use crate::snapshot::{Position, Snapshot, Used};
+use residents::Residents;
+
+/// What does not change while a shell lives.
+#[derive(Clone)]
+pub struct Config {
+    /// How many partitions there are.
+    pub partitions: u16,
+    /// The schemas that the log must have been taught.
+    pub schemas: &'static [Schema],
+    /// The newest version of the rules that this program knows; it knows the one before too.
+    pub logic: i32,
+    /// Whether hashes are compared while folding. Left out only where the log has one writer behind a lock.
+    pub verify: bool,
+    /// After how many records state goes to the store.
+    pub flush_records: u64,
+    /// After how many microseconds state goes to the store.
+    pub flush_micros: u64,
+    /// How many streams that need not be in memory may stay there.
+    pub residents: usize,
+    /// How many blocks may wait behind the one in flight, and how many commands for rows of the store.
+    pub waiting_blocks: usize,
+    /// See `waiting_blocks`.
+    pub waiting_commands: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            partitions: 4,
+            schemas: omium_schemas::SCHEMAS,
+            logic: 1,
+            verify: true,
+            flush_records: 100_000,
+            flush_micros: 5_000_000,
+            residents: 50_000,
+            waiting_blocks: 4,
+            waiting_commands: 10_000,
+        }
+    }
+}
+
+/// What a shell is to its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It folds what others write.
+    Following,
+    /// It has asked for this epoch; nothing, or its record's offset once that is known.
+    Opening(Epoch, Option<Offset>),
+    /// It decides.
+    Leading(Epoch),
+    /// It is of no use any more.
+    Ended,
+}
+
+/// Counters for metrics. They are no part of the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Commands decided, refusals left out.
+    pub decided: u64,
+    /// Commands refused.
+    pub refused: u64,
+    /// Commands answered from the idempotency window.
+    pub repeated: u64,
+    /// Records folded or written.
+    pub records: u64,
+    /// Blocks accepted.
+    pub blocks: u64,
+    /// Effects sent out.
+    pub dispatched: u64,
+    /// Snapshots taken.
+    pub snapshots: u64,
+}
+
+/// A record that the log has been given.
+struct Flight {
+    block: ClosedBlock,
+    /// Its offset, where the log has answered but the filter's acceptance is not proven yet.
+    unproven: Option<Offset>,
+}
+
+/// The state of one partition and the work around it.
+pub struct Shell<P: Processors> {
+    partition: Partition,
+    config: Config,
+    vault: Arc<dyn Vault>,
+    role: Role,
+    figures: Figures,
+
+    // What the log holds for certain: the filter and the next offset. The last block's hash is made when it is needed.
+    filter: Filter,
+    next: Offset,
+    last_block: Option<Block>,
+    folding: VecDeque<Entry>,
+
+    // What runs ahead of it.
+    book: Book,
+    residents: Residents<P::State>,
+    frozen: BTreeSet<StreamKey>,
+    recent: Lookup<WindowKey, (BlockNo, Used)>,
+    ahead: Ahead,
+    open: BlockBuilder,
+    closed: VecDeque<ClosedBlock>,
+    flight: Option<Flight>,
+    gated: VecDeque<(BlockNo, Output<P::State>)>,
+    blobs: BTreeMap<Digest, BlockNo>,
+
+    // What waits for rows of the store, for control, or for its turn.
+    parked: Lookup<StreamKey, VecDeque<Submission>>,
+    parked_count: usize,
+    looked_up: Lookup<WindowKey, Option<Used>>,
+    awaiting_control: Vec<Submission>,
+    inbox: BTreeMap<(Partition, i64), Parcel>,
+    acknowledged: BTreeMap<Partition, i64>,
+    timers: BTreeSet<(Time, StreamKey)>,
+    reopening: VecDeque<StreamKey>,
+
+    // What is on its way to the store.
+    unsaved_records: u64,
+    saved_at: u64,
+    saving: Option<BlockNo>,
+    snapshot: Option<Box<Snapshot<P::State>>>,
+
+    seed: ([u8; 16], u64),
+    delivery: i64,
+    resent_at: Time,
+    clocks: Option<Now>,
+    outputs: Vec<Output<P::State>>,
+}
+
+/// The end of what was decided.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ahead {
+    no: BlockNo,
+    prev: Digest,
+    time: Time,
+}
+
+impl<P: Processors> Shell<P> {
+    /// A shell that follows its partition, from a position of the store or from the log's beginning.
+    pub fn new(
+        partition: Partition,
+        config: Config,
+        vault: Arc<dyn Vault>,
+        position: Option<Position>,
+    ) -> Shell<P> {
+        let position = position.filter(|position| position.layout == P::layout());
+        let (filter, next, book) = match position {
+            Some(position) => (position.filter(), position.next, position.book),
+            None => (Filter::new(), Offset(0), Book::default()),
+        };
+        let residents = Residents::new(config.residents);
+        Shell {
+            partition,
+            config,
+            vault,
+            role: Role::Following,
+            figures: Figures::default(),
+            filter,
+            next,
+            last_block: None,
+            folding: VecDeque::new(),
+            book,
+            residents,
+            frozen: BTreeSet::new(),
+            recent: Lookup::default(),
+            ahead: Ahead::default(),
+            open: BlockBuilder::default(),
+            closed: VecDeque::new(),
+            flight: None,
+            gated: VecDeque::new(),
+            blobs: BTreeMap::new(),
+            parked: Lookup::default(),
+            parked_count: 0,
+            looked_up: Lookup::default(),
+            awaiting_control: Vec::new(),
+            inbox: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            reopening: VecDeque::new(),
+            unsaved_records: 0,
+            saved_at: 0,
+            saving: None,
+            snapshot: None,
+            seed: ([0; 16], 0),
+            delivery: 0,
+            resent_at: Time(0),
+            clocks: None,
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Changes the shell. What it wants done is in [`Shell::outputs`].
+    pub fn handle(&mut self, input: Input, now: Now) {
+        if self.role == Role::Ended {
+            return self.refuse_all(input);
+        }
+        match input {
+            Input::Submit(submission) => self.submit(*submission, now),
+            Input::Read(ticket, key) => self.read(ticket, key),
+            Input::Lead(epoch, seed) => self.lead(epoch, seed),
+            Input::Settled(outcome) => self.settled(outcome, now),
+            Input::Entries(entries) => self.entries(entries, now),
+            Input::Loaded(loaded) => self.loaded(loaded, now),
+            Input::Waiting(streams) => self.reopen(streams, now),
+            Input::Flushed(no) => self.flushed(no),
+            Input::BlobStored(digest) => self.blob_stored(&digest),
+            Input::Message(parcel) => self.receive(*parcel, now),
+            Input::Acknowledged(partition, through) => self.acknowledged(partition, through),
+            Input::Control(seq, digest, body) => self.see_control(seq, digest, body, now),
+            Input::Lost(key, step, branch, epoch, delivery) => {
+                self.lost(key, step, branch, (epoch, delivery), now)
+            }
+            Input::Tick => self.tick(now),
+        }
+    }
+
+    /// Takes what the shell wants done, in order.
+    pub fn outputs(&mut self) -> std::vec::Drain<'_, Output<P::State>> {
+        self.outputs.drain(..)
+    }
+
+    /// What it is to its partition.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// The first offset that it has not folded.
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// The last block that is durable and counts, as far as it knows.
+    pub fn durable(&self) -> BlockNo {
+        self.filter.no
+    }
+
+    /// The current epoch, as far as it knows.
+    pub fn epoch(&self) -> Epoch {
+        self.filter.epoch
+    }
+
+    /// The partition's book, as far ahead as it runs.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// The counters.
+    pub fn figures(&self) -> Figures {
+        self.figures
+    }
+
+    /// A stream as far ahead as it runs, where it is in memory.
+    pub fn resident(&self, key: &StreamKey) -> Option<Arc<crate::StreamState<P::State>>> {
+        self.residents.get(key).map(|slot| slot.value.clone())
+    }
+
+    fn end(&mut self, why: Ended) {
+        if self.role != Role::Ended {
+            self.role = Role::Ended;
+            self.give_up();
+            self.outputs.push(Output::Ended(why));
+        }
+    }
+
+    /// The time of what is decided now: the clock's, but never before what was decided last.
+    fn time(&self, now: Now) -> Time {
+        self.ahead.time.max(now.wall)
+    }
+
+    fn seq_of(&self, key: &StreamKey) -> Option<Seq> {
+        self.residents.get(key).map(|slot| slot.value.seq)
+    }
+}

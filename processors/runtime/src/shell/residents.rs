@@ -1,0 +1,127 @@
+//! The streams that are in memory. What is not saved must stay; the rest goes when there are too many.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use omium_processor::Effect;
+use omium_schemas::Time;
+
+use crate::key::{Lookup, StreamKey};
+use crate::stream::{LastFrame, StreamState};
+
+/// A stream in memory.
+pub(super) struct Slot<S> {
+    pub(super) value: Arc<StreamState<S>>,
+    pub(super) last: LastFrame,
+    /// Effects that are out, with the number of their sending.
+    pub(super) sent: Vec<(Effect, i64)>,
+    /// The entry it has among the timers.
+    pub(super) timer: Option<Time>,
+    /// Whether it waits for something.
+    pub(super) waits: bool,
+    dirty: bool,
+    saving: bool,
+}
+
+/// The streams in memory.
+pub(super) struct Residents<S> {
+    slots: Lookup<StreamKey, Slot<S>>,
+    dirty: Vec<StreamKey>,
+    saving: Vec<StreamKey>,
+    clean: VecDeque<StreamKey>,
+    limit: usize,
+}
+
+impl<S: Clone + Default> Residents<S> {
+    pub(super) fn new(limit: usize) -> Self {
+        let (dirty, saving, clean) = (Vec::new(), Vec::new(), VecDeque::new());
+        Residents { slots: Lookup::default(), dirty, saving, clean, limit }
+    }
+
+    pub(super) fn get(&self, key: &StreamKey) -> Option<&Slot<S>> {
+        self.slots.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &StreamKey) -> Option<&mut Slot<S>> {
+        self.slots.get_mut(key)
+    }
+
+    pub(super) fn has(&self, key: &StreamKey) -> bool {
+        self.slots.contains_key(key)
+    }
+
+    /// All streams in memory, in order.
+    pub(super) fn keys(&self) -> Vec<StreamKey> {
+        let mut keys: Vec<StreamKey> = self.slots.keys().copied().collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Takes in a stream as the store has it. One that is here already is newer and stays.
+    pub(super) fn load(&mut self, key: StreamKey, value: StreamState<S>) {
+        if self.slots.contains_key(&key) {
+            return;
+        }
+        let last = LastFrame::Hashed(value.hash);
+        let (sent, timer, waits) = (Vec::new(), None, false);
+        self.slots.insert(
+            key,
+            Slot { value: Arc::new(value), last, sent, timer, waits, dirty: false, saving: false },
+        );
+        self.clean.push_back(key);
+        self.evict();
+    }
+
+    /// Gives a stream its next state.
+    pub(super) fn change(&mut self, key: &StreamKey, value: StreamState<S>, last: LastFrame) {
+        let slot = self.slots.get_mut(key).expect("a stream is loaded before it is changed");
+        slot.value = Arc::new(value);
+        slot.last = last;
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push(*key);
+        }
+    }
+
+    /// The streams that changed since the last call. They stay until [`Residents::saved`].
+    pub(super) fn take_dirty(&mut self) -> Vec<StreamKey> {
+        let keys = std::mem::take(&mut self.dirty);
+        for key in &keys {
+            let slot = self.slots.get_mut(key).expect("what is dirty is never let go");
+            slot.dirty = false;
+            slot.saving = true;
+        }
+        self.saving.clone_from(&keys);
+        keys
+    }
+
+    /// What was taken is in the store.
+    pub(super) fn saved(&mut self) {
+        for key in std::mem::take(&mut self.saving) {
+            let slot = self.slots.get_mut(&key).expect("what is being saved is never let go");
+            slot.saving = false;
+            if !slot.dirty {
+                self.clean.push_back(key);
+            }
+        }
+        self.evict();
+    }
+
+    fn evict(&mut self) {
+        for _ in 0..self.clean.len() {
+            if self.slots.len() <= self.limit {
+                return;
+            }
+            let Some(key) = self.clean.pop_front() else { return };
+            let Some(slot) = self.slots.get(&key) else { continue };
+            if slot.dirty || slot.saving {
+                continue;
+            }
+            if slot.waits {
+                self.clean.push_back(key);
+            } else {
+                self.slots.remove(&key);
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! State on its way to the store: taken where a block ends, written when that block is durable.
+
+use omium_processor::Processors;
+use omium_schemas::{BlockNo, Epoch, Filter, Offset};
+
+use super::{Role, Shell};
+use crate::port::{Now, Output};
+use crate::snapshot::{Changed, Position, Snapshot};
+use crate::stream::StreamState;
+
+impl<P: Processors> Shell<P> {
+    fn is_due(&self, now: Now) -> bool {
+        let waited = now.boot.saturating_sub(self.saved_at) >= self.config.flush_micros;
+        self.saving.is_none()
+            && self.snapshot.is_none()
+            && self.unsaved_records > 0
+            && (waited || self.unsaved_records >= self.config.flush_records)
+    }
+
+    /// At the end of a block that was just closed by this leader.
+    pub(super) fn snapshot_if_due(&mut self, now: Now) {
+        let Role::Leading(epoch) = self.role else { return };
+        if self.is_due(now) {
+            let filter = self.filter_ahead(epoch);
+            // The next offset is known when the block has been accepted.
+            self.snapshot = Some(Box::new(self.snapshot(&filter, Offset(0), now)));
+        }
+    }
+
+    fn filter_ahead(&self, epoch: Epoch) -> Filter {
+        let (no, prev, time) = (self.ahead.no, Some(self.ahead.prev), self.ahead.time);
+        Filter { epoch, no, prev, time, ignored: self.filter.ignored }
+    }
+
+    /// At the end of a block that was just folded.
+    pub(super) fn save_folded(&mut self, now: Now) {
+        if self.is_due(now) {
+            self.last_hash();
+            let snapshot = self.snapshot(&self.filter.clone(), self.next, now);
+            self.saving = Some(self.filter.no);
+            self.outputs.push(Output::Flush(Box::new(snapshot)));
+        }
+    }
+
+    fn snapshot(&mut self, filter: &Filter, next: Offset, now: Now) -> Snapshot<P::State> {
+        let prev = filter.prev.unwrap_or_default();
+        let position = Position::new(P::layout(), next, filter, prev, self.book.clone());
+        let streams = self.residents.take_dirty().into_iter().map(|key| {
+            let slot = self.residents.get(&key).expect("what changed is in memory");
+            let hash = slot.last.hash();
+            let value = if slot.value.hash == hash {
+                slot.value.clone()
+            } else {
+                StreamState { hash, ..(*slot.value).clone() }.into()
+            };
+            Changed { key, value, open: !P::due(&slot.value.state).is_empty() }
+        });
+        let streams = streams.collect();
+        let mut window: Vec<_> =
+            self.recent.iter().map(|(key, (_, used))| (key.clone(), used.clone())).collect();
+        window.sort_by(|a, b| a.0.cmp(&b.0));
+        self.unsaved_records = 0;
+        self.saved_at = now.boot;
+        self.figures.snapshots += 1;
+        Snapshot { partition: self.partition, position, streams, window }
+    }
+
+    pub(super) fn save_if_reached(&mut self, no: BlockNo) {
+        let reached =
+            |snapshot: &Snapshot<P::State>| snapshot.position.no <= no.0 + u64::from(snapshot_is_late());
+        if let Some(mut snapshot) = self.snapshot.take_if(|snapshot| reached(snapshot)) {
+            snapshot.position.next = self.next;
+            self.saving = Some(no);
+            self.outputs.push(Output::Flush(snapshot));
+        }
+    }
+
+    pub(super) fn flushed(&mut self, no: BlockNo) {
+        if self.saving.take_if(|saving| *saving <= no).is_some() {
+            self.residents.saved();
+            self.recent.retain(|_, (used_in, _)| *used_in > no);
+        }
+    }
+}
+
+/// With the planted bug a snapshot claims one block more than it was taken at.
+fn snapshot_is_late() -> bool {
+    omium_schemas::mutant::Mutant::SnapshotOffByOne.on()
+}

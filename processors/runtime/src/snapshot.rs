@@ -1,0 +1,128 @@
+//! State on its way to the store: all that changed since the last one, and the position it belongs to, together.
+
+use std::sync::Arc;
+
+use omium_schemas::mutant::Mutant;
+use omium_schemas::{Digest, Filter, Offset, Partition, Seq, Time};
+use omium_store::Batch;
+use serde::{Deserialize, Serialize};
+
+use crate::book::Book;
+use crate::key::{StreamKey, WindowKey, open_key, position_key, stream_key, window_key};
+use crate::stream::StreamState;
+
+/// Where a partition stands, and its book. One row of the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// The layout of everything; another one means that the state is to be rebuilt.
+    pub layout: u64,
+    /// The first offset that is not folded yet.
+    pub next: Offset,
+    /// The filter's epoch, block number, time and ignored records.
+    pub epoch: u64,
+    /// The last block folded.
+    pub no: u64,
+    /// Its hash.
+    pub prev: Digest,
+    /// Its time.
+    pub time: Time,
+    /// Records that did not count.
+    pub ignored: u64,
+    /// The book.
+    pub book: Book,
+}
+
+impl Position {
+    /// Takes a filter's state; `prev` is the last block's hash.
+    pub fn new(layout: u64, next: Offset, filter: &Filter, prev: Digest, book: Book) -> Position {
+        let Filter { epoch, no, time, ignored, .. } = *filter;
+        let no = if Mutant::SnapshotOffByOne.on() { no.0 + 1 } else { no.0 };
+        Position { layout, next, epoch: epoch.0, no, prev, time, ignored, book }
+    }
+
+    /// The filter as it was.
+    pub fn filter(&self) -> Filter {
+        Filter {
+            epoch: omium_schemas::Epoch(self.epoch),
+            no: omium_schemas::BlockNo(self.no),
+            prev: Some(self.prev),
+            time: self.time,
+            ignored: self.ignored,
+        }
+    }
+
+    /// Reads a row of the store.
+    pub fn read(bytes: &[u8]) -> Option<Position> {
+        postcard::from_bytes(bytes).ok()
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("a position holds nothing that cannot be serialised")
+    }
+}
+
+/// An idempotency key that was used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Used {
+    /// The seq of its command.
+    pub first: Seq,
+    /// The seq of the last event.
+    pub last: Seq,
+    /// When.
+    pub at: Time,
+    /// The digest of the request, where the caller gave one.
+    pub request: Option<Digest>,
+}
+
+impl Used {
+    /// Reads a row of the store.
+    pub fn read(bytes: &[u8]) -> Option<Used> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
+/// A stream that changed.
+#[derive(Debug)]
+pub struct Changed<S> {
+    /// Which.
+    pub key: StreamKey,
+    /// What it is now.
+    pub value: Arc<StreamState<S>>,
+    /// Whether it waits for something.
+    pub open: bool,
+}
+
+/// All that changed up to one block.
+#[derive(Debug)]
+pub struct Snapshot<S> {
+    /// The partition.
+    pub partition: Partition,
+    /// Where it stands.
+    pub position: Position,
+    /// Streams that changed.
+    pub streams: Vec<Changed<S>>,
+    /// Idempotency keys that were used.
+    pub window: Vec<(WindowKey, Used)>,
+}
+
+impl<S: Serialize + for<'a> Deserialize<'a>> Snapshot<S> {
+    /// What to write: one batch, because a position without its state would be a hole nobody ever fills.
+    pub fn batches(&self) -> Vec<Batch> {
+        let mut batch = Batch::default();
+        for Changed { key, value, open } in &self.streams {
+            batch.put(stream_key(self.partition, key), value.bytes());
+            let mark = open_key(self.partition, key);
+            if *open { batch.put(mark, Vec::new()) } else { batch.delete(mark) }
+        }
+        for (key, used) in &self.window {
+            let used = postcard::to_stdvec(used).expect("an entry holds nothing that cannot be serialised");
+            batch.put(window_key(self.partition, key), used);
+        }
+        let mut batches = vec![batch];
+        if Mutant::PositionApart.on() {
+            batches.insert(0, Batch::default());
+        }
+        batches[0].put(position_key(self.partition), self.position.bytes());
+        batches
+    }
+}

@@ -1,0 +1,21 @@
+//! What can go wrong with a store.
+
+use std::path::PathBuf;
+
+/// Why a store cannot do what it was asked to.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// RocksDB or the file system beneath it failed.
+    #[error(
+        "{doing} the state in {place} failed: {why}; the state is a cache: delete {place} and it is rebuilt from the log"
+    )]
+    Failed {
+        /// What was being done.
+        doing: &'static str,
+        /// The directory.
+        place: PathBuf,
+        /// RocksDB's own words.
+        why: String,
+    },
+}

@@ -1,0 +1,133 @@
+//! Both stores keep the same promises.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use omium_store::{Batch, MemoryStore, RocksStore, Settings, Store};
+
+fn batch(rows: &[(&str, Option<&str>)]) -> Batch {
+    let mut batch = Batch::default();
+    for (key, value) in rows {
+        match value {
+            Some(value) => batch.put(key.as_bytes().to_vec(), value.as_bytes().to_vec()),
+            None => batch.delete(key.as_bytes().to_vec()),
+        }
+    }
+    batch
+}
+
+fn keys(store: &dyn Store, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
+    let rows = store.scan(prefix.as_bytes(), after.map(str::as_bytes), limit).expect("a scan");
+    rows.into_iter().map(|(key, _)| String::from_utf8(key).expect("test keys are text")).collect()
+}
+
+#[track_caller]
+fn check(store: &dyn Store) {
+    store.write(batch(&[("a1", Some("x")), ("a2", Some("y")), ("b1", Some("z"))])).expect("a write");
+    store.write(batch(&[("a2", None), ("a3", Some("w")), ("a3", Some("v"))])).expect("a write");
+    let found = store.get(&[b"a1".to_vec(), b"a2".to_vec(), b"a3".to_vec()]).expect("a read");
+    assert_eq!(found, [Some(b"x".to_vec()), None, Some(b"v".to_vec())]);
+    assert_eq!(store.get(&[b"b1".to_vec()]).expect("a read"), [Some(b"z".to_vec())]);
+    assert_eq!(keys(store, "a", None, 9), ["a1", "a3"]);
+    assert_eq!(keys(store, "a", Some("a1"), 9), ["a3"]);
+    assert_eq!(keys(store, "", None, 2), ["a1", "a3"]);
+    store.flush().expect("a flush");
+}
+
+#[test]
+fn memory_keeps_the_contract() {
+    check(&MemoryStore::default());
+}
+
+#[test]
+fn rocksdb_keeps_the_contract_and_its_rows() {
+    let place = tempfile::tempdir().expect("a directory");
+    check(&RocksStore::open(place.path(), Settings::default()).expect("a new store"));
+    let again = RocksStore::open(place.path(), Settings::default()).expect("the same store");
+    assert_eq!(keys(&again, "a", None, 9), ["a1", "a3"]);
+}
+
+#[test]
+fn a_crash_in_memory_forgets_a_suffix_of_whole_batches() {
+    let store = MemoryStore::default();
+    store.write(batch(&[("a", Some("1"))])).expect("a write");
+    store.flush().expect("a flush");
+    store.write(batch(&[("b", Some("1")), ("c", Some("1"))])).expect("a write");
+    store.write(batch(&[("d", Some("1"))])).expect("a write");
+    store.crash(1);
+    assert_eq!(keys(&store, "", None, 9), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_checkpoint_is_a_store_of_its_own() {
+    let place = tempfile::tempdir().expect("a directory");
+    let store = RocksStore::open(&place.path().join("live"), Settings::default()).expect("a new store");
+    store.write(batch(&[("a", Some("1"))])).expect("a write");
+    store.checkpoint(&place.path().join("copy")).expect("a copy");
+    store.write(batch(&[("b", Some("1"))])).expect("a write");
+    let copy = RocksStore::open(&place.path().join("copy"), Settings::default()).expect("the copy");
+    assert_eq!(keys(&copy, "", None, 9), ["a"]);
+}
+
+#[test]
+fn memory_stays_within_its_settings() {
+    let place = tempfile::tempdir().expect("a directory");
+    let settings = Settings { cache_bytes: 1 << 20, write_bytes: 2 << 20 };
+    let store = RocksStore::open(place.path(), settings).expect("a new store");
+    for n in 0..400_u32 {
+        let mut batch = Batch::default();
+        for row in 0..64_u32 {
+            batch.put(format!("{n:05}-{row}").into_bytes(), vec![n as u8; 1000]);
+        }
+        store.write(batch).expect("a write");
+    }
+    // 25 MB were written. One buffer may be over its share while it is being flushed.
+    assert!(store.memory() < 8 << 20, "{} bytes", store.memory());
+}
+
+/// Where this is set the test program writes batches until it is killed, and tells after each flush.
+const WRITER: &str = "OMIUM_STORE_WRITER";
+
+#[test]
+fn a_kill_between_flushes_forgets_no_flushed_batch_and_splits_none() {
+    if let Ok(place) = std::env::var(WRITER) {
+        return write_for_ever(&place);
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let mut writer = Command::new(std::env::current_exe().expect("this test program"))
+        .args(["--exact", "a_kill_between_flushes_forgets_no_flushed_batch_and_splits_none", "--nocapture"])
+        .env(WRITER, place.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the writer starts");
+    let lines = BufReader::new(writer.stdout.take().expect("a pipe")).lines();
+    let told =
+        lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("flushed ")?.parse::<u32>().ok());
+    let last = told.take(4).last().expect("four flushes");
+    writer.kill().expect("it is still running");
+    writer.wait().expect("it ends");
+    let store = RocksStore::open(place.path(), Settings::default()).expect("the store after the kill");
+    let left = keys(&store, "left", None, usize::MAX).len() as u32;
+    assert_eq!(keys(&store, "right", None, usize::MAX).len() as u32, left, "a batch was split");
+    assert!(left >= last, "{last} batches were flushed, {left} are there");
+    let position = store.get(&[b"position".to_vec()]).expect("a read").remove(0).expect("a position");
+    assert_eq!(position, left.to_be_bytes(), "the position is not that of the rows");
+}
+
+fn write_for_ever(place: &str) {
+    let store = RocksStore::open(place.as_ref(), Settings::default()).expect("a new store");
+    for n in 1_u32.. {
+        let mut batch = Batch::default();
+        batch.put(format!("left{n:08}").into_bytes(), vec![1; 100]);
+        batch.put(format!("right{n:08}").into_bytes(), vec![2; 100]);
+        batch.put(b"position".to_vec(), n.to_be_bytes().to_vec());
+        store.write(batch).expect("a write");
+        if n % 50 == 0 {
+            store.flush().expect("a flush");
+            #[expect(clippy::print_stdout, reason = "the test reads it through a pipe")]
+            {
+                println!("\nflushed {n}");
+            }
+        }
+    }
+}
