@@ -88,6 +88,24 @@ fn a_list_of_items_without_bytes_cannot_be_longer_than_the_input() {
     assert_eq!(refused, Err(DecodeError::Short { wanted: 1_000_000, left: 100 }));
 }
 
+/// Empty texts have the worst ratio of all lists in the catalogue: one byte on the wire, 24 and more in memory.
+#[test]
+fn the_longest_list_that_a_block_can_hold_stays_under_64_mib() {
+    let count = omium_schemas::MAX_BLOCK;
+    let mut bytes = Vec::new();
+    let origin = Origin { key: None, request: None, entropy: [0; 16], control: Seq(0) };
+    origin.write(&mut bytes).expect("an origin always encodes");
+    None::<i64>.write(&mut bytes).expect("no question always encodes");
+    vec![String::new(); count].write(&mut bytes).expect("a list of texts always encodes");
+    // No voters, a quorum of 0, no end.
+    bytes.extend_from_slice(&[0; 3]);
+    let (_, command) =
+        Command::decode(omium_schemas::catalogue::OpenVote::TYPE_ID, &bytes).expect("a long vote");
+    let Command::OpenVote(vote) = command else { panic!("OpenVote was read as something else") };
+    assert_eq!(vote.choices.len(), count);
+    assert!(vote.choices.capacity() * size_of::<String>() <= 64 << 20);
+}
+
 #[test]
 fn deep_unions_and_unknown_branches_are_refused_by_name() {
     let mut bytes = Vec::new();
