@@ -110,6 +110,9 @@ impl Avro for Content {
         let bytes = Bytes::read(reader)?;
         match i64::read(reader)? {
             0 => Ok(Content::Sealed { key, bytes }),
+            1 if !bytes.is_empty() => {
+                Err(DecodeError::Malformed { what: "omium.Sealed", why: "it has bytes in place and a blob" })
+            }
             1 => {
                 let sha256 = Digest::read(reader)?;
                 let length = i64::read(reader)?;

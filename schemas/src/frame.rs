@@ -176,6 +176,9 @@ impl Frame {
             actor: if flags & HAS_ACTOR == 0 { None } else { Some(actor(&mut reader)?) },
             trace: if flags & HAS_TRACE == 0 { None } else { Some(trace(&mut reader)?) },
         };
+        if head.first.0 == 0 || head.first.0 > i64::MAX as u64 - u64::from(count) {
+            return Err(DecodeError::Malformed { what: "a frame", why: "its first seq is 0, or beyond all counting" });
+        }
         let records = bytes.len() - reader.left().len();
         let frame = Frame { head, count, records, bytes };
         // Every record's bounds are checked here, once, so that walking them later cannot fail.

@@ -1,6 +1,7 @@
 //! The shell that runs processors over one partition of the log.
 
 mod book;
+mod driver;
 mod key;
 mod port;
 mod sealing;
@@ -9,11 +10,14 @@ mod snapshot;
 mod stream;
 
 pub use book::{Book, Unacknowledged};
+pub use driver::{Node, NodeParts, OpenError, Request, Telemetry, World};
 pub use key::{
     PlainHasher, StreamKey, WindowKey, open_key, open_prefix, partition_prefix, position_key, stream_key,
     stream_of, stream_prefix, window_key,
 };
-pub use port::{Answer, Dispatch, Done, Ended, Input, Loaded, Now, Output, Parcel, Submission, Ticket};
+pub use port::{
+    Answer, Blobs, Dispatch, Done, Ended, Input, Loaded, Now, Output, Parcel, Submission, Ticket,
+};
 pub use sealing::{DataKey, Place, Vault, open, place, seal};
 pub use shell::{Config, Figures, Role, Shell};
 pub use snapshot::{Changed, Position, Snapshot, Used};

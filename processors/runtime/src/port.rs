@@ -112,6 +112,8 @@ pub enum Input {
     Lost(StreamKey, StepId, Branch, Epoch, i64),
     /// Time has passed.
     Tick,
+    /// Finish what is on its way, save, and take nothing new.
+    Stop,
 }
 
 /// Rows of the store. What was asked for and is not there is `None`.
@@ -186,6 +188,8 @@ pub enum Output<S> {
     Led(Epoch),
     /// This shell has ended; another one must take over from the log.
     Ended(Ended),
+    /// Everything is durable and saved; this shell takes nothing any more.
+    Stopped,
     /// A human should look.
     Alarm(String),
 }
@@ -199,4 +203,10 @@ pub enum Ended {
     AppendFailed(String),
     /// The log holds what this program cannot read or must not fold.
     Unreadable(String),
+}
+
+/// Where content goes that is too long for a frame.
+pub trait Blobs: Send + Sync {
+    /// Returns when the bytes are durable under this digest of theirs.
+    fn put(&self, sha256: &Digest, bytes: &[u8]) -> Result<(), String>;
 }

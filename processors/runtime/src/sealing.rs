@@ -20,7 +20,9 @@ impl DataKey {
     /// A key of 32 random bytes.
     pub fn new(id: KeyId, secret: [u8; 32]) -> DataKey {
         let cipher = UnboundKey::new(&AES_256_GCM, &secret).expect("AES-256 takes 32 bytes");
-        let digest = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        // One secret, two uses: the second gets a key of its own, derived from the first.
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), b"omium digest of content");
+        let digest = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
         DataKey { id, cipher: LessSafeKey::new(cipher).into(), digest: digest.into() }
     }
 

@@ -137,6 +137,7 @@ impl<P: Processors> Shell<P> {
             self.outputs.push(Output::Ready);
         }
         self.empty_inbox(now);
+        self.stop_if_quiet(now);
     }
 
     fn release(&mut self, no: BlockNo) {

@@ -12,7 +12,7 @@ use crate::stream::StreamState;
 
 impl<P: Processors> Shell<P> {
     pub(super) fn submit(&mut self, submission: Submission, now: Now) {
-        if !matches!(self.role, Role::Leading(_)) {
+        if !matches!(self.role, Role::Leading(_)) || self.stopping {
             return self.answer_at_once(submission.ticket, Answer::NotLeading);
         }
         if self.is_full() && submission.ticket.is_some() {

@@ -88,7 +88,7 @@ impl<P: Processors> Shell<P> {
     }
 
     pub(super) fn tick(&mut self, now: Now) {
-        if !matches!(self.role, Role::Leading(_)) {
+        if !matches!(self.role, Role::Leading(_)) || self.stopping {
             return;
         }
         self.empty_inbox(now);

@@ -43,7 +43,7 @@ impl<P: Processors> Shell<P> {
 
     /// Takes in what is next, from each partition in turn. What comes later waits for what is missing.
     pub(super) fn empty_inbox(&mut self, now: Now) {
-        if self.inbox.is_empty() || !matches!(self.role, Role::Leading(_)) {
+        if self.inbox.is_empty() || !matches!(self.role, Role::Leading(_)) || self.stopping {
             return;
         }
         let mut senders: Vec<Partition> = self.inbox.keys().map(|(from, _)| *from).collect();
@@ -108,7 +108,7 @@ impl<P: Processors> Shell<P> {
         }
     }
 
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.flight.is_none() && self.open.is_empty() && self.closed.is_empty()
     }
 

@@ -149,6 +149,7 @@ pub struct Shell<P: Processors> {
     snapshot: Option<Box<Snapshot<P::State>>>,
 
     seed: ([u8; 16], u64),
+    stopping: bool,
     delivery: i64,
     resent_at: Time,
     clocks: Option<Now>,
@@ -210,6 +211,7 @@ impl<P: Processors> Shell<P> {
             saving: None,
             snapshot: None,
             seed: ([0; 16], 0),
+            stopping: false,
             delivery: 0,
             resent_at: Time(0),
             clocks: None,
@@ -230,7 +232,7 @@ impl<P: Processors> Shell<P> {
             Input::Entries(entries) => self.entries(entries, now),
             Input::Loaded(loaded) => self.loaded(loaded, now),
             Input::Waiting(streams) => self.reopen(streams, now),
-            Input::Flushed(no) => self.flushed(no),
+            Input::Flushed(no) => self.flushed(no, now),
             Input::BlobStored(digest) => self.blob_stored(&digest),
             Input::Message(parcel) => self.receive(*parcel, now),
             Input::Acknowledged(partition, through) => self.acknowledged(partition, through),
@@ -239,6 +241,7 @@ impl<P: Processors> Shell<P> {
                 self.lost(key, step, branch, (epoch, delivery), now)
             }
             Input::Tick => self.tick(now),
+            Input::Stop => self.stop(now),
         }
     }
 

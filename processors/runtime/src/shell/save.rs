@@ -75,11 +75,33 @@ impl<P: Processors> Shell<P> {
         }
     }
 
-    pub(super) fn flushed(&mut self, no: BlockNo) {
+    pub(super) fn flushed(&mut self, no: BlockNo, now: Now) {
         if self.saving.take_if(|saving| *saving <= no).is_some() {
             self.residents.saved();
             self.recent.retain(|_, (used_in, _)| *used_in > no);
+            self.stop_if_quiet(now);
         }
+    }
+
+    pub(super) fn stop(&mut self, now: Now) {
+        self.stopping = true;
+        if self.role == Role::Following || matches!(self.role, Role::Opening(..)) {
+            return self.outputs.push(Output::Stopped);
+        }
+        self.stop_if_quiet(now);
+    }
+
+    /// Once nothing is on its way any more, what is not saved is saved, and then the shell has stopped.
+    pub(super) fn stop_if_quiet(&mut self, now: Now) {
+        if !self.stopping || !self.is_quiet() || self.saving.is_some() {
+            return;
+        }
+        if self.unsaved_records == 0 {
+            return self.outputs.push(Output::Stopped);
+        }
+        let snapshot = self.snapshot(&self.filter.clone(), self.next, now);
+        self.saving = Some(self.filter.no);
+        self.outputs.push(Output::Flush(Box::new(snapshot)));
     }
 }
 

@@ -1,0 +1,211 @@
+//! One partition: its shell under a lock, those who wait for it, and the log that pulls from it.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use omium_log::{Appender, LogError, Source};
+use omium_processor::Processors;
+use omium_schemas::Offset;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::clock;
+use super::node::World;
+use super::telemetry::{Stage, Telemetry};
+use crate::key::{Lookup, StreamKey, WindowKey, stream_key, window_key};
+use crate::port::{Answer, Input, Loaded, Now, Output, Ticket};
+use crate::shell::{Figures, Shell};
+use crate::stream::StreamState;
+use omium_store::Store;
+
+pub(super) type View<P> = Option<Arc<StreamState<<P as Processors>::State>>>;
+pub(super) type Leaving<P> = Output<<P as Processors>::State>;
+
+/// A shell and those who wait for it.
+pub(super) struct Inside<P: Processors> {
+    pub(super) shell: Shell<P>,
+    answers: Lookup<Ticket, oneshot::Sender<Answer>>,
+    views: Lookup<Ticket, oneshot::Sender<Result<View<P>, Answer>>>,
+    tickets: u64,
+    told: Figures,
+    taken_at: u64,
+}
+
+/// One partition of a node.
+pub(super) struct Cell<P: Processors> {
+    inside: Mutex<Inside<P>>,
+    store: Arc<dyn Store>,
+    appender: OnceLock<Box<dyn Appender>>,
+    leaving: mpsc::UnboundedSender<Leaving<P>>,
+    pub(super) leading: watch::Sender<bool>,
+    pub(super) stopped: watch::Sender<bool>,
+    pub(super) world: Arc<dyn World>,
+    telemetry: Telemetry,
+}
+
+impl<P: Processors> Cell<P> {
+    pub(super) fn new(
+        shell: Shell<P>,
+        store: Arc<dyn Store>,
+        world: Arc<dyn World>,
+        telemetry: Telemetry,
+    ) -> (Arc<Cell<P>>, mpsc::UnboundedReceiver<Leaving<P>>) {
+        // What leaves is bounded by what may wait inside the shell, so the channel needs no bound of its own.
+        let (leaving, arriving) = mpsc::unbounded_channel();
+        let (answers, views) = (Lookup::default(), Lookup::default());
+        let inside = Inside { shell, answers, views, tickets: 0, told: Figures::default(), taken_at: 0 };
+        let (inside, appender) = (Mutex::new(inside), OnceLock::new());
+        let (leading, stopped) = (watch::Sender::new(false), watch::Sender::new(false));
+        (Arc::new(Cell { inside, store, appender, leaving, leading, stopped, world, telemetry }), arriving)
+    }
+
+    pub(super) fn attach(&self, appender: Box<dyn Appender>) {
+        if self.appender.set(appender).is_err() {
+            tracing::error!("a partition was attached twice");
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inside<P>> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the shell one input and carries out what follows at once; the rest goes to the partition's task.
+    pub(super) fn feed(&self, input: Input) {
+        let mut inside = self.lock();
+        let folds = matches!(input, Input::Entries(_));
+        let now = clock::now();
+        inside.shell.handle(input, now);
+        self.carry_out(&mut inside, now);
+        if folds {
+            self.telemetry.stage(inside.shell.partition(), Stage::Fold, clock::now().boot - now.boot);
+        }
+    }
+
+    pub(super) fn ask(&self, make: impl FnOnce(Ticket) -> Input) -> oneshot::Receiver<Answer> {
+        let (sender, receiver) = oneshot::channel();
+        let mut inside = self.lock();
+        let now = clock::now();
+        let ticket = inside.ticket();
+        inside.answers.insert(ticket, sender);
+        inside.shell.handle(make(ticket), now);
+        self.carry_out(&mut inside, now);
+        receiver
+    }
+
+    pub(super) fn view(&self, key: StreamKey) -> oneshot::Receiver<Result<View<P>, Answer>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut inside = self.lock();
+        let now = clock::now();
+        let ticket = inside.ticket();
+        inside.views.insert(ticket, sender);
+        inside.shell.handle(Input::Read(ticket, key), now);
+        self.carry_out(&mut inside, now);
+        receiver
+    }
+
+    /// Rows of the store are read at once, for they are nearly always in memory; everything else leaves.
+    fn carry_out(&self, inside: &mut Inside<P>, now: Now) {
+        loop {
+            let mut load = None;
+            let outputs: Vec<Leaving<P>> = inside.shell.outputs().collect();
+            if outputs.is_empty() {
+                return;
+            }
+            for output in outputs {
+                match output {
+                    Output::Load(streams, window) => {
+                        let (all_streams, all_window) = load.get_or_insert_with(|| (Vec::new(), Vec::new()));
+                        all_streams.extend(streams);
+                        all_window.extend(window);
+                    }
+                    Output::Ready => {
+                        if let Some(appender) = self.appender.get() {
+                            appender.wake();
+                        }
+                    }
+                    Output::Answer(ticket, answer) => inside.answer(ticket, answer),
+                    Output::View(ticket, view) => {
+                        if let Some(waiting) = inside.views.remove(&ticket) {
+                            // Who has stopped waiting does not want to know.
+                            let _ = waiting.send(Ok(view));
+                        }
+                    }
+                    output => {
+                        let _ = self.leaving.send(output);
+                    }
+                }
+            }
+            if let Some((streams, window)) = load {
+                let loaded = self.load(inside, streams, window);
+                match loaded {
+                    Ok(loaded) => inside.shell.handle(Input::Loaded(loaded), now),
+                    Err(error) => return drop(self.leaving.send(Output::Alarm(error.to_string()))),
+                }
+            }
+        }
+    }
+
+    fn load(
+        &self,
+        inside: &Inside<P>,
+        streams: Vec<StreamKey>,
+        window: Vec<WindowKey>,
+    ) -> Result<Loaded, omium_store::StoreError> {
+        let partition = inside.shell.partition();
+        let mut keys: Vec<Vec<u8>> = streams.iter().map(|key| stream_key(partition, key)).collect();
+        keys.extend(window.iter().map(|key| window_key(partition, key)));
+        let mut rows = self.store.get(&keys)?.into_iter();
+        let streams = streams.into_iter().map(|key| (key, rows.next().flatten())).collect();
+        let window = window.into_iter().map(|key| (key, rows.next().flatten())).collect();
+        Ok(Loaded { streams, window })
+    }
+
+    /// Measures a stage of the partition.
+    pub(super) fn measured(&self, stage: Stage, since: u64) {
+        let partition = self.lock().shell.partition();
+        self.telemetry.stage(partition, stage, clock::now().boot - since);
+    }
+
+    /// Tells the counters what has happened since the last time.
+    pub(super) fn report(&self) {
+        let mut inside = self.lock();
+        let (partition, figures) = (inside.shell.partition(), inside.shell.figures());
+        self.telemetry.progress(partition, &inside.told, &figures);
+        inside.told = figures;
+    }
+}
+
+impl<P: Processors> Inside<P> {
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        if let Some(waiting) = self.answers.remove(&ticket) {
+            let _ = waiting.send(answer);
+        } else if let Some(waiting) = self.views.remove(&ticket) {
+            let _ = waiting.send(Err(answer));
+        }
+    }
+}
+
+impl<P: Processors> Source for Cell<P> {
+    fn take(&self) -> Option<Bytes> {
+        let mut inside = self.lock();
+        let now = clock::now();
+        inside.taken_at = now.boot;
+        let bytes = inside.shell.take(now);
+        self.carry_out(&mut inside, now);
+        bytes
+    }
+
+    fn settled(&self, outcome: Result<Offset, LogError>) {
+        let mut inside = self.lock();
+        let now = clock::now();
+        let (partition, since) = (inside.shell.partition(), inside.taken_at);
+        inside.shell.handle(Input::Settled(outcome.map_err(|error| error.to_string())), now);
+        self.carry_out(&mut inside, now);
+        drop(inside);
+        self.telemetry.stage(partition, Stage::Append, now.boot - since);
+    }
+}

@@ -1,0 +1,10 @@
+//! The thin driver: it feeds shells from a real log, store and clock. Partitions are shells under their locks, callers
+//! are tasks, and one task per partition carries out what leaves.
+
+mod cell;
+mod clock;
+mod node;
+mod telemetry;
+
+pub use node::{Node, NodeParts, OpenError, Request, World};
+pub use telemetry::Telemetry;
