@@ -8,6 +8,7 @@ mod sealing;
 mod shell;
 mod snapshot;
 mod stream;
+mod vault;
 
 pub use book::{Book, Unacknowledged};
 pub use driver::{Node, NodeParts, OpenError, Request, Telemetry, World};
@@ -22,3 +23,4 @@ pub use sealing::{DataKey, Place, Vault, open, place, seal};
 pub use shell::{Config, Figures, Role, Shell};
 pub use snapshot::{Changed, Position, Snapshot, Used};
 pub use stream::StreamState;
+pub use vault::MemoryVault;
