@@ -4,8 +4,10 @@
 //! them may append: which records count is decided by epochs and the filter, which every reader applies.
 
 mod client;
+mod ends;
 mod follower;
 mod open;
+mod place;
 mod producer;
 mod reader;
 mod topic;

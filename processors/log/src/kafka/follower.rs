@@ -1,7 +1,8 @@
 //! Following the end of a partition: the broker pushes, readers wait on a watch and nobody polls.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use omium_schemas::{Offset, Partition};
@@ -10,6 +11,7 @@ use rdkafka::consumer::StreamConsumer;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::KafkaOptions;
 use super::client::{consumer, is_final, unsigned};
@@ -21,15 +23,12 @@ const KEPT: usize = 2 * 1024 * 1024;
 /// One partition's end.
 pub(super) struct Follower {
     recent: Mutex<Recent>,
-    tail: watch::Receiver<Offset>,
+    /// The tail as others see it: everything before it is durable, though it may still be on its way to us. Dropped
+    /// when the partition cannot be followed any more, which is how all who wait on it learn of that.
+    announced: Mutex<Option<watch::Sender<Offset>>>,
+    /// The offset that arrives next; nothing when none will any more.
+    arrived: watch::Sender<Option<Offset>>,
     task: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// The last records, without a gap.
-#[derive(Default)]
-struct Recent {
-    entries: VecDeque<Entry>,
-    bytes: usize,
 }
 
 impl Follower {
@@ -42,75 +41,139 @@ impl Follower {
     ) -> Result<Arc<Self>, LogError> {
         let _inside = runtime.enter();
         let consumer = consumer(options, partition, end.0)?;
-        let (moved, tail) = watch::channel(end);
-        let follower = Arc::new(Follower { recent: Mutex::default(), tail, task: Mutex::default() });
+        let follower = Arc::new(Follower {
+            recent: Mutex::new(Recent::from(end)),
+            announced: Mutex::new(Some(watch::Sender::new(end))),
+            arrived: watch::Sender::new(Some(end)),
+            task: Mutex::default(),
+        });
         let weak = Arc::downgrade(&follower);
         let task = runtime.spawn(async move {
             let mut expected = end;
-            let why = loop {
-                match next(&consumer, expected).await {
+            loop {
+                let received = next(&consumer, expected).await;
+                let Some(follower) = weak.upgrade() else { return };
+                match received {
                     Ok(entry) => {
-                        let Some(follower) = weak.upgrade() else { return };
                         expected = entry.offset.next();
-                        // First kept, then announced: who is woken finds the record.
-                        follower.recent.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
-                        moved.send_replace(expected);
+                        follower.keep(entry);
                     }
-                    Err(why) => break why,
+                    Err(why) => {
+                        tracing::error!(partition = partition.0, %why, "the log's partition cannot be followed; it stops");
+                        return follower.end();
+                    }
                 }
-            };
-            // The watch closes with this task, which is how all who wait on it learn of it.
-            tracing::error!(partition = partition.0, %why, "a partition of the log cannot be followed any more; it stops");
+            }
         });
-        *follower.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        *locked(&follower.task) = Some(task);
         Ok(follower)
     }
 
     /// Moves as records become durable; closed when the partition cannot be followed any more.
     pub(super) fn tail(&self) -> watch::Receiver<Offset> {
-        self.tail.clone()
+        match locked(&self.announced).as_ref() {
+            Some(announced) => announced.subscribe(),
+            // Its sender is gone at once: the caller finds a tail that is closed.
+            None => watch::channel(Offset(0)).1,
+        }
     }
 
     /// Whether it still follows.
     pub(super) fn is_alive(&self) -> bool {
-        self.tail.has_changed().is_ok()
+        self.arrived.borrow().is_some()
     }
 
-    /// Records from `from` on, about `bytes` of them, where they are still in memory; an empty list where `from` is the
-    /// tail; nothing where only the broker knows.
-    pub(super) fn recent(&self, from: Offset, bytes: usize) -> Option<Vec<Entry>> {
-        if !self.is_alive() {
-            return None;
+    /// Everything before `tail` is durable.
+    pub(super) fn announce(&self, tail: Offset) {
+        if let Some(announced) = locked(&self.announced).as_ref() {
+            announced.send_if_modified(|known| {
+                let moves = tail > *known;
+                *known = tail.max(*known);
+                moves
+            });
         }
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).from(from, bytes)
+    }
+
+    /// Whether it can answer a read from `from`: older records, and what lies behind the tail, only the broker knows.
+    pub(super) fn covers(&self, from: Offset) -> bool {
+        let announced = locked(&self.announced).as_ref().map(|announced| *announced.borrow());
+        announced.is_some_and(|tail| from <= tail) && locked(&self.recent).first <= from
+    }
+
+    /// Records from `from` on, about `bytes` of them; none at the tail. Waits for what is durable but not here yet.
+    pub(super) async fn read(
+        &self,
+        from: Offset,
+        bytes: usize,
+        patience: Duration,
+    ) -> Result<Vec<Entry>, LogError> {
+        if locked(&self.announced).as_ref().is_none_or(|announced| *announced.borrow() == from) {
+            return Ok(Vec::new());
+        }
+        let mut arrived = self.arrived.subscribe();
+        let here = arrived.wait_for(|next| next.is_none_or(|next| next > from));
+        let broken = |why: String| LogError::Broker { doing: "reading", why };
+        match timeout(patience, here).await {
+            Ok(Ok(next)) if next.is_some() => {}
+            Ok(_) => return Err(broken("the partition cannot be followed any more".into())),
+            Err(_) => {
+                return Err(broken(format!(
+                    "the record at offset {from} did not arrive within {patience:?}"
+                )));
+            }
+        }
+        // Dropped again while we waited: the caller asks anew and is answered by the broker.
+        Ok(locked(&self.recent).since(from, bytes).unwrap_or_default())
+    }
+
+    fn keep(&self, entry: Entry) {
+        let after = entry.offset.next();
+        // First kept, then announced: who is woken finds the record.
+        locked(&self.recent).push(entry);
+        self.arrived.send_replace(Some(after));
+        self.announce(after);
+    }
+
+    fn end(&self) {
+        self.arrived.send_replace(None);
+        locked(&self.announced).take();
     }
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(task) = locked(&self.task).take() {
             task.abort();
         }
     }
 }
 
+/// The last records, without a gap.
+struct Recent {
+    /// The offset of the first that is kept, or of the next to come.
+    first: Offset,
+    entries: VecDeque<Entry>,
+    bytes: usize,
+}
+
 impl Recent {
+    fn from(first: Offset) -> Self {
+        Recent { first, entries: VecDeque::new(), bytes: 0 }
+    }
+
     fn push(&mut self, entry: Entry) {
         self.bytes += entry.bytes.len();
         self.entries.push_back(entry);
         while self.bytes > KEPT && self.entries.len() > 1 {
             if let Some(oldest) = self.entries.pop_front() {
                 self.bytes -= oldest.bytes.len();
+                self.first = oldest.offset.next();
             }
         }
     }
 
-    fn from(&self, from: Offset, bytes: usize) -> Option<Vec<Entry>> {
-        let first = self.entries.front()?.offset;
-        let skip = usize::try_from(from.0.checked_sub(first.0)?).ok()?;
-        if skip >= self.entries.len() {
-            return None;
-        }
+    fn since(&self, from: Offset, bytes: usize) -> Option<Vec<Entry>> {
+        let skip = usize::try_from(from.0.checked_sub(self.first.0)?).ok()?;
         let mut left = bytes;
         let mut found = Vec::new();
         for entry in self.entries.iter().skip(skip) {
@@ -154,4 +217,9 @@ pub(super) async fn next(consumer: &StreamConsumer, expected: Offset) -> Result<
             Err(error) => tracing::debug!(%error, "a passing error of the broker"),
         }
     }
+}
+
+/// Nothing that holds these locks can panic half-way through a change.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

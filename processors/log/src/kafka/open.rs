@@ -1,18 +1,20 @@
 //! Opening a topic as a log, and what is asked of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use omium_schemas::{Offset, Partition};
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::{Offset as At, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::client::{base, broken, signed, unsigned};
+use super::client::{base, broken, signed};
+use super::ends::ends;
 use super::follower::Follower;
+use super::place::Place;
 use super::producer::Attachment;
 use super::reader::Reader;
 use super::topic;
@@ -60,17 +62,9 @@ pub struct KafkaLog {
     admin: AdminClient<DefaultClientContext>,
     /// Asks for the first and last offset of partitions; never assigned to one.
     asker: Arc<BaseConsumer>,
-    partitions: Vec<Place>,
+    partitions: Vec<Arc<Place>>,
     /// The runtime that opened the log; followers live there also when asked for from elsewhere.
     runtime: Handle,
-}
-
-/// What is known and running for one partition.
-#[derive(Default)]
-struct Place {
-    attached: Mutex<Option<Arc<Attachment>>>,
-    follower: Mutex<Option<Arc<Follower>>>,
-    reader: tokio::sync::Mutex<Option<Reader>>,
 }
 
 impl KafkaLog {
@@ -83,31 +77,22 @@ impl KafkaLog {
         let asker: BaseConsumer = config.create().map_err(|error| broken("creating a client", &error))?;
         let asker = Arc::new(asker);
         topic::ready(&options, &admin, &asker).await?;
-        let partitions = (0..options.partitions).map(|_| Place::default()).collect();
+        let partitions = (0..options.partitions).map(|_| Arc::default()).collect();
         Ok(KafkaLog { options, admin, asker, partitions, runtime: Handle::current() })
     }
 
-    fn place(&self, partition: Partition) -> Result<&Place, LogError> {
+    fn place(&self, partition: Partition) -> Result<&Arc<Place>, LogError> {
         self.partitions
             .get(usize::from(partition.0))
             .ok_or(LogError::NoPartition { wanted: partition, partitions: self.options.partitions })
     }
 
-    /// The first offset that is there and the one that the next record will have, as the broker sees them now.
-    fn ends(&self, partition: Partition) -> Result<(Offset, Offset), LogError> {
-        let ends =
-            self.asker.fetch_watermarks(&self.options.topic, i32::from(partition.0), self.options.timeout);
-        ends.map(|(first, next)| (Offset(unsigned(first)), Offset(unsigned(next))))
-            .map_err(|error| broken("asking for the ends of a partition", &error))
-    }
-
-    /// The same without blocking a thread of the runtime.
-    async fn ends_async(&self, partition: Partition) -> Result<(Offset, Offset), LogError> {
+    /// Where the partition begins and ends, asked without blocking a thread of the runtime.
+    async fn ends(&self, partition: Partition) -> Result<(Offset, Offset), LogError> {
         let (asker, options) = (self.asker.clone(), self.options.clone());
-        let ask = move || asker.fetch_watermarks(&options.topic, i32::from(partition.0), options.timeout);
-        let ends = tokio::task::spawn_blocking(ask).await.map_err(|_| LogError::Closed)?;
-        ends.map(|(first, next)| (Offset(unsigned(first)), Offset(unsigned(next))))
-            .map_err(|error| broken("asking for the ends of a partition", &error))
+        tokio::task::spawn_blocking(move || ends(&asker, &options, partition))
+            .await
+            .map_err(|_| LogError::Closed)?
     }
 
     async fn read_from(
@@ -117,9 +102,9 @@ impl KafkaLog {
         bytes: usize,
     ) -> Result<Vec<Entry>, LogError> {
         let place = self.place(partition)?;
-        let follower = locked(&place.follower).clone();
-        if let Some(entries) = follower.as_ref().and_then(|follower| follower.recent(from, bytes)) {
-            return Ok(entries);
+        let follower = place.follower();
+        if let Some(follower) = follower.as_ref().filter(|follower| follower.covers(from)) {
+            return follower.read(from, bytes, self.options.timeout).await;
         }
         let mut slot = place.reader.lock().await;
         let known = slot.as_ref().filter(|reader| reader.next() == from).map(Reader::until);
@@ -128,7 +113,9 @@ impl KafkaLog {
             _ => match self.checked_end(partition, from).await? {
                 until if until == from => {
                     // At the tail a follower takes over, and the client for catching up is given back.
-                    if follower.is_some() { slot.take() } else { None }.map(Reader::discard);
+                    if follower.is_some() {
+                        discard(&mut slot);
+                    }
                     return Ok(Vec::new());
                 }
                 until => until,
@@ -137,7 +124,7 @@ impl KafkaLog {
         let mut reader = match slot.take() {
             Some(reader) if reader.next() == from => reader,
             old => {
-                old.map(Reader::discard);
+                old.into_iter().for_each(Reader::discard);
                 Reader::new(&self.options, partition, from)?
             }
         };
@@ -157,7 +144,7 @@ impl KafkaLog {
 
     /// The end of the partition, when `from` lies between its ends.
     async fn checked_end(&self, partition: Partition, from: Offset) -> Result<Offset, LogError> {
-        let (start, end) = self.ends_async(partition).await?;
+        let (start, end) = self.ends(partition).await?;
         if from < start {
             return Err(LogError::Trimmed { partition, wanted: from, start });
         }
@@ -175,7 +162,7 @@ impl KafkaLog {
     }
 
     async fn delete_before(&self, partition: Partition, before: Offset) -> Result<(), LogError> {
-        let (start, end) = self.ends_async(partition).await?;
+        let (start, end) = self.ends(partition).await?;
         if before <= start {
             return Ok(());
         }
@@ -204,11 +191,8 @@ impl Log for KafkaLog {
 
     fn attach(&self, partition: Partition, source: Arc<dyn Source>) -> Result<Box<dyn Appender>, LogError> {
         let place = self.place(partition)?;
-        let attachment = Attachment::start(&self.options, partition, source)?;
-        let older = locked(&place.attached).replace(attachment.clone());
-        if let Some(older) = older {
-            older.detach();
-        }
+        let attachment = Attachment::start(&self.runtime, &self.options, partition, place.clone(), source)?;
+        place.replace(attachment.clone());
         Ok(Box::new(Handed(attachment)))
     }
 
@@ -223,20 +207,15 @@ impl Log for KafkaLog {
 
     /// The first call for a partition asks the broker and starts to follow it.
     fn tail(&self, partition: Partition) -> Result<watch::Receiver<Offset>, LogError> {
-        let mut slot = locked(&self.place(partition)?.follower);
-        if let Some(follower) = slot.as_ref().filter(|follower| follower.is_alive()) {
-            return Ok(follower.tail());
-        }
-        let (_, end) = self.ends(partition)?;
-        let follower = Follower::start(&self.runtime, &self.options, partition, end)?;
-        let tail = follower.tail();
-        *slot = Some(follower);
-        Ok(tail)
+        self.place(partition)?.followed(|| {
+            let (_, end) = ends(&self.asker, &self.options, partition)?;
+            Follower::start(&self.runtime, &self.options, partition, end)
+        })
     }
 
     fn start(&self, partition: Partition) -> Result<Offset, LogError> {
         self.place(partition)?;
-        self.ends(partition).map(|(start, _)| start)
+        ends(&self.asker, &self.options, partition).map(|(start, _)| start)
     }
 
     fn trim(&self, partition: Partition, before: Offset) -> Waiting<'_, Result<(), LogError>> {
@@ -250,9 +229,7 @@ impl Log for KafkaLog {
 impl Drop for KafkaLog {
     fn drop(&mut self) {
         for place in &self.partitions {
-            if let Some(attachment) = locked(&place.attached).take() {
-                attachment.detach();
-            }
+            place.close();
         }
     }
 }
@@ -272,7 +249,6 @@ impl Drop for Handed {
     }
 }
 
-/// Nothing that holds these locks can panic half-way through a change.
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn discard(slot: &mut Option<Reader>) {
+    slot.take().into_iter().for_each(Reader::discard);
 }

@@ -3,113 +3,105 @@
 //! One record is in flight. Whatever goes wrong with it ends the attachment: whether the record is in the topic is then
 //! unknown, sending it again from here could put it there twice, and only its leader, by reading, can tell.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use omium_schemas::{Offset, Partition};
-use rdkafka::ClientContext;
-use rdkafka::error::KafkaError;
-use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use super::KafkaOptions;
 use super::client::{broken, producer, unsigned};
+use super::place::Place;
 use crate::{LogError, Source};
 
-/// How long the thread listens at a time while a record is in flight; a report ends the wait at once.
-const LISTEN: Duration = Duration::from_millis(200);
-
-/// A source and the thread that appends for it.
-pub(super) struct Attachment {
-    bell: Mutex<Bell>,
-    rung: Condvar,
-}
-
+/// A source and the task that appends for it.
 #[derive(Default)]
-struct Bell {
-    woken: bool,
-    detached: bool,
+pub(super) struct Attachment {
+    /// Something may be there to take, or the source is detached. Keeps one ring while nobody listens.
+    bell: Notify,
+    detached: AtomicBool,
+    /// Ends the wait for a record in flight.
+    given_up: Notify,
 }
 
 impl Attachment {
-    /// Starts appending for `source`, as soon as it is woken.
+    /// Appends for `source` whenever it is woken.
     pub(super) fn start(
+        runtime: &Handle,
         options: &KafkaOptions,
         partition: Partition,
+        place: Arc<Place>,
         source: Arc<dyn Source>,
     ) -> Result<Arc<Self>, LogError> {
-        let producer = producer(options)
-            .create_with_context(Reports::default())
-            .map_err(|error| broken("creating a producer", &error))?;
-        let attachment = Arc::new(Attachment { bell: Mutex::default(), rung: Condvar::new() });
+        let producer: FutureProducer =
+            producer(options).create().map_err(|error| broken("creating a producer", &error))?;
         let line = Line { producer, topic: options.topic.clone(), partition };
+        let attachment = Arc::new(Attachment::default());
         let own = attachment.clone();
-        std::thread::Builder::new()
-            .name(format!("omium-kafka-{partition}"))
-            .spawn(move || own.run(&line, source.as_ref()))
-            .map_err(|error| LogError::Io {
-                doing: "starting a thread for",
-                place: format!("partition {partition}"),
-                why: error.to_string(),
-            })?;
+        runtime.spawn(async move {
+            own.run(&line, &place, source.as_ref()).await;
+            // Closing a client waits for its threads.
+            tokio::task::spawn_blocking(move || drop(line));
+        });
         Ok(attachment)
     }
 
     /// There is something to take.
     pub(super) fn wake(&self) {
-        self.bell().woken = true;
-        self.rung.notify_one();
+        self.bell.notify_one();
     }
 
     /// The source hears nothing more. Does not wait for a record in flight: the filter deals with what still arrives.
     pub(super) fn detach(&self) {
-        self.bell().detached = true;
-        self.rung.notify_one();
+        self.detached.store(true, Ordering::SeqCst);
+        self.bell.notify_one();
+        self.given_up.notify_one();
     }
 
-    fn run(&self, line: &Line, source: &dyn Source) {
-        while self.next_wake() {
+    async fn run(&self, line: &Line, place: &Place, source: &dyn Source) {
+        loop {
+            self.bell.notified().await;
             while let Some(bytes) = self.take(source) {
-                let outcome = line.append(&bytes, || self.bell().detached);
-                let failed = outcome.is_err();
-                if self.bell().detached {
+                let outcome = tokio::select! {
+                    outcome = line.append(&bytes) => outcome,
+                    () = self.given_up.notified() => return,
+                };
+                match &outcome {
+                    Ok(offset) => place.acknowledged(*offset),
+                    Err(error) => {
+                        tracing::warn!(partition = line.partition.0, %error, "an append failed; its leader's epoch is over");
+                    }
+                }
+                if self.is_detached() {
                     return;
                 }
-                if let Err(error) = &outcome {
-                    tracing::warn!(partition = line.partition.0, %error, "an append failed; its leader's epoch is over");
-                }
+                let failed = outcome.is_err();
                 source.settled(outcome);
                 if failed {
-                    self.bell().detached = true;
                     return;
                 }
+            }
+            if self.is_detached() {
+                return;
             }
         }
     }
 
-    /// Waits until there may be something to take; false when nobody wants it any more.
-    fn next_wake(&self) -> bool {
-        let mut bell = self
-            .rung
-            .wait_while(self.bell(), |bell| !bell.woken && !bell.detached)
-            .unwrap_or_else(PoisonError::into_inner);
-        bell.woken = false;
-        !bell.detached
-    }
-
     fn take(&self, source: &dyn Source) -> Option<Bytes> {
-        if self.bell().detached { None } else { source.take() }
+        if self.is_detached() { None } else { source.take() }
     }
 
-    fn bell(&self) -> MutexGuard<'_, Bell> {
-        self.bell.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::SeqCst)
     }
 }
 
 /// The way of one partition's records to the broker.
 struct Line {
-    producer: BaseProducer<Reports>,
+    producer: FutureProducer,
     topic: String,
     partition: Partition,
 }
@@ -117,45 +109,15 @@ struct Line {
 impl Line {
     /// Appends one record and waits for what became of it. The client repeats a request by itself, which idempotence
     /// makes harmless, until the time-out of the message ends that.
-    fn append(&self, bytes: &Bytes, given_up: impl Fn() -> bool) -> Result<Offset, LogError> {
-        let record = BaseRecord::<(), [u8], ()>::with_opaque_to(&self.topic, ())
+    async fn append(&self, bytes: &Bytes) -> Result<Offset, LogError> {
+        let record = FutureRecord::<(), [u8]>::to(&self.topic)
             .partition(i32::from(self.partition.0))
             .payload(bytes.as_ref());
-        self.producer.send(record).map_err(|(error, _)| broken("appending", &error))?;
-        loop {
-            if let Some(report) = self.producer.context().take() {
-                return report.map_err(|error| broken("appending", &error));
-            }
-            if given_up() {
-                return Err(LogError::Closed);
-            }
-            self.producer.poll(LISTEN);
+        let sent = self.producer.send_result(record).map_err(|(error, _)| broken("appending", &error))?;
+        match sent.await {
+            Ok(Ok(delivery)) => Ok(Offset(unsigned(delivery.offset))),
+            Ok(Err((error, _))) => Err(broken("appending", &error)),
+            Err(_) => Err(LogError::Closed),
         }
-    }
-}
-
-/// Keeps the report of the one record in flight.
-#[derive(Default)]
-struct Reports {
-    report: Mutex<Option<Result<Offset, KafkaError>>>,
-}
-
-impl Reports {
-    fn take(&self) -> Option<Result<Offset, KafkaError>> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl ClientContext for Reports {}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let report = match result {
-            Ok(message) => Ok(Offset(unsigned(message.offset()))),
-            Err((error, _)) => Err(error.clone()),
-        };
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 }

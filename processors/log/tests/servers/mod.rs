@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 /// A server that lives as long as this value, and never longer than the test process: it stops when its standard input
 /// ends, which happens however the process dies.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     line: String,
 }
@@ -14,7 +14,7 @@ pub struct Server {
 impl Server {
     /// Starts `infra/dev/NAME`; nothing where this machine may not install what the server needs, which is reported as
     /// a skip. With `keep` the data outlive the server, so that it can be started again.
-    pub fn start(name: &str, keep: Option<&Path>) -> Option<Self> {
+    pub(crate) fn start(name: &str, keep: Option<&Path>) -> Option<Self> {
         let mut command = Command::new(script(name));
         command.arg("run").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(dir) = keep {
@@ -42,7 +42,7 @@ impl Server {
     }
 
     /// A value of the line that the script printed.
-    pub fn value(&self, key: &str) -> String {
+    pub(crate) fn value(&self, key: &str) -> String {
         let prefix = format!("{key}=");
         let found = self.line.split_whitespace().find_map(|pair| pair.strip_prefix(prefix.as_str()));
         found.unwrap_or_else(|| panic!("no `{key}` in `{}`", self.line)).to_owned()
@@ -57,7 +57,7 @@ impl Drop for Server {
 }
 
 /// Ends the server of `dir` at once, as a crash would.
-pub fn kill(name: &str, dir: &Path) {
+pub(crate) fn kill(name: &str, dir: &Path) {
     let status = Command::new(script(name)).arg("kill").arg("--dir").arg(dir).status();
     assert!(status.expect("the scripts of infra/dev can be run").success());
 }
