@@ -19,7 +19,7 @@ pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Where a log takes a partition's blocks from: the shell of that partition.
 ///
 /// The log pulls. When its last write is durable it takes the block that has filled meanwhile, which costs half the
-/// syncs and half the latency of waiting to be pushed.
+/// syncs and half the latency of waiting to be pushed. After each settled block it asks again, until there is nothing.
 pub trait Source: Send + Sync {
     /// Takes the block that is open now, closed and with hash and checksum made; nothing where there is none to write.
     /// At most one block of a partition is in flight: not called again before [`Source::settled`].
@@ -28,6 +28,11 @@ pub trait Source: Send + Sync {
     /// Tells what became of the record taken last. After an error the attachment is dead: whether the record is in the
     /// log is unknown, and only reading the log tells. Must not block: it runs on the log's own thread.
     fn settled(&self, outcome: Result<Offset, LogError>);
+
+    /// Tells that new work should be refused with this reason until further notice (there is no space), or, with
+    /// nothing, that it is welcome again. What the source already has open is still taken while there is room. Must
+    /// not block.
+    fn refuse(&self, _why: Option<LogError>) {}
 }
 
 /// The handle by which a source says that there is something to take. Dropping it detaches the source.
@@ -56,7 +61,12 @@ pub trait Log: Send + Sync {
 
     /// Reads durable records from `from` on, at least one if there is one, and about `bytes` of them. Empty at the
     /// tail. Below [`Log::start`] it fails with [`LogError::Trimmed`].
-    fn read(&self, partition: Partition, from: Offset, bytes: usize) -> Waiting<'_, Result<Vec<Entry>, LogError>>;
+    fn read(
+        &self,
+        partition: Partition,
+        from: Offset,
+        bytes: usize,
+    ) -> Waiting<'_, Result<Vec<Entry>, LogError>>;
 
     /// The offset that the next record will have; moves as records become durable. Followers wait on it: no polling.
     fn tail(&self, partition: Partition) -> Result<watch::Receiver<Offset>, LogError>;
@@ -81,7 +91,9 @@ pub enum LogError {
         partitions: u16,
     },
     /// The number of partitions is fixed when a log is made.
-    #[error("{place} has {found} partitions, not {wanted}; the number is fixed when a log is made, so start with {found}")]
+    #[error(
+        "{place} has {found} partitions, not {wanted}; the number is fixed when a log is made, so start with {found}"
+    )]
     OtherPartitions {
         /// The directory or topic.
         place: String,
@@ -101,7 +113,9 @@ pub enum LogError {
         start: Offset,
     },
     /// Another process has it open.
-    #[error("{place} is in use by another omium process{holder}; stop it first, or start this one with another directory")]
+    #[error(
+        "{place} is in use by another omium process{holder}; stop it first, or start this one with another directory"
+    )]
     InUse {
         /// The directory.
         place: PathBuf,
@@ -117,7 +131,9 @@ pub enum LogError {
         why: String,
     },
     /// What was acknowledged is damaged.
-    #[error("{place} is damaged at byte {at}: {why}; nothing was changed. `omium log verify` shows the extent, `omium log repair --dry-run` what could be kept")]
+    #[error(
+        "{place} is damaged at byte {at}: {why}; nothing was changed. `omium log verify` shows the extent, `omium log repair --dry-run` what could be kept"
+    )]
     Damaged {
         /// The file.
         place: PathBuf,
@@ -131,6 +147,12 @@ pub enum LogError {
     Full {
         /// The directory.
         place: PathBuf,
+    },
+    /// What was given to be appended is not one block for this log.
+    #[error("the record was not appended: {why}")]
+    NotABlock {
+        /// What is wrong with it.
+        why: String,
     },
     /// The device or the file system failed.
     #[error("{doing} {place} failed: {why}")]

@@ -1,7 +1,13 @@
 //! The ordered log: memory, embedded (disk) and Kafka under one contract, and the blob store.
 
 pub mod contract;
+pub mod disk;
+pub mod embedded;
 pub mod kafka;
+pub mod memory;
+mod slots;
 
 pub use contract::{Appender, Entry, Log, LogError, Source};
+pub use embedded::{EmbeddedLog, EmbeddedOptions, OnFailure};
 pub use kafka::{KafkaLog, KafkaOptions};
+pub use memory::MemoryLog;
