@@ -90,6 +90,8 @@ pub enum Input {
     Read(Ticket, StreamKey),
     /// Become the leader under this epoch. The seed is random and feeds the entropy of the shell's own commands.
     Lead(Epoch, [u8; 16]),
+    /// Something that the partition cannot do without has failed.
+    Failed(Ended),
     /// The record taken last is durable here, or its fate is unknown.
     Settled(Result<Offset, String>),
     /// Records of the log, in order.
@@ -136,6 +138,8 @@ pub enum Answer {
     OtherRequest,
     /// The partition has more than it can take; try again later.
     Busy,
+    /// The log takes no more for now, for this reason: there is no space. Reads go on.
+    Full(String),
     /// This node does not lead the partition, or not yet.
     NotLeading,
     /// The stream is quarantined: a processor failed on it.
@@ -195,13 +199,19 @@ pub enum Output<S> {
 }
 
 /// Why a shell has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ended {
+    /// Its node was stopped.
+    #[error("the node was stopped")]
+    Halted,
     /// Another leader has a higher epoch.
+    #[error("another leader has taken over with epoch {0}")]
     Superseded(Epoch),
     /// An append failed, so what is in the log is not known.
+    #[error("an append failed, so only reading the log tells what it holds: {0}")]
     AppendFailed(String),
-    /// The log holds what this program cannot read or must not fold.
+    /// The log or the store holds what this program cannot read or must not fold.
+    #[error("{0}")]
     Unreadable(String),
 }
 

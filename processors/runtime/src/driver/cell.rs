@@ -1,6 +1,6 @@
 //! One partition: its shell under a lock, those who wait for it, and the log that pulls from it.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use omium_log::{Appender, LogError, Source};
@@ -12,13 +12,22 @@ use super::clock;
 use super::node::World;
 use super::telemetry::{Stage, Telemetry};
 use crate::key::{Lookup, StreamKey, WindowKey, stream_key, window_key};
-use crate::port::{Answer, Input, Loaded, Now, Output, Ticket};
+use crate::port::{Answer, Ended, Input, Loaded, Now, Output, Ticket};
 use crate::shell::{Figures, Shell};
 use crate::stream::StreamState;
 use omium_store::Store;
 
 pub(super) type View<P> = Option<Arc<StreamState<<P as Processors>::State>>>;
 pub(super) type Leaving<P> = Output<<P as Processors>::State>;
+
+/// How far a partition's life has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Opening,
+    Leading,
+    Stopped,
+    Ended(Ended),
+}
 
 /// A shell and those who wait for it.
 pub(super) struct Inside<P: Processors> {
@@ -28,16 +37,17 @@ pub(super) struct Inside<P: Processors> {
     tickets: u64,
     told: Figures,
     taken_at: u64,
+    /// Why the log takes nothing for now, where it does not.
+    refusing: Option<String>,
 }
 
 /// One partition of a node.
 pub(super) struct Cell<P: Processors> {
     inside: Mutex<Inside<P>>,
     store: Arc<dyn Store>,
-    appender: OnceLock<Box<dyn Appender>>,
+    appender: RwLock<Option<Box<dyn Appender>>>,
     leaving: mpsc::UnboundedSender<Leaving<P>>,
-    pub(super) leading: watch::Sender<bool>,
-    pub(super) stopped: watch::Sender<bool>,
+    pub(super) standing: watch::Sender<Standing>,
     pub(super) world: Arc<dyn World>,
     telemetry: Telemetry,
 }
@@ -52,15 +62,34 @@ impl<P: Processors> Cell<P> {
         // What leaves is bounded by what may wait inside the shell, so the channel needs no bound of its own.
         let (leaving, arriving) = mpsc::unbounded_channel();
         let (answers, views) = (Lookup::default(), Lookup::default());
-        let inside = Inside { shell, answers, views, tickets: 0, told: Figures::default(), taken_at: 0 };
-        let (inside, appender) = (Mutex::new(inside), OnceLock::new());
-        let (leading, stopped) = (watch::Sender::new(false), watch::Sender::new(false));
-        (Arc::new(Cell { inside, store, appender, leaving, leading, stopped, world, telemetry }), arriving)
+        let inside = Inside {
+            shell,
+            answers,
+            views,
+            tickets: 0,
+            told: Figures::default(),
+            taken_at: 0,
+            refusing: None,
+        };
+        let (inside, appender) = (Mutex::new(inside), RwLock::new(None));
+        let standing = watch::Sender::new(Standing::Opening);
+        (Arc::new(Cell { inside, store, appender, leaving, standing, world, telemetry }), arriving)
     }
 
     pub(super) fn attach(&self, appender: Box<dyn Appender>) {
-        if self.appender.set(appender).is_err() {
-            tracing::error!("a partition was attached twice");
+        *self.appender.write().unwrap_or_else(PoisonError::into_inner) = Some(appender);
+    }
+
+    /// The log takes nothing more from here, and whoever still waits learns that the outcome is unknown.
+    pub(super) fn detach(&self) {
+        let appender = self.appender.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(appender);
+        let mut inside = self.lock();
+        inside.shell.handle(Input::Failed(Ended::Halted), clock::now());
+        for output in inside.shell.outputs().collect::<Vec<_>>() {
+            if let Output::Answer(ticket, answer) = output {
+                inside.answer(ticket, answer);
+            }
         }
     }
 
@@ -83,6 +112,11 @@ impl<P: Processors> Cell<P> {
     pub(super) fn ask(&self, make: impl FnOnce(Ticket) -> Input) -> oneshot::Receiver<Answer> {
         let (sender, receiver) = oneshot::channel();
         let mut inside = self.lock();
+        if let Some(why) = &inside.refusing {
+            // A receiver that is gone has stopped asking.
+            let _ = sender.send(Answer::Full(why.clone()));
+            return receiver;
+        }
         let now = clock::now();
         let ticket = inside.ticket();
         inside.answers.insert(ticket, sender);
@@ -118,9 +152,8 @@ impl<P: Processors> Cell<P> {
                         all_window.extend(window);
                     }
                     Output::Ready => {
-                        if let Some(appender) = self.appender.get() {
-                            appender.wake();
-                        }
+                        let appender = self.appender.read().unwrap_or_else(PoisonError::into_inner);
+                        appender.iter().for_each(|appender| appender.wake());
                     }
                     Output::Answer(ticket, answer) => inside.answer(ticket, answer),
                     Output::View(ticket, view) => {
@@ -135,11 +168,12 @@ impl<P: Processors> Cell<P> {
                 }
             }
             if let Some((streams, window)) = load {
-                let loaded = self.load(inside, streams, window);
-                match loaded {
-                    Ok(loaded) => inside.shell.handle(Input::Loaded(loaded), now),
-                    Err(error) => return drop(self.leaving.send(Output::Alarm(error.to_string()))),
-                }
+                let input = match self.load(inside, streams, window) {
+                    Ok(loaded) => Input::Loaded(loaded),
+                    // Whoever waits for these rows would wait for ever; another shell starts from the log.
+                    Err(error) => Input::Failed(Ended::Unreadable(error.to_string())),
+                };
+                inside.shell.handle(input, now);
             }
         }
     }
@@ -207,5 +241,9 @@ impl<P: Processors> Source for Cell<P> {
         self.carry_out(&mut inside, now);
         drop(inside);
         self.telemetry.stage(partition, Stage::Append, now.boot - since);
+    }
+
+    fn refuse(&self, why: Option<LogError>) {
+        self.lock().refusing = why.map(|why| why.to_string());
     }
 }

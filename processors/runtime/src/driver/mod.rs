@@ -1,6 +1,7 @@
 //! The thin driver: it feeds shells from a real log, store and clock. Partitions are shells under their locks, callers
 //! are tasks, and one task per partition carries out what leaves.
 
+mod carrier;
 mod cell;
 mod clock;
 mod node;

@@ -1,31 +1,26 @@
 //! A node that leads every partition of its log: the embedded default, and one node on Kafka.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use omium_log::{Log, LogError};
 use omium_processor::Processors;
 use omium_schemas::catalogue::{Command, Origin};
-use omium_schemas::{Branch, Digest, Epoch, Offset, Partition, Seq, StepId, TraceContext};
+use omium_schemas::{Branch, Digest, Epoch, Partition, Seq, StepId, TraceContext};
 use omium_store::{Store, StoreError};
 use opentelemetry::trace::TraceContextExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::cell::{Cell, Leaving, View};
+use super::carrier::{Carrier, Phase, READ};
+use super::cell::{Cell, Standing, View};
 use super::clock;
-use super::telemetry::{Stage, Telemetry};
-use crate::key::{StreamKey, open_prefix, partition_prefix, position_key, stream_of};
-use crate::port::{Answer, Blobs, Dispatch, Ended, Input, Output, Submission};
+use super::telemetry::Telemetry;
+use crate::key::{StreamKey, partition_prefix, position_key};
+use crate::port::{Answer, Blobs, Dispatch, Ended, Input, Submission};
 use crate::sealing::Vault;
 use crate::shell::{Config, Shell};
 use crate::snapshot::Position;
-
-/// How much is read from the log at once.
-const READ: usize = 4 << 20;
-/// How often a shell is told that time has passed.
-const TICK: Duration = Duration::from_millis(100);
 
 /// What a node does to the world outside.
 pub trait World: Send + Sync {
@@ -59,8 +54,8 @@ pub struct NodeParts {
 /// A node.
 pub struct Node<P: Processors> {
     cells: Vec<Arc<Cell<P>>>,
-    tasks: Vec<JoinHandle<()>>,
-    stopping: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    phase: watch::Sender<Phase>,
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
 }
@@ -69,7 +64,7 @@ impl<P: Processors> Node<P> {
     /// Opens every partition: state from the store, the rest from the log, an epoch of its own. Returns when it leads
     /// all of them.
     pub async fn open(parts: NodeParts) -> Result<Node<P>, OpenError> {
-        let (stopping, _) = watch::channel(false);
+        let phase = watch::Sender::new(Phase::Running);
         let telemetry = Telemetry::new(&opentelemetry::global::meter("omium"));
         let mut cells = Vec::new();
         let mut arriving = Vec::new();
@@ -88,11 +83,15 @@ impl<P: Processors> Node<P> {
                 log: parts.log.clone(),
                 store: parts.store.clone(),
                 blobs: parts.blobs.clone(),
+                phase: phase.subscribe(),
             };
-            tasks.push(tokio::spawn(carrier.run(outputs, stopping.subscribe())));
+            tasks.push(tokio::spawn(carrier.run(outputs)));
         }
-        let node = Node { cells, tasks, stopping, log: parts.log, store: parts.store };
-        node.take_over().await?;
+        let node = Node { cells, tasks: Mutex::new(tasks), phase, log: parts.log, store: parts.store };
+        if let Err(error) = node.take_over().await {
+            node.halt().await;
+            return Err(error);
+        }
         Ok(node)
     }
 
@@ -104,8 +103,11 @@ impl<P: Processors> Node<P> {
             cell.feed(Input::Lead(epoch, clock::random()));
         }
         for (partition, cell) in (0..).map(Partition).zip(&self.cells) {
-            let mut leading = cell.leading.subscribe();
-            leading.wait_for(|leading| *leading).await.map_err(|_| OpenError::NotLed(partition))?;
+            let mut standing = cell.standing.subscribe();
+            let known = standing.wait_for(|standing| *standing != Standing::Opening).await;
+            if let Ok(Standing::Ended(why)) = known.map(|standing| standing.clone()) {
+                return Err(OpenError::NotLed(partition, why));
+            }
         }
         Ok(())
     }
@@ -163,20 +165,30 @@ impl<P: Processors> Node<P> {
     }
 
     /// Finishes what is on its way, writes the state to the store and stops.
-    pub async fn stop(mut self) -> Result<(), StoreError> {
+    pub async fn stop(&self) -> Result<(), StoreError> {
+        self.phase.send_if_modified(|phase| advance(phase, Phase::Finishing));
         self.cells.iter().for_each(|cell| cell.feed(Input::Stop));
         for cell in &self.cells {
+            let mut standing = cell.standing.subscribe();
             // A partition that has ended has nothing to finish; the sender lives as long as its cell.
-            let _ = cell.stopped.subscribe().wait_for(|stopped| *stopped).await;
+            let _ = standing.wait_for(|now| matches!(now, Standing::Stopped | Standing::Ended(_))).await;
         }
-        self.stopping.send_replace(true);
-        for task in self.tasks.drain(..) {
+        self.halt().await;
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.flush()).await.unwrap_or(Ok(()))
+    }
+
+    /// Stops at once: what is not in the log yet may be lost, and state that is not in the store is folded again. When
+    /// this returns, nothing of the node touches log or store any more.
+    pub async fn halt(&self) {
+        self.phase.send_replace(Phase::Over);
+        self.cells.iter().for_each(|cell| cell.detach());
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a partition's task ended badly");
             }
         }
-        let store = self.store.clone();
-        tokio::task::spawn_blocking(move || store.flush()).await.unwrap_or(Ok(()))
     }
 
     fn cell(&self, key: &StreamKey) -> &Arc<Cell<P>> {
@@ -228,8 +240,14 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A partition did not come under this node's lead.
-    #[error("partition {0} did not come under this node's lead; the log above says why")]
-    NotLed(Partition),
+    #[error("partition {0} cannot be led by this node: {1}")]
+    NotLed(Partition, Ended),
+}
+
+fn advance(phase: &mut Phase, to: Phase) -> bool {
+    let forward = *phase < to;
+    *phase = to.max(*phase);
+    forward
 }
 
 fn open_shell<P: Processors>(parts: &NodeParts, partition: Partition) -> Result<Shell<P>, OpenError> {
@@ -239,12 +257,6 @@ fn open_shell<P: Processors>(parts: &NodeParts, partition: Partition) -> Result<
         wipe(&*parts.store, partition)?;
     }
     Ok(Shell::new(partition, parts.config.clone(), parts.vault.clone(), position))
-}
-
-/// Resolves when the node has finished.
-async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
-    // An error means that the node is gone, which is the same news.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// State of another layout, or none that can be read: it is folded again from the log.
@@ -273,137 +285,8 @@ async fn catch_up<P: Processors>(
         }
         cell.feed(Input::Entries(entries));
         if cell.lock().shell.role() == crate::Role::Ended {
-            return Err(LogError::Closed);
-        }
-    }
-}
-
-/// Carries out what leaves one partition.
-struct Carrier<P: Processors> {
-    partition: Partition,
-    cells: Vec<Arc<Cell<P>>>,
-    log: Arc<dyn Log>,
-    store: Arc<dyn Store>,
-    blobs: Arc<dyn Blobs>,
-}
-
-impl<P: Processors> Carrier<P> {
-    async fn run(
-        self,
-        mut outputs: mpsc::UnboundedReceiver<Leaving<P>>,
-        mut stopping: watch::Receiver<bool>,
-    ) {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                biased;
-                output = outputs.recv() => match output {
-                    Some(output) => self.carry_out(output).await,
-                    None => return,
-                },
-                () = told_to_stop(&mut stopping) => return,
-                _ = ticks.tick() => {
-                    self.cell().feed(Input::Tick);
-                    self.cell().report();
-                }
-            }
-        }
-    }
-
-    fn cell(&self) -> &Arc<Cell<P>> {
-        &self.cells[usize::from(self.partition.0)]
-    }
-
-    async fn carry_out(&self, output: Leaving<P>) {
-        match output {
-            Output::Dispatch(dispatch) => self.cell().world.dispatch(*dispatch),
-            Output::Deliver(parcel) => {
-                let to = usize::from(parcel.to_partition.0);
-                self.cells[to].feed(Input::Message(parcel));
-            }
-            Output::Acknowledge(to, through) => {
-                self.cells[usize::from(to.0)].feed(Input::Acknowledged(self.partition, through));
-            }
-            Output::Publish(block) => self.cell().world.publish(self.partition, block),
-            Output::Flush(snapshot) => self.flush(*snapshot),
-            Output::StoreBlob(digest, bytes) => self.store_blob(digest, bytes),
-            Output::LoadWaiting => self.load_waiting().await,
-            Output::Fetch(from, through) => self.fetch(from, through).await,
-            Output::Led(epoch) => {
-                tracing::info!(partition = self.partition.0, epoch = epoch.0, "leading");
-                self.cell().leading.send_replace(true);
-            }
-            Output::Stopped => drop(self.cell().stopped.send_replace(true)),
-            Output::Ended(why) => {
-                self.cell().leading.send_replace(false);
-                self.cell().stopped.send_replace(true);
-                self.cell().world.ended(self.partition, why);
-            }
-            Output::Alarm(text) => tracing::error!(partition = self.partition.0, "{text}"),
-            // These never come this far: the cell answers them itself.
-            Output::Ready | Output::Load(..) | Output::Answer(..) | Output::View(..) => {}
-        }
-    }
-
-    fn flush(&self, snapshot: crate::Snapshot<P::State>) {
-        let (cell, store) = (self.cell().clone(), self.store.clone());
-        tokio::task::spawn_blocking(move || {
-            let since = clock::now().boot;
-            let no = omium_schemas::BlockNo(snapshot.position.no);
-            let written = snapshot.batches().into_iter().try_for_each(|batch| store.write(batch));
-            match written.and_then(|()| store.flush()) {
-                Ok(()) => {
-                    cell.measured(Stage::Flush, since);
-                    cell.feed(Input::Flushed(no));
-                }
-                // The state stays in memory and is written with the next snapshot's successor after a restart.
-                Err(error) => tracing::error!(%error, "the state could not be saved"),
-            }
-        });
-    }
-
-    fn store_blob(&self, digest: Digest, bytes: Bytes) {
-        let (cell, blobs) = (self.cell().clone(), self.blobs.clone());
-        tokio::task::spawn_blocking(move || match blobs.put(&digest, &bytes) {
-            Ok(()) => cell.feed(Input::BlobStored(digest)),
-            Err(error) => {
-                // The block that names it must not be written, so this partition cannot go on.
-                cell.feed(Input::Settled(Err(error)));
-            }
-        });
-    }
-
-    async fn load_waiting(&self) {
-        let (store, partition, cell) = (self.store.clone(), self.partition, self.cell().clone());
-        let scan = move || {
-            let since = clock::now().boot;
-            let mut after: Option<Vec<u8>> = None;
-            loop {
-                let rows = match store.scan(&open_prefix(partition), after.as_deref(), 1_000) {
-                    Ok(rows) => rows,
-                    Err(error) => return tracing::error!(%error, "waiting streams could not be read"),
-                };
-                let Some((last, _)) = rows.last() else { return cell.measured(Stage::Load, since) };
-                after = Some(last.clone());
-                cell.feed(Input::Waiting(rows.iter().filter_map(|(key, _)| stream_of(key)).collect()));
-            }
-        };
-        if tokio::task::spawn_blocking(scan).await.is_err() {
-            tracing::error!("reading the waiting streams was cut short");
-        }
-    }
-
-    async fn fetch(&self, mut from: Offset, through: Offset) {
-        while from <= through {
-            match self.log.read(self.partition, from, READ).await {
-                Ok(entries) => {
-                    let Some(last) = entries.last() else { return };
-                    from = last.offset.next();
-                    self.cell().feed(Input::Entries(entries));
-                }
-                Err(error) => return self.cell().feed(Input::Settled(Err(error.to_string()))),
-            }
+            // Its partition's task says why.
+            return Ok(());
         }
     }
 }

@@ -88,6 +88,7 @@ impl<P: Processors> Shell<P> {
     }
 
     pub(super) fn tick(&mut self, now: Now) {
+        self.residents.evict();
         if !matches!(self.role, Role::Leading(_)) || self.stopping {
             return;
         }

@@ -228,6 +228,7 @@ impl<P: Processors> Shell<P> {
             Input::Submit(submission) => self.submit(*submission, now),
             Input::Read(ticket, key) => self.read(ticket, key),
             Input::Lead(epoch, seed) => self.lead(epoch, seed),
+            Input::Failed(why) => self.end(why),
             Input::Settled(outcome) => self.settled(outcome, now),
             Input::Entries(entries) => self.entries(entries, now),
             Input::Loaded(loaded) => self.loaded(loaded, now),

@@ -21,6 +21,8 @@ pub(super) struct Slot<S> {
     pub(super) waits: bool,
     dirty: bool,
     saving: bool,
+    /// Whether it stands in line to be let go. It must stand there once only, or the line grows for ever.
+    in_line: bool,
 }
 
 /// The streams in memory.
@@ -66,10 +68,18 @@ impl<S: Clone + Default> Residents<S> {
         let (sent, timer, waits) = (Vec::new(), None, false);
         self.slots.insert(
             key,
-            Slot { value: Arc::new(value), last, sent, timer, waits, dirty: false, saving: false },
+            Slot {
+                value: Arc::new(value),
+                last,
+                sent,
+                timer,
+                waits,
+                dirty: false,
+                saving: false,
+                in_line: true,
+            },
         );
         self.clean.push_back(key);
-        self.evict();
     }
 
     /// Gives a stream its next state.
@@ -100,21 +110,23 @@ impl<S: Clone + Default> Residents<S> {
         for key in std::mem::take(&mut self.saving) {
             let slot = self.slots.get_mut(&key).expect("what is being saved is never let go");
             slot.saving = false;
-            if !slot.dirty {
+            if !slot.dirty && !std::mem::replace(&mut slot.in_line, true) {
                 self.clean.push_back(key);
             }
         }
-        self.evict();
     }
 
-    fn evict(&mut self) {
+    /// Lets go of what there is too much of. Never while something is loaded for a purpose: what waits for two streams
+    /// would wait for ever if the second one drove out the first.
+    pub(super) fn evict(&mut self) {
         for _ in 0..self.clean.len() {
             if self.slots.len() <= self.limit {
                 return;
             }
             let Some(key) = self.clean.pop_front() else { return };
-            let Some(slot) = self.slots.get(&key) else { continue };
+            let Some(slot) = self.slots.get_mut(&key) else { continue };
             if slot.dirty || slot.saving {
+                slot.in_line = false;
                 continue;
             }
             if slot.waits {

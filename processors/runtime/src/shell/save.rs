@@ -4,7 +4,7 @@ use omium_processor::Processors;
 use omium_schemas::{BlockNo, Epoch, Filter, Offset};
 
 use super::{Role, Shell};
-use crate::port::{Now, Output};
+use crate::port::{Answer, Now, Output};
 use crate::snapshot::{Changed, Position, Snapshot};
 use crate::stream::StreamState;
 
@@ -78,6 +78,7 @@ impl<P: Processors> Shell<P> {
     pub(super) fn flushed(&mut self, no: BlockNo, now: Now) {
         if self.saving.take_if(|saving| *saving <= no).is_some() {
             self.residents.saved();
+            self.residents.evict();
             self.recent.retain(|_, (used_in, _)| *used_in > no);
             self.stop_if_quiet(now);
         }
@@ -85,6 +86,9 @@ impl<P: Processors> Shell<P> {
 
     pub(super) fn stop(&mut self, now: Now) {
         self.stopping = true;
+        for waiting in std::mem::take(&mut self.awaiting_control) {
+            self.answer_at_once(waiting.ticket, Answer::NotLeading);
+        }
         if self.role == Role::Following || matches!(self.role, Role::Opening(..)) {
             return self.outputs.push(Output::Stopped);
         }

@@ -1,0 +1,188 @@
+//! One task per partition: carries out what leaves its shell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use omium_log::Log;
+use omium_processor::Processors;
+use omium_schemas::{Digest, Offset, Partition};
+use omium_store::{Store, StoreError};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::cell::{Cell, Leaving, Standing};
+use super::clock;
+use super::telemetry::Stage;
+use crate::Snapshot;
+use crate::key::{open_prefix, stream_of};
+use crate::port::{Blobs, Ended, Input, Output};
+
+/// How much is read from the log at once.
+pub(super) const READ: usize = 4 << 20;
+/// How often a shell is told that time has passed.
+const TICK: Duration = Duration::from_millis(100);
+/// After how long a store that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How far a node's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// It takes commands.
+    Running,
+    /// It finishes what is on its way.
+    Finishing,
+    /// It does nothing any more.
+    Over,
+}
+
+/// Carries out what leaves one partition.
+pub(super) struct Carrier<P: Processors> {
+    pub(super) partition: Partition,
+    pub(super) cells: Vec<Arc<Cell<P>>>,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) blobs: Arc<dyn Blobs>,
+    pub(super) phase: watch::Receiver<Phase>,
+}
+
+impl<P: Processors> Carrier<P> {
+    pub(super) async fn run(self, mut outputs: mpsc::UnboundedReceiver<Leaving<P>>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut phase = self.phase.clone();
+        let mut work = JoinSet::new();
+        loop {
+            // In this order: a partition that is never idle must still hear that time passes.
+            tokio::select! {
+                biased;
+                () = reaches(&mut phase, Phase::Over) => break,
+                _ = ticks.tick() => {
+                    self.cell().feed(Input::Tick);
+                    self.cell().report();
+                }
+                Some(_) = work.join_next() => {}
+                output = outputs.recv() => match output {
+                    Some(output) => self.carry_out(output, &mut work).await,
+                    None => break,
+                },
+            }
+        }
+        // Nothing of this node may touch log or store once it is over: another one may have opened them.
+        while work.join_next().await.is_some() {}
+    }
+
+    fn cell(&self) -> &Arc<Cell<P>> {
+        &self.cells[usize::from(self.partition.0)]
+    }
+
+    async fn carry_out(&self, output: Leaving<P>, work: &mut JoinSet<()>) {
+        match output {
+            Output::Dispatch(dispatch) => self.cell().world.dispatch(*dispatch),
+            Output::Deliver(parcel) => {
+                let to = usize::from(parcel.to_partition.0);
+                self.cells[to].feed(Input::Message(parcel));
+            }
+            Output::Acknowledge(to, through) => {
+                self.cells[usize::from(to.0)].feed(Input::Acknowledged(self.partition, through));
+            }
+            Output::Publish(block) => self.cell().world.publish(self.partition, block),
+            Output::Flush(snapshot) => drop(work.spawn(self.flush(*snapshot))),
+            Output::StoreBlob(digest, bytes) => drop(work.spawn_blocking(self.store_blob(digest, bytes))),
+            Output::LoadWaiting => drop(work.spawn_blocking(self.load_waiting())),
+            Output::Fetch(from, through) => self.fetch(from, through).await,
+            Output::Led(epoch) => {
+                tracing::info!(partition = self.partition.0, epoch = epoch.0, "leading");
+                self.cell().standing.send_replace(Standing::Leading);
+            }
+            Output::Stopped => drop(self.cell().standing.send_replace(Standing::Stopped)),
+            Output::Ended(why) => {
+                self.cell().standing.send_replace(Standing::Ended(why.clone()));
+                self.cell().world.ended(self.partition, why);
+            }
+            Output::Alarm(text) => tracing::error!(partition = self.partition.0, "{text}"),
+            // These never come this far: the cell answers them itself.
+            Output::Ready | Output::Load(..) | Output::Answer(..) | Output::View(..) => {}
+        }
+    }
+
+    /// Until the state is in the store the shell takes no other snapshot, so this is tried until it succeeds.
+    fn flush(&self, snapshot: Snapshot<P::State>) -> impl Future<Output = ()> + Send + 'static {
+        let (cell, store, mut phase) = (self.cell().clone(), self.store.clone(), self.phase.clone());
+        let snapshot = Arc::new(snapshot);
+        async move {
+            let since = clock::now().boot;
+            loop {
+                let (store, taken) = (store.clone(), snapshot.clone());
+                let written = tokio::task::spawn_blocking(move || save(&*store, &taken)).await;
+                let Ok(Err(error)) = written else {
+                    cell.measured(Stage::Flush, since);
+                    return cell.feed(Input::Flushed(omium_schemas::BlockNo(snapshot.position.no)));
+                };
+                tracing::error!(%error, "the state could not be saved; it is kept in memory and tried again");
+                if *phase.borrow() != Phase::Running {
+                    // A node that stops does not wait for a store: all of it is in the log.
+                    cell.standing.send_replace(Standing::Stopped);
+                    return;
+                }
+                let _ = tokio::time::timeout(AGAIN, reaches(&mut phase, Phase::Finishing)).await;
+            }
+        }
+    }
+
+    fn store_blob(&self, digest: Digest, bytes: Bytes) -> impl FnOnce() + Send + 'static {
+        let (cell, blobs) = (self.cell().clone(), self.blobs.clone());
+        move || match blobs.put(&digest, &bytes) {
+            Ok(()) => cell.feed(Input::BlobStored(digest)),
+            // The block that names it must not be written, so this partition cannot go on.
+            Err(error) => cell.feed(Input::Failed(Ended::AppendFailed(error))),
+        }
+    }
+
+    fn load_waiting(&self) -> impl FnOnce() + Send + 'static {
+        let (store, partition, cell) = (self.store.clone(), self.partition, self.cell().clone());
+        move || {
+            let since = clock::now().boot;
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                let rows = match store.scan(&open_prefix(partition), after.as_deref(), 1_000) {
+                    Ok(rows) => rows,
+                    // Without them work would be forgotten in silence.
+                    Err(error) => return cell.feed(Input::Failed(Ended::Unreadable(error.to_string()))),
+                };
+                let Some((last, _)) = rows.last() else { return cell.measured(Stage::Load, since) };
+                after = Some(last.clone());
+                cell.feed(Input::Waiting(rows.iter().filter_map(|(key, _)| stream_of(key)).collect()));
+            }
+        }
+    }
+
+    async fn fetch(&self, mut from: Offset, through: Offset) {
+        while from <= through {
+            match self.log.read(self.partition, from, READ).await {
+                Ok(entries) => {
+                    let Some(last) = entries.last() else { return };
+                    from = last.offset.next();
+                    self.cell().feed(Input::Entries(entries));
+                }
+                Err(error) => {
+                    return self.cell().feed(Input::Failed(Ended::Unreadable(error.to_string())));
+                }
+            }
+        }
+    }
+}
+
+/// Resolves when the node's life has come this far.
+pub(super) async fn reaches(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+    // An error means that the node is gone, which is further than any phase.
+    let _ = phase.wait_for(|phase| *phase >= wanted).await;
+}
+
+fn save<S>(store: &dyn Store, snapshot: &Snapshot<S>) -> Result<(), StoreError>
+where
+    S: serde::Serialize + for<'a> serde::Deserialize<'a>,
+{
+    snapshot.batches().into_iter().try_for_each(|batch| store.write(batch))?;
+    store.flush()
+}
