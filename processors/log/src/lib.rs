@@ -5,9 +5,11 @@ pub mod disk;
 pub mod embedded;
 pub mod kafka;
 pub mod memory;
+pub mod registry;
 mod slots;
 
 pub use contract::{Appender, Entry, Log, LogError, Source};
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OnFailure};
 pub use kafka::{KafkaLog, KafkaOptions};
 pub use memory::MemoryLog;
+pub use registry::{PublicRecord, Registry, RegistryError, RegistryOptions};

@@ -1,5 +1,6 @@
 //! The log on a real broker: what Kafka adds to the contract that all logs keep.
 
+mod contract;
 mod servers;
 
 use std::collections::VecDeque;
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use contract::Subject;
 use omium_log::{Appender, KafkaLog, KafkaOptions, Log, LogError, Source};
 use omium_schemas::{Offset, Partition};
 use servers::Server;
@@ -18,6 +20,13 @@ use tokio::time::timeout;
 const P0: Partition = Partition(0);
 /// Far more than anything here takes; a test that reaches it hangs.
 const LONG: Duration = Duration::from_secs(60);
+
+async fn kafka() -> Option<Subject> {
+    let log = KafkaLog::open(options(2)?).await.expect("a fresh topic can be made");
+    Some(Subject { log: Arc::new(log), keep: Box::new(()) })
+}
+
+contract_suite!(kafka);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_come_back_in_order_from_any_position_and_in_portions() {
