@@ -1,5 +1,7 @@
 //! The ordered log: memory, embedded (disk) and Kafka under one contract, and the blob store.
 
+pub mod audit;
+pub mod blobs;
 pub mod contract;
 pub mod disk;
 pub mod embedded;
@@ -8,6 +10,7 @@ pub mod memory;
 pub mod registry;
 mod slots;
 
+pub use blobs::{BlobDirectory, BlobError, Blobs};
 pub use contract::{Appender, Entry, Log, LogError, Source};
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OnFailure};
 pub use kafka::{KafkaLog, KafkaOptions};

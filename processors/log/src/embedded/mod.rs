@@ -1,13 +1,16 @@
 //! The log on disk: one journal for all partitions, one thread that writes it.
 
+mod inspect;
 mod journal;
 mod layout;
 mod open;
 mod reader;
+mod repair;
 mod scan;
 mod segment;
 mod thread;
 mod trim;
+mod verify;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -20,8 +23,11 @@ use tokio::sync::watch;
 use crate::contract::{Appender, Entry, Log, LogError, Source, Waiting};
 use crate::disk::{Disk, RealDisk};
 
+pub use inspect::{Inspected, SegmentSeen, SegmentState, inspect};
 pub use journal::{Claim, Cut, Journal, JournalOptions, Opened, Preparation, Prepared};
+pub use repair::{Repair, Repaired, repair};
 use thread::{Shared, Worker};
+pub use verify::{Problem, Verified, verify};
 
 /// The code that the process ends with when the disk failed: nobody knows what it holds, only opening the log tells.
 pub const EXIT_DISK_FAILED: i32 = 74;

@@ -41,13 +41,17 @@ pub(crate) struct Last<D: Disk> {
 
 /// Whether the last segment has to be copied and synced before anything is read from it. After an unclean end what can
 /// be read may stand in the page cache alone.
-fn tail_must_be_copied<D: Disk>(survey: &Survey<D>) -> bool {
+pub(crate) fn tail_must_be_copied<D: Disk>(survey: &Survey<D>) -> bool {
     !survey.clean
 }
 
 pub(crate) fn open<D: Disk>(disk: D, options: JournalOptions) -> Result<Parts<D>, LogError> {
     let layout = Layout { root: options.root.clone() };
     ensure_directory(&disk, &layout)?;
+    // Looked at before the lock is taken: not even a lock file is left in a directory of another program.
+    if layout::read_identity(&disk, &layout)?.is_none() {
+        may_be_created(&disk, &layout)?;
+    }
     let lock = disk.lock(&layout.lock())?;
     let (identity, created) = match layout::read_identity(&disk, &layout)? {
         Some(identity) => (identity, false),
@@ -93,8 +97,8 @@ fn ensure_directory<D: Disk>(disk: &D, layout: &Layout) -> Result<(), LogError> 
     Ok(disk.sync_dir(parent)?)
 }
 
-/// Makes an empty log. The file that says what it is comes last, so that a crash leaves either no log or a whole one.
-fn create<D: Disk>(disk: &D, layout: &Layout, options: &JournalOptions) -> Result<Identity, LogError> {
+/// Whether a directory without a log may become one: it is empty but for what an interrupted creation leaves.
+fn may_be_created<D: Disk>(disk: &D, layout: &Layout) -> Result<(), LogError> {
     let names = disk.list(&layout.root)?;
     let segments = match disk.list(&layout.journal()) {
         Ok(names) => names.iter().filter(|name| Layout::segment_number(name).is_some()).count(),
@@ -106,6 +110,12 @@ fn create<D: Disk>(disk: &D, layout: &Layout, options: &JournalOptions) -> Resul
         let why = format!("{what}; choose an empty directory, or restore the FORMAT file from a backup");
         return Err(LogError::Foreign { place: layout.root.display().to_string(), why });
     }
+    Ok(())
+}
+
+/// Makes an empty log. The file that says what it is comes last, so that a crash leaves either no log or a whole one.
+fn create<D: Disk>(disk: &D, layout: &Layout, options: &JournalOptions) -> Result<Identity, LogError> {
+    may_be_created(disk, layout)?;
     if options.partitions == 0 {
         let why = "a log needs at least one partition".to_owned();
         return Err(LogError::Foreign { place: layout.root.display().to_string(), why });

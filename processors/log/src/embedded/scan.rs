@@ -163,6 +163,22 @@ pub(crate) fn later_claim<F: DiskFile>(
     identity: Identity,
     at: Place,
 ) -> Result<Option<u32>, DiskError> {
+    let mut from = at;
+    while let Some((found, head)) = next_head(file, identity, from)? {
+        if head.durable_to > at {
+            return Ok(Some(found));
+        }
+        from.byte = found;
+    }
+    Ok(None)
+}
+
+/// The first sound head of a write or seal behind `at`. Pages of zeros are skipped.
+pub(crate) fn next_head<F: DiskFile>(
+    file: &F,
+    identity: Identity,
+    at: Place,
+) -> Result<Option<(u32, WriteHead)>, DiskError> {
     const PAGE: usize = 4096;
     const ZEROS: [u8; PAGE] = [0; PAGE];
     let mut window = Window::new(file);
@@ -176,9 +192,8 @@ pub(crate) fn later_claim<F: DiskFile>(
         if bytes[..starts] != ZEROS[..starts] {
             for start in (0..starts).filter(|start| WriteHead::resembles(&bytes[*start..])) {
                 let place = Place { segment: at.segment, byte: (page + start as u64) as u32 };
-                let head = WriteHead::read(&identity.id, place, &bytes[start..]);
-                if head.is_some_and(|head| head.durable_to > at) {
-                    return Ok(Some(place.byte));
+                if let Some(head) = WriteHead::read(&identity.id, place, &bytes[start..]) {
+                    return Ok(Some((place.byte, head)));
                 }
             }
         }
