@@ -4,6 +4,7 @@ mod contract;
 mod servers;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -203,7 +204,7 @@ async fn a_broker_that_dies_ends_the_attachment_and_nothing_is_sent_again() {
     let log = KafkaLog::open(options.clone()).await.expect("made");
     let mut writer = Writer::attach(&log, P0);
     writer.append_all(&[record(1, 10)]).await;
-    servers::kill("kafka", dir.path());
+    crash(dir.path());
     writer.offer(record(2, 10));
     let failed = writer.outcome().await.expect_err("the broker is dead");
     assert!(matches!(failed, LogError::Broker { doing: "appending", .. }), "{failed}");
@@ -251,10 +252,15 @@ impl std::ops::Deref for Opened {
     }
 }
 
+/// Ends the broker of `dir` as a crash would.
+fn crash(dir: &Path) {
+    let status = Command::new(servers::script("kafka")).arg("kill").arg("--dir").arg(dir).status();
+    assert!(status.expect("the script runs").success());
+}
+
 /// Kafka's own tool, for topics that we would never make.
 fn alter(options: &KafkaOptions, args: &[&str]) {
-    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/dev/kafka");
-    let libs = Command::new(script).arg("libs").output().expect("the script runs").stdout;
+    let libs = Command::new(servers::script("kafka")).arg("libs").output().expect("the script runs").stdout;
     let libs = String::from_utf8(libs).expect("a path");
     let status = Command::new("java")
         .args(["-Xmx64m", "-cp", &format!("{}/*", libs.trim()), "org.apache.kafka.tools.TopicCommand"])

@@ -56,12 +56,6 @@ impl Drop for Server {
     }
 }
 
-/// Ends the server of `dir` at once, as a crash would.
-pub(crate) fn kill(name: &str, dir: &Path) {
-    let status = Command::new(script(name)).arg("kill").arg("--dir").arg(dir).status();
-    assert!(status.expect("the scripts of infra/dev can be run").success());
-}
-
 /// Says in the file that the whole run reads that something could not be tested here.
 fn skip(name: &str, why: &str) {
     let line = format!("{name} {}\n", why.lines().last().unwrap_or("it cannot be installed here"));
@@ -73,6 +67,7 @@ fn skip(name: &str, why: &str) {
     }
 }
 
-fn script(name: &str) -> PathBuf {
+/// The script that starts and stops one kind of server.
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/dev").join(name)
 }
