@@ -1,0 +1,273 @@
+//! Clients: they ask, wait, give up, and ask again with the same key until they know.
+
+use bytes::Bytes;
+use omium_runtime::{Answer, Done, Input, StreamKey, Submission, Ticket};
+use omium_schemas::catalogue::{
+    AdoptLogic, CancelExecution, Command, Origin, PauseExecution, QuarantineStream, ReleaseStream,
+    ResumeExecution, RollBack, SignalExecution, StartExecution, TakeCheckpoint, TopUpAccount, TransferMoney,
+};
+use omium_schemas::{ExecutionId, Money, Partition, Seq, StreamId, StreamKind, TenantId};
+
+use crate::counts::Fault;
+use crate::truth::broken;
+use crate::world::{Action, Asked, Asker, World};
+
+/// What the control stream says now.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    pub(crate) seq: Seq,
+    pub(crate) body: Bytes,
+}
+
+/// A client.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    tenant: TenantId,
+    number: u64,
+    question: Option<Question>,
+    jobs: Vec<StreamKey>,
+    paused: Vec<StreamKey>,
+}
+
+/// What a client wants to know the end of.
+#[derive(Clone, Debug)]
+struct Question {
+    number: u64,
+    key: StreamKey,
+    command: Command,
+    /// Without a key it is asked once and never again.
+    idempotency: Option<Bytes>,
+    control: Seq,
+    /// What an earlier answer said, where more than one arrived.
+    done: Option<(Seq, Seq)>,
+}
+
+const CLIENTS: usize = 8;
+const ACCOUNTS: u8 = 6;
+
+fn account(n: u8) -> StreamId {
+    StreamId::new(StreamKind::Account, [n; 15])
+}
+
+impl World {
+    pub(crate) fn hire_clients(&mut self) {
+        for n in 0..CLIENTS {
+            let tenant = TenantId([1 + (n % 2) as u8; 16]);
+            self.clients.push(Client { tenant, ..Client::default() });
+            self.soon(20_000, Action::Client(n));
+        }
+    }
+
+    /// A client asks its question, and makes one up where it has none.
+    pub(crate) fn client(&mut self, n: usize) {
+        if self.clients[n].question.is_none() {
+            if !self.busy {
+                return;
+            }
+            self.clients[n].number += 1;
+            let question = self.make_up(n);
+            self.clients[n].question = Some(question);
+        }
+        let Some(question) = self.clients[n].question.clone() else { return };
+        self.ask(n, &question);
+        if self.faulty && question.idempotency.is_some() && self.chance.per_mille(30) {
+            self.fault(Fault::RepeatedRequest);
+            self.ask(n, &question);
+        }
+        self.after(3_000_000, Action::GiveUp(n, question.number));
+    }
+
+    fn ask(&mut self, n: usize, question: &Question) {
+        let Question { number, key, command, idempotency, control, .. } = question.clone();
+        let origin = Origin { key: idempotency, request: None, entropy: self.chance.bytes(), control };
+        self.submit(key, command, origin, Asker::Client(n, number));
+    }
+
+    pub(crate) fn submit(&mut self, key: StreamKey, command: Command, origin: Origin, asker: Asker) {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.asked.insert(ticket, Asked { asker, key, seen: Seq(0) });
+        let partition = key.stream.partition(key.tenant, self.config.partitions);
+        let submission =
+            Submission { ticket: Some(ticket), key, actor: Some("sim".into()), trace: None, origin, command };
+        let life = self.life(self.leaders[usize::from(partition.0)].0);
+        self.soon(400, Action::Feed(life, partition, Input::Submit(Box::new(submission))));
+    }
+
+    pub(crate) fn give_up(&mut self, n: usize, number: u64) {
+        if self.clients[n].question.as_ref().is_some_and(|question| question.number == number) {
+            self.retry(n, 1_000);
+        }
+    }
+
+    fn retry(&mut self, n: usize, within: u64) {
+        match &self.clients[n].question {
+            Some(question) if question.idempotency.is_some() => self.soon(within, Action::Client(n)),
+            _ => self.next(n),
+        }
+    }
+
+    fn next(&mut self, n: usize) {
+        self.clients[n].question = None;
+        self.soon(25_000, Action::Client(n));
+    }
+
+    pub(crate) fn answered(&mut self, partition: Partition, ticket: Ticket, answer: Answer) {
+        let Some(asked) = self.asked.remove(&ticket) else { return };
+        self.mark(ticket.0);
+        match &answer {
+            Answer::Done(done) => self.check_done(partition, &asked, done),
+            Answer::Refused(_) => self.check_refusal(partition, &asked),
+            Answer::Frozen => {
+                let text = format!("a processor panicked while {} was folded", asked.key.stream);
+                self.check(Err(broken(4, text)));
+            }
+            _ => {}
+        }
+        match asked.asker {
+            Asker::Client(n, number) => self.client_hears(n, number, answer),
+            Asker::Worker(dispatch, outcome, times) => self.worker_hears(dispatch, outcome, times, &answer),
+        }
+    }
+
+    /// What is acknowledged is in the log, at this moment.
+    fn check_done(&mut self, partition: Partition, asked: &Asked, done: &Done) {
+        let truth = &self.truths[usize::from(partition.0)];
+        let there = truth.frame(&asked.key, done.first).is_some_and(|frame| frame.last <= done.last)
+            && truth.end(&asked.key) >= done.last;
+        if !there {
+            let Done { first, last, .. } = done;
+            let text =
+                format!("{first}–{last} of {} were acknowledged and are not in the log", asked.key.stream);
+            self.check(Err(broken(1, text)));
+        }
+    }
+
+    /// A refusal tells about a state, so that state has to be in the log.
+    fn check_refusal(&mut self, partition: Partition, asked: &Asked) {
+        let end = self.truths[usize::from(partition.0)].end(&asked.key);
+        if end < asked.seen {
+            let text = format!("a refusal saw seq {} of {}, the log has {end}", asked.seen, asked.key.stream);
+            self.check(Err(broken(1, text)));
+        }
+    }
+
+    fn client_hears(&mut self, n: usize, number: u64, answer: Answer) {
+        if self.faulty && self.chance.per_mille(20) {
+            return self.fault(Fault::LostReply);
+        }
+        let Some(question) = self.clients[n].question.as_mut().filter(|question| question.number == number)
+        else {
+            return;
+        };
+        match answer {
+            Answer::Done(Done { first, last, .. }) => {
+                let said = *question.done.get_or_insert((first, last));
+                if said != (first, last) {
+                    let text = format!("one key was answered with {said:?} and with {:?}", (first, last));
+                    self.check(Err(broken(7, text)));
+                }
+                self.counts.acknowledged += 1;
+                self.next(n);
+            }
+            Answer::Refused(_) => {
+                self.counts.refused += 1;
+                self.next(n);
+            }
+            Answer::Quarantined(_) => self.release(n),
+            _ => self.retry(n, 150_000),
+        }
+    }
+
+    /// Who finds a stream quarantined releases it and asks no more.
+    fn release(&mut self, n: usize) {
+        if let Some(question) = &mut self.clients[n].question {
+            let number = question.number;
+            question.command = ReleaseStream {}.into();
+            question.idempotency = Some(Bytes::from(format!("release/{n}/{number}")));
+        }
+        self.retry(n, 1_000);
+    }
+
+    fn make_up(&mut self, n: usize) -> Question {
+        let (key, command) = self.wish(n);
+        let client = &self.clients[n];
+        let once = matches!(command, Command::SignalExecution(_));
+        let idempotency = (!once).then(|| Bytes::from(format!("{n}/{}", client.number)));
+        let control = if self.chance.per_mille(100) { self.control.seq } else { Seq(0) };
+        Question { number: self.clients[n].number, key, command, idempotency, control, done: None }
+    }
+
+    fn wish(&mut self, n: usize) -> (StreamKey, Command) {
+        let tenant = self.clients[n].tenant;
+        let mine = StreamKey::new(tenant, account(self.chance.below(u64::from(ACCOUNTS)) as u8));
+        let amount = Money(i128::from(self.chance.between(1, 900)) * 1_000_000_000);
+        let jobs = self.clients[n].jobs.clone();
+        match self.chance.below(100) {
+            0..22 => (mine, TopUpAccount { amount: Money(amount.0 * 3) }.into()),
+            22..44 => {
+                let to = account(self.chance.below(u64::from(ACCOUNTS)) as u8);
+                (mine, TransferMoney { to, amount }.into())
+            }
+            44..46 => {
+                let book =
+                    StreamKey::book(Partition(self.chance.below(u64::from(self.config.partitions)) as u16));
+                (book, AdoptLogic { logic: 1 }.into())
+            }
+            46..60 if !jobs.is_empty() => {
+                let job = *self.chance.pick(&jobs);
+                (job, self.interfere(n, job))
+            }
+            _ => self.start(n, mine.stream),
+        }
+    }
+
+    fn start(&mut self, n: usize, payer: StreamId) -> (StreamKey, Command) {
+        let job = StreamKey::new(self.clients[n].tenant, ExecutionId::new(self.chance.bytes()).stream());
+        self.clients[n].jobs.push(job);
+        let paid = self.chance.per_mille(600);
+        let slice = Money(i128::from(self.chance.between(100, 400)) * 1_000_000_000);
+        let start = StartExecution {
+            workflow: "bank".into(),
+            workflow_version: None,
+            inputs: self
+                .chance
+                .per_mille(200)
+                .then(|| omium_schemas::Content::open("an input that is sealed")),
+            account: paid.then_some(payer),
+            steps: self.chance.between(1, 4) as i32,
+            slice: paid.then_some(slice),
+            deadline: None,
+        };
+        (job, start.into())
+    }
+
+    fn interfere(&mut self, n: usize, job: StreamKey) -> Command {
+        if let Some(paused) = self.clients[n].paused.pop() {
+            let _ = paused;
+            return ResumeExecution {}.into();
+        }
+        match self.chance.below(12) {
+            0..5 => self.roll_back(job),
+            5..7 => TakeCheckpoint { name: "mine".into() }.into(),
+            7..9 => SignalExecution { name: "go".into(), body: None }.into(),
+            9 => {
+                self.clients[n].paused.push(job);
+                PauseExecution {}.into()
+            }
+            10 => QuarantineStream { reason: "an operator wants to look".into() }.into(),
+            _ => CancelExecution {}.into(),
+        }
+    }
+
+    /// Back to one of the checkpoints that the leader knows.
+    fn roll_back(&mut self, job: StreamKey) -> Command {
+        let partition = job.stream.partition(job.tenant, self.config.partitions);
+        let life = self.life(self.leaders[usize::from(partition.0)].0);
+        let marks = self.shell(life, partition).and_then(|shell| shell.resident(&job));
+        let marks: Vec<Seq> =
+            marks.map_or(Vec::new(), |state| state.state.0.job().marks.iter().map(|mark| mark.at).collect());
+        let to = if marks.is_empty() { Seq(3) } else { *self.chance.pick(&marks) };
+        RollBack { to, cancel_running: true }.into()
+    }
+}

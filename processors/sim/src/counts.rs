@@ -1,0 +1,133 @@
+//! What happened in a run. A simulation that does not do what it is for has to be seen doing nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Every kind of fault that is injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A node stops between two steps and forgets all that is not durable.
+    Crash,
+    /// Another leader is named while the old one believes that it still leads.
+    StaleLeader,
+    /// An append arrives late, perhaps after its sender is gone.
+    LateAppend,
+    /// An append is in the log twice.
+    DoubledAppend,
+    /// Two leaders' appends change places.
+    ReorderedAppend,
+    /// An append is in the log and its sender is told that it failed.
+    UnknownAppend,
+    /// An append is lost and its sender is told that it failed.
+    LostAppend,
+    /// The log loses what it had taken and not yet acknowledged.
+    LostSuffix,
+    /// An answer does not reach its caller.
+    LostReply,
+    /// An answered request arrives again.
+    RepeatedRequest,
+    /// A message between partitions is lost.
+    LostMessage,
+    /// A message between partitions arrives twice.
+    RepeatedMessage,
+    /// A wall clock jumps.
+    ClockJump,
+    /// A worker takes longer than its deadline.
+    SlowWorker,
+    /// A worker dies and that is noticed.
+    DeadWorker,
+    /// A worker dies and nobody notices.
+    SilentWorker,
+    /// A crash forgets state that was written and not flushed.
+    LostState,
+    /// A write stops in its middle.
+    TornWrite,
+    /// A power cut loses what was written and not synced.
+    PowerCut,
+    /// A crash leaves what was written in the page cache alone.
+    PageCache,
+    /// A log holds an event that this program does not know.
+    UnknownEvent,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 21] = [
+        Fault::Crash,
+        Fault::StaleLeader,
+        Fault::LateAppend,
+        Fault::DoubledAppend,
+        Fault::ReorderedAppend,
+        Fault::UnknownAppend,
+        Fault::LostAppend,
+        Fault::LostSuffix,
+        Fault::LostReply,
+        Fault::RepeatedRequest,
+        Fault::LostMessage,
+        Fault::RepeatedMessage,
+        Fault::ClockJump,
+        Fault::SlowWorker,
+        Fault::DeadWorker,
+        Fault::SilentWorker,
+        Fault::LostState,
+        Fault::TornWrite,
+        Fault::PowerCut,
+        Fault::PageCache,
+        Fault::UnknownEvent,
+    ];
+}
+
+/// What happened, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Commands that were acknowledged.
+    pub acknowledged: u64,
+    /// Commands that were refused.
+    pub refused: u64,
+    /// Faults that really happened.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Commands in the log, by name.
+    pub commands: BTreeMap<&'static str, u64>,
+    /// Events in the log, by name.
+    pub events: BTreeMap<&'static str, u64>,
+    /// How often nodes came to lead a partition.
+    pub leaders: u64,
+}
+
+impl Counts {
+    /// How many faults there were in all.
+    pub fn total_faults(&self) -> u64 {
+        self.faults.values().sum()
+    }
+
+    /// How often this fault happened.
+    pub fn of(&self, fault: Fault) -> u64 {
+        self.faults.get(&fault).copied().unwrap_or(0)
+    }
+
+    /// Adds another run's counts.
+    pub fn add(&mut self, other: &Counts) {
+        self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
+        self.leaders += other.leaders;
+        other.faults.iter().for_each(|(fault, count)| *self.faults.entry(*fault).or_default() += count);
+        other.commands.iter().for_each(|(name, count)| *self.commands.entry(name).or_default() += count);
+        other.events.iter().for_each(|(name, count)| *self.events.entry(name).or_default() += count);
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "acknowledged {}, refused {}, times led {}",
+            self.acknowledged, self.refused, self.leaders
+        )?;
+        writeln!(f, "faults {}:", self.total_faults())?;
+        self.faults.iter().try_for_each(|(fault, count)| writeln!(f, "  {count:>10}  {fault:?}"))?;
+        writeln!(f, "commands:")?;
+        self.commands.iter().try_for_each(|(name, count)| writeln!(f, "  {count:>10}  {name}"))?;
+        writeln!(f, "events:")?;
+        self.events.iter().try_for_each(|(name, count)| writeln!(f, "  {count:>10}  {name}"))
+    }
+}

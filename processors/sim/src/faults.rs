@@ -1,0 +1,71 @@
+//! When things go wrong, beside what goes wrong on the way.
+
+use omium_schemas::Partition;
+
+use crate::counts::Fault;
+use crate::world::{Action, World};
+
+/// What a run has to have seen before it may come to rest.
+pub(crate) const COMMANDS: u64 = 200;
+pub(crate) const FAULTS: u64 = 20;
+pub(crate) const CRASHES: u64 = 3;
+
+impl World {
+    pub(crate) fn plan_faults(&mut self) {
+        self.plan_crash();
+        self.plan_election();
+        let node = self.chance.below(self.nodes.len() as u64) as usize;
+        let by = self.chance.between(0, 60_000_000) as i64 - 30_000_000;
+        let at = self.chance.between(100_000, 2_000_000);
+        self.after(at, Action::Jump(node, by));
+    }
+
+    fn plan_crash(&mut self) {
+        let node = self.chance.below(self.nodes.len() as u64) as usize;
+        let at = self.chance.between(50_000, 900_000);
+        self.after(at, Action::Crash(node));
+    }
+
+    fn plan_election(&mut self) {
+        let partition = Partition(self.chance.below(u64::from(self.config.partitions)) as u16);
+        let at = self.chance.between(100_000, 1_500_000);
+        self.after(at, Action::Elect(partition));
+    }
+
+    /// Another misfortune, from time to time, until the run has seen enough.
+    pub(crate) fn keep_faulting(&mut self) {
+        if self.faulty {
+            self.plan_crash();
+            if self.nodes.len() > 1 {
+                self.plan_election();
+            }
+        }
+    }
+
+    pub(crate) fn jump(&mut self, node: usize, by: i64) {
+        if by != 0 && self.faulty {
+            self.fault(Fault::ClockJump);
+            self.nodes[node].skew += by;
+            let back = self.chance.between(200_000, 3_000_000);
+            self.after(back, Action::Jump(node, 0));
+        } else {
+            self.nodes[node].skew = 0;
+        }
+    }
+
+    pub(crate) fn has_seen_enough(&self) -> bool {
+        self.counts.acknowledged >= COMMANDS
+            && self.counts.total_faults() >= FAULTS
+            && self.counts.of(Fault::Crash) >= CRASHES
+    }
+
+    /// From now on nothing goes wrong any more, and everyone comes back.
+    pub(crate) fn heal(&mut self) {
+        self.faulty = false;
+        self.busy = false;
+        for node in 0..self.nodes.len() {
+            self.nodes[node].skew = 0;
+            self.restart(node);
+        }
+    }
+}

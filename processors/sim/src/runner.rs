@@ -1,0 +1,203 @@
+//! Running seeds, one or many.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::counts::{Counts, Fault};
+use crate::faults::{COMMANDS, CRASHES, FAULTS};
+use crate::truth::{Violation, broken};
+use crate::world::World;
+
+/// How long a run may be without having seen enough, in microseconds of its own time.
+const PATIENCE: u64 = 240_000_000;
+/// How long everything gets to come to rest.
+const REST: u64 = 90_000_000;
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its seed.
+    pub seed: u64,
+    /// What happened.
+    pub counts: Counts,
+    /// The first thing that did not hold.
+    pub violation: Option<Violation>,
+    /// A digest of everything that happened, in order.
+    pub trace: u64,
+}
+
+/// Runs one seed.
+pub fn run_seed(seed: u64) -> Run {
+    let mut world = World::new(seed);
+    let mut next_fault = 600_000;
+    while world.violation.is_none() && !world.has_seen_enough() && world.step() {
+        if world.now > next_fault {
+            next_fault = world.now + 600_000;
+            world.keep_faulting();
+        }
+        if world.now > PATIENCE {
+            world.check(Err(broken(10, "the clients get no answers any more")));
+        }
+    }
+    if world.violation.is_none() {
+        world.heal();
+        let end = world.now + REST;
+        while world.violation.is_none() && world.now < end && world.step() {}
+    }
+    if world.violation.is_none() {
+        let outcome = world.check_at_rest();
+        world.check(outcome);
+    }
+    Run { seed, counts: world.counts, violation: world.violation, trace: world.trace }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}, trace {:016x}", self.seed, self.trace)?;
+        write!(f, "{}", self.counts)?;
+        match &self.violation {
+            None => writeln!(f, "everything holds"),
+            Some(Violation { invariant, text }) => writeln!(f, "INVARIANT {invariant} is broken: {text}"),
+        }
+    }
+}
+
+/// Many runs.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How many there were.
+    pub seeds: u64,
+    /// What happened in all of them.
+    pub counts: Counts,
+    /// Those in which something did not hold, by seed.
+    pub failed: Vec<Run>,
+    /// Seeds that ended without having seen as much as a run has to.
+    pub thin: Vec<u64>,
+}
+
+impl Report {
+    fn add(&mut self, run: Run) {
+        self.seeds += 1;
+        self.counts.add(&run.counts);
+        let crashes = run.counts.of(Fault::Crash);
+        let enough =
+            run.counts.acknowledged >= COMMANDS && run.counts.total_faults() >= FAULTS && crashes >= CRASHES;
+        if run.violation.is_none() && !enough {
+            self.thin.push(run.seed);
+        }
+        if run.violation.is_some() {
+            self.failed.push(run);
+        }
+    }
+
+    /// What happened fewer than `least` times, of all that can happen.
+    pub fn rare(&self, least: u64) -> Vec<String> {
+        let faults = Fault::ALL.iter().map(|fault| (format!("fault {fault:?}"), self.counts.of(*fault)));
+        let commands =
+            COMMAND_KINDS.iter().map(|name| (format!("command {name}"), count(&self.counts.commands, name)));
+        let events =
+            EVENT_KINDS.iter().map(|name| (format!("event {name}"), count(&self.counts.events, name)));
+        let all = faults.chain(commands).chain(events).filter(|(_, count)| *count < least);
+        all.map(|(what, count)| format!("{what} happened {count} times")).collect()
+    }
+}
+
+fn count(counts: &std::collections::BTreeMap<&'static str, u64>, name: &str) -> u64 {
+    counts.get(name).copied().unwrap_or(0)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} seeds, {} failed, {} saw too little",
+            self.seeds,
+            self.failed.len(),
+            self.thin.len()
+        )?;
+        write!(f, "{}", self.counts)?;
+        self.failed.iter().take(5).try_for_each(|run| write!(f, "{run}"))
+    }
+}
+
+/// Runs seeds `from`, `from + 1` … on so many threads. Each seed is a world of its own.
+pub fn run_seeds(from: u64, count: u64, threads: usize) -> Report {
+    let next = AtomicU64::new(from);
+    let report = Mutex::new(Report::default());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + count {
+                        return;
+                    }
+                    let run = run_seed(seed);
+                    report.lock().unwrap_or_else(PoisonError::into_inner).add(run);
+                }
+            });
+        }
+    });
+    let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report.failed.sort_by_key(|run| run.seed);
+    report
+}
+
+/// The commands that shells and the bank know.
+pub(crate) const COMMAND_KINDS: [&str; 20] = [
+    "AcknowledgeMessages",
+    "AdoptLogic",
+    "CancelExecution",
+    "CompleteStep",
+    "DeliverMessage",
+    "FailStep",
+    "MeetDeadline",
+    "OpenBook",
+    "PauseExecution",
+    "QuarantineStream",
+    "ReleaseStream",
+    "ResumeExecution",
+    "RollBack",
+    "SeeControl",
+    "SignalExecution",
+    "StartExecution",
+    "TakeCheckpoint",
+    "TeachSchemas",
+    "TopUpAccount",
+    "TransferMoney",
+];
+
+/// The events that shells and the bank cause.
+pub(crate) const EVENT_KINDS: [&str; 30] = [
+    "AccountCredited",
+    "AccountDebited",
+    "BookOpened",
+    "BranchRaised",
+    "CheckpointTaken",
+    "ControlSeen",
+    "CostRecorded",
+    "ExecutionCancelled",
+    "ExecutionCompleted",
+    "ExecutionFailed",
+    "ExecutionPaused",
+    "ExecutionResumed",
+    "ExecutionStarted",
+    "LogicAdopted",
+    "MessageReceived",
+    "MessageSent",
+    "MessagesAcknowledged",
+    "OutcomeLearned",
+    "SchemaTaught",
+    "SignalReceived",
+    "SliceGranted",
+    "SliceReceived",
+    "SliceRefused",
+    "SliceReturned",
+    "StepCompleted",
+    "StepFailed",
+    "StepScheduled",
+    "StepTimedOut",
+    "StreamQuarantined",
+    "StreamReleased",
+];

@@ -1,0 +1,260 @@
+//! Everything there is, and what happens next.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use omium_processor::testkit::BankSuite;
+use omium_runtime::{Config, DataKey, Dispatch, Input, Parcel, StreamKey, Ticket, Vault};
+use omium_schemas::{BlockNo, Epoch, KeyId, Offset, Partition, Seq};
+use omium_store::Batch;
+
+use crate::broker::Broker;
+use crate::chance::Chance;
+use crate::clients::{Client, Control};
+use crate::counts::{Counts, Fault};
+use crate::logs::{Logs, OnDisk};
+use crate::node::Node;
+use crate::truth::{Truth, Violation};
+use crate::workers::Performed;
+
+pub(crate) type Shell = omium_runtime::Shell<BankSuite>;
+pub(crate) type Output = omium_runtime::Output<<BankSuite as omium_processor::Processors>::State>;
+
+/// The wall clock's reading when a run begins, in microseconds.
+pub(crate) const BEGIN: u64 = 1_700_000_000_000_000;
+
+/// A node in one of its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Life {
+    pub(crate) node: usize,
+    pub(crate) life: u32,
+}
+
+/// Something that happens at its time.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// A shell gets an input.
+    Feed(Life, Partition, Input),
+    /// The log asks a shell for its next record.
+    Take(Life, Partition),
+    /// An append reaches the broker.
+    Arrive(Append),
+    /// The disk has synced what was written.
+    Sync(Life, Vec<Bytes>),
+    /// A shell reads the log.
+    Read(Life, Partition, Offset, Offset),
+    /// A part of a snapshot is written; the last part is followed by a flush.
+    Save(Life, Partition, Vec<Batch>, BlockNo),
+    /// A message between partitions arrives.
+    Deliver(Parcel),
+    /// So does its acknowledgement.
+    Acknowledge(Partition, Partition, i64),
+    /// A client does its next thing.
+    Client(usize),
+    /// A client has waited long enough.
+    GiveUp(usize, u64),
+    /// A worker is done with what it was given.
+    Perform(Life, Dispatch, u8),
+    /// A worker tells about it, for the n-th time.
+    Tell(Dispatch, crate::workers::Outcome, u8),
+    /// Time passes for a node.
+    Tick(Life),
+    /// A node dies.
+    Crash(usize),
+    /// It comes back.
+    Restart(usize),
+    /// Somebody is to lead a partition.
+    Elect(Partition),
+    /// The control stream goes on.
+    Control,
+    /// Leaders hear of the control stream.
+    HearControl,
+    /// A wall clock jumps, or comes back.
+    Jump(usize, i64),
+}
+
+/// An append on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Append {
+    pub(crate) from: Life,
+    pub(crate) partition: Partition,
+    pub(crate) bytes: Bytes,
+    /// Whether its sender is still told what became of it.
+    pub(crate) answered: bool,
+    /// When it was sent.
+    pub(crate) sent: u64,
+}
+
+/// Who asked, and what the stream was when it was asked.
+#[derive(Clone, Debug)]
+pub(crate) enum Asker {
+    Client(usize, u64),
+    Worker(Dispatch, crate::workers::Outcome, u8),
+}
+
+/// A question that waits for its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) asker: Asker,
+    pub(crate) key: StreamKey,
+    /// The end of the stream, as the shell had it when it was asked.
+    pub(crate) seen: Seq,
+}
+
+/// A run.
+pub(crate) struct World {
+    pub(crate) chance: Chance,
+    pub(crate) now: u64,
+    queue: BTreeMap<(u64, u64), Action>,
+    queued: u64,
+    pub(crate) config: Config,
+    pub(crate) vault: Arc<dyn Vault>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) logs: Logs,
+    pub(crate) truths: Vec<Truth>,
+    pub(crate) leaders: Vec<(usize, Epoch)>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) control: Control,
+    pub(crate) asked: BTreeMap<Ticket, Asked>,
+    pub(crate) tickets: u64,
+    pub(crate) performed: Performed,
+    pub(crate) counts: Counts,
+    pub(crate) violation: Option<Violation>,
+    /// Whether faults still happen.
+    pub(crate) faulty: bool,
+    /// Whether clients still ask for new things.
+    pub(crate) busy: bool,
+    /// Of everything that happened, for comparing two runs of a seed.
+    pub(crate) trace: u64,
+}
+
+/// One key for all: what is sealed is not the point here, that it is sealed the same way is.
+struct OneKey(DataKey);
+
+impl Vault for OneKey {
+    fn sealing(&self, _: &StreamKey) -> Option<DataKey> {
+        Some(self.0.clone())
+    }
+
+    fn opening(&self, _: &StreamKey, _: KeyId) -> Option<DataKey> {
+        Some(self.0.clone())
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> World {
+        let mut chance = Chance::new(seed);
+        let partitions = if chance.per_mille(500) { 1 } else { 8 };
+        let on_disk = chance.per_mille(350);
+        let nodes = if on_disk { 1 } else { chance.between(2, 3) as usize };
+        let config = Config {
+            partitions,
+            schemas: &omium_schemas::SCHEMAS[..2],
+            logic: 1,
+            verify: !on_disk || chance.per_mille(500),
+            flush_records: chance.between(20, 150),
+            flush_micros: chance.between(100_000, 5_000_000),
+            residents: chance.between(4, 40) as usize,
+            waiting_blocks: chance.between(1, 4) as usize,
+            waiting_commands: chance.between(8, 64) as usize,
+        };
+        let logs = if on_disk {
+            Logs::Disk(Box::new(OnDisk::new(partitions)))
+        } else {
+            Logs::Brokers((0..partitions).map(|_| Broker::default()).collect())
+        };
+        let mut world = World {
+            now: 0,
+            queue: BTreeMap::new(),
+            queued: 0,
+            config,
+            vault: Arc::new(OneKey(DataKey::new(KeyId(1), [7; 32]))),
+            nodes: (0..nodes).map(|_| Node::default()).collect(),
+            logs,
+            truths: vec![Truth::default(); usize::from(partitions)],
+            leaders: vec![(0, Epoch(0)); usize::from(partitions)],
+            clients: Vec::new(),
+            control: Control::default(),
+            asked: BTreeMap::new(),
+            tickets: 0,
+            performed: Performed::default(),
+            counts: Counts::default(),
+            violation: None,
+            faulty: true,
+            busy: true,
+            trace: 0,
+            chance,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.restart(node);
+        }
+        for n in 0..self.config.partitions {
+            self.after(1_000, Action::Elect(Partition(n)));
+        }
+        self.hire_clients();
+        self.after(50_000, Action::Control);
+        self.plan_faults();
+    }
+
+    /// Lets something happen so many microseconds from now.
+    pub(crate) fn after(&mut self, micros: u64, action: Action) {
+        self.queued += 1;
+        self.queue.insert((self.now + micros, self.queued), action);
+    }
+
+    /// Lets something happen soon, within so many microseconds.
+    pub(crate) fn soon(&mut self, within: u64, action: Action) {
+        let delay = self.chance.below(within) + 1;
+        self.after(delay, action);
+    }
+
+    pub(crate) fn fault(&mut self, fault: Fault) {
+        *self.counts.faults.entry(fault).or_default() += 1;
+    }
+
+    /// The first violation is the one that counts.
+    pub(crate) fn check(&mut self, outcome: Result<(), Violation>) {
+        if let Err(violation) = outcome {
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    pub(crate) fn mark(&mut self, what: u64) {
+        self.trace = (self.trace.rotate_left(7) ^ what).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    /// Does what is next. False when nothing is.
+    pub(crate) fn step(&mut self) -> bool {
+        let Some(((at, number), action)) = self.queue.pop_first() else { return false };
+        self.now = at;
+        self.mark(at ^ number << 40);
+        match action {
+            Action::Feed(life, partition, input) => self.feed(life, partition, input),
+            Action::Take(life, partition) => self.take(life, partition),
+            Action::Arrive(append) => self.arrive(append),
+            Action::Sync(life, blocks) => self.sync(life, &blocks),
+            Action::Read(life, partition, from, through) => self.read(life, partition, from, through),
+            Action::Save(life, partition, batches, no) => self.save(life, partition, batches, no),
+            Action::Deliver(parcel) => self.deliver(parcel),
+            Action::Acknowledge(by, to, through) => self.acknowledge(by, to, through),
+            Action::Client(client) => self.client(client),
+            Action::GiveUp(client, question) => self.give_up(client, question),
+            Action::Perform(life, dispatch, fate) => self.perform(life, dispatch, fate),
+            Action::Tell(dispatch, outcome, times) => self.tell(dispatch, outcome, times),
+            Action::Tick(life) => self.tick(life),
+            Action::Crash(node) => self.crash(node),
+            Action::Restart(node) => self.restart(node),
+            Action::Elect(partition) => self.elect(partition),
+            Action::Control => self.go_on_with_control(),
+            Action::HearControl => self.hear_control(),
+            Action::Jump(node, by) => self.jump(node, by),
+        }
+        true
+    }
+}
