@@ -1,0 +1,10 @@
+//! Nodes with their real parts: logs, stores, tasks, clocks.
+
+mod bank;
+mod content;
+mod control;
+mod failing;
+mod limits;
+mod place;
+mod reopening;
+mod world;

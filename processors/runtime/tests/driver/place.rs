@@ -1,0 +1,85 @@
+//! Where a test's node keeps its things: in memory or on disk, both outliving the node itself.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use omium_log::{EmbeddedLog, EmbeddedOptions, Log, MemoryLog};
+use omium_processor::Processors;
+use omium_runtime::{Blobs, Config, MemoryVault, Node, NodeParts};
+use omium_schemas::Digest;
+use omium_store::{MemoryStore, RocksStore, Settings, Store};
+
+use crate::world::{Running, TestWorld};
+
+/// What is kept between two openings.
+pub(crate) enum Place {
+    Memory(Arc<MemoryLog>, Arc<MemoryStore>),
+    Disk(tempfile::TempDir, u16),
+}
+
+impl Place {
+    pub(crate) fn memory(partitions: u16) -> Place {
+        Place::Memory(Arc::new(MemoryLog::new(partitions).unwrap()), Arc::default())
+    }
+
+    pub(crate) fn disk(partitions: u16) -> Place {
+        Place::Disk(tempfile::tempdir().unwrap(), partitions)
+    }
+
+    /// Both kinds, with one and with eight partitions.
+    pub(crate) fn all() -> Vec<Place> {
+        vec![Place::memory(1), Place::memory(8), Place::disk(1), Place::disk(8)]
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let partitions = match self {
+            Place::Memory(log, _) => log.partitions(),
+            Place::Disk(_, partitions) => *partitions,
+        };
+        Config { partitions, ..Config::default() }
+    }
+
+    pub(crate) fn parts(&self) -> (Arc<dyn Log>, Arc<dyn Store>) {
+        match self {
+            Place::Memory(log, store) => (log.clone(), store.clone()),
+            Place::Disk(dir, partitions) => {
+                let options = EmbeddedOptions::new(dir.path().join("log"), *partitions).unwrap();
+                let store = RocksStore::open(&dir.path().join("state"), Settings::default()).unwrap();
+                (Arc::new(EmbeddedLog::open(options).unwrap()), Arc::new(store))
+            }
+        }
+    }
+
+    /// Opens a node here.
+    pub(crate) async fn open<P: Processors>(&self) -> Running<P> {
+        self.open_with(self.config(), Arc::<KeptBlobs>::default()).await
+    }
+
+    /// Opens a node here, set in another way.
+    pub(crate) async fn open_with<P: Processors>(&self, config: Config, blobs: Arc<dyn Blobs>) -> Running<P> {
+        let (log, store) = self.parts();
+        let (world, events) = TestWorld::new();
+        let vault = Arc::new(MemoryVault::new([7; 32]));
+        let parts = NodeParts { log, store, blobs, vault, world, config };
+        Running::new(Node::open(parts).await.unwrap(), events)
+    }
+
+    /// Forgets what a power cut would take from the store.
+    pub(crate) fn lose_unflushed_state(&self) {
+        if let Place::Memory(_, store) = self {
+            store.crash(0);
+        }
+    }
+}
+
+/// Blobs in memory.
+#[derive(Default)]
+pub(crate) struct KeptBlobs(pub(crate) Mutex<BTreeMap<Digest, Vec<u8>>>);
+
+impl Blobs for KeptBlobs {
+    fn put(&self, sha256: &Digest, bytes: &[u8]) -> Result<(), String> {
+        assert_eq!(*sha256, Digest::of(bytes), "a blob is named by its bytes");
+        self.0.lock().unwrap().insert(*sha256, bytes.to_vec());
+        Ok(())
+    }
+}
