@@ -45,7 +45,7 @@ fn signal(name: &str) -> SignalExecution {
 }
 
 async fn count(node: &TouchyNode, key: StreamKey) -> u64 {
-    node.node.view(key).await.unwrap().map_or(0, |stream| stream.state.0)
+    node.node.view(key).await.expect("a view").map_or(0, |stream| stream.state.0)
 }
 
 #[tokio::test]

@@ -19,11 +19,11 @@ pub(crate) enum Place {
 
 impl Place {
     pub(crate) fn memory(partitions: u16) -> Place {
-        Place::Memory(Arc::new(MemoryLog::new(partitions).unwrap()), Arc::default())
+        Place::Memory(Arc::new(MemoryLog::new(partitions).expect("a thread")), Arc::default())
     }
 
     pub(crate) fn disk(partitions: u16) -> Place {
-        Place::Disk(tempfile::tempdir().unwrap(), partitions)
+        Place::Disk(tempfile::tempdir().expect("a temporary directory"), partitions)
     }
 
     /// Both kinds, with one and with eight partitions.
@@ -43,9 +43,10 @@ impl Place {
         match self {
             Place::Memory(log, store) => (log.clone(), store.clone()),
             Place::Disk(dir, partitions) => {
-                let options = EmbeddedOptions::new(dir.path().join("log"), *partitions).unwrap();
-                let store = RocksStore::open(&dir.path().join("state"), Settings::default()).unwrap();
-                (Arc::new(EmbeddedLog::open(options).unwrap()), Arc::new(store))
+                let options = EmbeddedOptions::new(dir.path().join("log"), *partitions).expect("randomness");
+                let store =
+                    RocksStore::open(&dir.path().join("state"), Settings::default()).expect("a store");
+                (Arc::new(EmbeddedLog::open(options).expect("a log")), Arc::new(store))
             }
         }
     }
@@ -61,7 +62,7 @@ impl Place {
         let (world, events) = TestWorld::new();
         let vault = Arc::new(MemoryVault::new([7; 32]));
         let parts = NodeParts { log, store, blobs, vault, world, config };
-        Running::new(Node::open(parts).await.unwrap(), events)
+        Running::new(Node::open(parts).await.expect("a node"), events)
     }
 
     /// Forgets what a power cut would take from the store.
@@ -79,7 +80,7 @@ pub(crate) struct KeptBlobs(pub(crate) Mutex<BTreeMap<Digest, Vec<u8>>>);
 impl Blobs for KeptBlobs {
     fn put(&self, sha256: &Digest, bytes: &[u8]) -> Result<(), String> {
         assert_eq!(*sha256, Digest::of(bytes), "a blob is named by its bytes");
-        self.0.lock().unwrap().insert(*sha256, bytes.to_vec());
+        self.0.lock().expect("no panic").insert(*sha256, bytes.to_vec());
         Ok(())
     }
 }
