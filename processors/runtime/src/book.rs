@@ -68,7 +68,9 @@ impl Book {
             }
             Event::MessageSent(sent) => self.post(key, seq, entropy, sent),
             Event::MessageReceived(MessageReceived { from_partition, number }) => {
-                self.received.insert(*from_partition, *number);
+                // A message that was held back is received a second time when its stream is released.
+                let last = self.received.entry(*from_partition).or_default();
+                *last = (*number).max(*last);
             }
             Event::MessagesAcknowledged(MessagesAcknowledged { to_partition, through }) => {
                 let gone = (*to_partition, 0)..=(*to_partition, *through);

@@ -22,5 +22,5 @@ pub use port::{
 pub use sealing::{DataKey, Place, Vault, open, place, seal};
 pub use shell::{Config, Figures, Role, Shell};
 pub use snapshot::{Changed, Position, Snapshot, Used};
-pub use stream::StreamState;
+pub use stream::{Held, StreamState};
 pub use vault::MemoryVault;

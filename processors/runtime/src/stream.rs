@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use omium_processor::{Processors, Recorded};
-use omium_schemas::catalogue::{Event, StreamQuarantined};
-use omium_schemas::{Digest, Seq};
+use omium_schemas::catalogue::{Command, DeliverMessage, Event, Message, MessageReceived, StreamQuarantined};
+use omium_schemas::{Avro, Content, Digest, Partition, Reader, Seq, StreamId};
 use serde::{Deserialize, Serialize};
 
 /// A stream as its events fold to.
@@ -17,8 +17,48 @@ pub struct StreamState<S> {
     pub hash: Digest,
     /// Why it is quarantined, where it is.
     pub quarantine: Option<String>,
+    /// Messages that arrived while it was quarantined: they are heard when it is released.
+    pub held: Vec<Held>,
     /// What the processors keep.
     pub state: S,
+}
+
+/// A message that a stream has not heard yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// The partition it came from.
+    pub from_partition: Partition,
+    /// Its number.
+    pub number: i64,
+    /// The stream it came from.
+    pub from: StreamId,
+    /// The message's Avro bytes, content sealed.
+    pub message: Bytes,
+    /// The record that holds it, and the nonce of its body, which it takes to open it.
+    pub body: Option<Content>,
+}
+
+impl Held {
+    /// The message, without its body.
+    pub fn message(&self) -> Option<Message> {
+        Message::read(&mut Reader::new(&self.message)).ok()
+    }
+}
+
+impl<S> StreamState<S> {
+    fn hear(&mut self, received: &MessageReceived, command: &Command) {
+        let this = |held: &Held| (held.from_partition, held.number) == (received.from_partition, received.number);
+        let Command::DeliverMessage(delivered) = command else { return };
+        if self.quarantine.is_none() {
+            return self.held.retain(|held| !this(held));
+        }
+        let mut message = delivered.message.clone();
+        let body = message.body.take();
+        let mut bytes = Vec::new();
+        message.write(&mut bytes).expect("a message without content can always be written");
+        let DeliverMessage { from_partition, number, from, .. } = *delivered;
+        self.held.push(Held { from_partition, number, from, message: bytes.into(), body });
+    }
 }
 
 impl<S: Clone + Default> StreamState<S> {
@@ -27,6 +67,9 @@ impl<S: Clone + Default> StreamState<S> {
         match recorded.event {
             Event::StreamQuarantined(StreamQuarantined { reason }) => self.quarantine = Some(reason.clone()),
             Event::StreamReleased(_) => self.quarantine = None,
+            Event::MessageReceived(received) if self.quarantine.is_some() || !self.held.is_empty() => {
+                self.hear(received, recorded.command);
+            }
             _ => {}
         }
         self.seq = recorded.seq;

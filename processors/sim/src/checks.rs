@@ -105,7 +105,7 @@ impl World {
 
     /// What the leader has in memory is what the log folds to.
     fn check_leader(&mut self, partition: Partition, folded: &Folded) -> Checked {
-        let life = self.life(self.leaders[usize::from(partition.0)].0);
+        let life = self.life(self.leaders[usize::from(partition.0)].0, partition);
         let Some(shell) = self.shell(life, partition) else {
             return Err(broken(10, format!("nobody leads partition {partition}")));
         };

@@ -90,7 +90,7 @@ impl World {
         let partition = key.stream.partition(key.tenant, self.config.partitions);
         let submission =
             Submission { ticket: Some(ticket), key, actor: Some("sim".into()), trace: None, origin, command };
-        let life = self.life(self.leaders[usize::from(partition.0)].0);
+        let life = self.life(self.leaders[usize::from(partition.0)].0, partition);
         self.soon(400, Action::Feed(life, partition, Input::Submit(Box::new(submission))));
     }
 
@@ -263,7 +263,7 @@ impl World {
     /// Back to one of the checkpoints that the leader knows.
     fn roll_back(&mut self, job: StreamKey) -> Command {
         let partition = job.stream.partition(job.tenant, self.config.partitions);
-        let life = self.life(self.leaders[usize::from(partition.0)].0);
+        let life = self.life(self.leaders[usize::from(partition.0)].0, partition);
         let marks = self.shell(life, partition).and_then(|shell| shell.resident(&job));
         let marks: Vec<Seq> =
             marks.map_or(Vec::new(), |state| state.state.0.job().marks.iter().map(|mark| mark.at).collect());

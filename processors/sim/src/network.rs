@@ -87,7 +87,7 @@ impl World {
     }
 
     pub(crate) fn tell_leader(&mut self, partition: Partition, input: Input) {
-        let life = self.life(self.leaders[usize::from(partition.0)].0);
+        let life = self.life(self.leaders[usize::from(partition.0)].0, partition);
         self.feed(life, partition, input);
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Node {
     pub(crate) alive: bool,
     pub(crate) life: u32,
     pub(crate) shells: Vec<Shell>,
+    /// How many shells each partition has had in this life. What was meant for an older one must not reach a newer.
+    pub(crate) turns: Vec<u32>,
     pub(crate) store: Arc<MemoryStore>,
     /// By how much its wall clock is off, in microseconds.
     pub(crate) skew: i64,
@@ -33,8 +35,9 @@ impl World {
         Now { wall: Time((BEGIN + self.now).saturating_add_signed(self.nodes[node].skew)), boot: self.now }
     }
 
-    pub(crate) fn life(&self, node: usize) -> Life {
-        Life { node, life: self.nodes[node].life }
+    pub(crate) fn life(&self, node: usize, partition: Partition) -> Life {
+        let turn = self.nodes[node].turns.get(usize::from(partition.0)).copied().unwrap_or(0);
+        Life { node, life: self.nodes[node].life, turn }
     }
 
     fn lives(&self, life: Life) -> bool {
@@ -42,7 +45,7 @@ impl World {
     }
 
     pub(crate) fn shell(&mut self, life: Life, partition: Partition) -> Option<&mut Shell> {
-        if !self.lives(life) {
+        if !self.lives(life) || self.life(life.node, partition) != life {
             return None;
         }
         self.nodes[life.node].shells.get_mut(usize::from(partition.0))
@@ -132,7 +135,7 @@ impl World {
 
     /// The parts of a snapshot are written one after another; a crash may come between them.
     pub(crate) fn save(&mut self, life: Life, partition: Partition, mut batches: Vec<Batch>, no: BlockNo) {
-        if !self.lives(life) {
+        if self.shell(life, partition).is_none() {
             return;
         }
         let store = self.nodes[life.node].store.clone();
@@ -166,6 +169,7 @@ impl World {
         let now = self.clock(life.node);
         let mut blocks = Vec::new();
         for partition in (0..self.config.partitions).map(Partition) {
+            let life = self.life(life.node, partition);
             if let Some(bytes) = self.shell(life, partition).and_then(|shell| shell.take(now)) {
                 blocks.push(bytes);
             }
@@ -192,10 +196,10 @@ impl World {
         };
         for (partition, offset) in settled {
             self.committed(partition);
-            self.feed(life, partition, Input::Settled(Ok(offset)));
+            self.feed(self.life(life.node, partition), partition, Input::Settled(Ok(offset)));
         }
         for partition in (0..self.config.partitions).map(Partition) {
-            self.after(1, Action::Take(life, partition));
+            self.after(1, Action::Take(self.life(life.node, partition), partition));
         }
     }
 
@@ -226,12 +230,13 @@ impl World {
             return;
         }
         for partition in (0..self.config.partitions).map(Partition) {
-            self.feed(life, partition, Input::Tick);
+            self.feed(self.life(life.node, partition), partition, Input::Tick);
             if self.standbys() {
-                self.follow(life, partition);
+                self.follow(self.life(life.node, partition), partition);
             }
         }
-        self.after(200_000, Action::Tick(life));
+        let pause = if self.faulty { 200_000 } else { 1_000_000 };
+        self.after(pause, Action::Tick(life));
     }
 
     fn standbys(&self) -> bool {
@@ -251,11 +256,16 @@ impl World {
         if matches!(self.logs, Logs::Disk(_)) {
             return self.crash(life.node);
         }
-        let shell = self.fresh_shell(life.node, partition);
-        self.nodes[life.node].shells[usize::from(partition.0)] = shell;
+        self.replace_shell(life.node, partition);
         if self.leaders[usize::from(partition.0)].0 == life.node {
             self.soon(300_000, Action::Elect(partition));
         }
+    }
+
+    fn replace_shell(&mut self, node: usize, partition: Partition) {
+        let at = usize::from(partition.0);
+        self.nodes[node].shells[at] = self.fresh_shell(node, partition);
+        self.nodes[node].turns[at] += 1;
     }
 
     pub(crate) fn fresh_shell(&self, node: usize, partition: Partition) -> Shell {
@@ -313,7 +323,8 @@ impl World {
         }
         self.nodes[node].alive = true;
         self.nodes[node].shells = partitions.iter().map(|p| self.fresh_shell(node, *p)).collect();
-        let life = self.life(node);
+        self.nodes[node].turns = vec![0; partitions.len()];
+        let life = self.life(node, Partition(0));
         self.soon(200_000, Action::Tick(life));
         if matches!(self.logs, Logs::Disk(_)) {
             for partition in partitions {
@@ -361,12 +372,12 @@ impl World {
             self.fault(Fault::StaleLeader);
         }
         if self.nodes[node].shells[at].role() != Role::Following {
-            self.nodes[node].shells[at] = self.fresh_shell(node, partition);
+            self.replace_shell(node, partition);
         }
         let seen = self.nodes[node].shells[at].epoch();
         let epoch = epoch.max(seen).next();
         self.leaders[at] = (node, epoch);
-        let (life, seed) = (self.life(node), self.chance.bytes());
+        let (life, seed) = (self.life(node, partition), self.chance.bytes());
         self.feed(life, partition, Input::Lead(epoch, seed));
     }
 }

@@ -12,7 +12,7 @@ use crate::world::World;
 /// How long a run may be without having seen enough, in microseconds of its own time.
 const PATIENCE: u64 = 240_000_000;
 /// How long everything gets to come to rest.
-const REST: u64 = 90_000_000;
+const REST: u64 = 140_000_000;
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,6 +29,8 @@ pub(crate) const BEGIN: u64 = 1_700_000_000_000_000;
 pub(crate) struct Life {
     pub(crate) node: usize,
     pub(crate) life: u32,
+    /// Which of the shells that one partition has had in that life.
+    pub(crate) turn: u32,
 }
 
 /// Something that happens at its time.

@@ -69,8 +69,10 @@ impl<P: Processors> Shell<P> {
                 self.figures.decided += 1;
                 self.answer(submission.ticket, Answer::Done(done));
                 self.settle_due(&submission.key, now);
-                if matches!(submission.command, Command::SeeControl(_)) {
-                    self.control_arrived(now);
+                match submission.command {
+                    Command::SeeControl(_) => self.control_arrived(now),
+                    Command::ReleaseStream(_) => self.hear_held(&submission.key, now),
+                    _ => {}
                 }
             }
             Err(trouble) => self.trouble(submission, trouble, time),

@@ -103,7 +103,10 @@ impl<P: Processors> Shell<P> {
             self.fold_on(now);
         }
         if matches!(self.role, Role::Leading(_)) {
-            keys.iter().for_each(|key| self.settle_due(key, now));
+            for key in &keys {
+                self.settle_due(key, now);
+                self.hear_held(key, now);
+            }
             self.unpark(now);
             self.empty_inbox(now);
             self.reopen_more();
@@ -170,7 +173,7 @@ impl<P: Processors> Shell<P> {
             self.outputs.push(Output::Load(vec![key], Vec::new()));
             return self.answer_at_once(Some(ticket), Answer::Busy);
         };
-        let view = Some(slot.value.clone()).filter(|value| value.seq.0 > 0);
+        let view = Some(slot.value()).filter(|value| value.seq.0 > 0);
         self.gate(Output::View(ticket, view));
     }
 

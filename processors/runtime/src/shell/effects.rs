@@ -10,7 +10,9 @@ use crate::key::StreamKey;
 use crate::port::{Dispatch, Now, Output, Submission};
 
 /// By how much wall clock and boot clock may part before deadlines hold.
-const PARTING: u64 = 10_000_000;
+const PARTING: u128 = 10_000_000;
+/// After how long a clock that has been moved is believed.
+const STEADY: u64 = 30_000_000;
 
 impl<P: Processors> Shell<P> {
     /// Sends out what a stream now waits for and has not been sent, forgets what it no longer waits for, sets its timer.
@@ -18,7 +20,7 @@ impl<P: Processors> Shell<P> {
         let (time, Role::Leading(epoch)) = (self.time(now), self.role) else { return };
         let Some(slot) = self.residents.get_mut(key) else { return };
         let due = P::due(&slot.value.state);
-        slot.waits = !due.is_empty();
+        slot.waits = !due.is_empty() || !slot.value.held.is_empty();
         slot.sent.retain(|(effect, _)| due.effects.contains(effect));
         let mut timer = due.deadline;
         let mut sending = Vec::new();
@@ -124,17 +126,29 @@ impl<P: Processors> Shell<P> {
         self.settle_due(&key, now);
     }
 
-    /// A clock that is moved must not make a thousand deadlines pass at once.
+    /// A clock that is moved must not make a thousand deadlines pass at once. They hold until the clocks agree again, or
+    /// until the new time has stood for long enough to be the time.
     fn clocks_agree(&mut self, now: Now) -> bool {
+        let apart = |a: Now, b: Now| (i128::from(a.wall.0) - i128::from(a.boot)) - (i128::from(b.wall.0) - i128::from(b.boot));
         let first = *self.clocks.get_or_insert(now);
-        let wall = i128::from(now.wall.0) - i128::from(first.wall.0);
-        let boot = i128::from(now.boot) - i128::from(first.boot);
-        let agree = (wall - boot).unsigned_abs() <= u128::from(PARTING);
-        if !agree {
-            let text = "wall clock and boot clock have parted by more than 10 s: deadlines hold until they agree again";
-            self.outputs.push(Output::Alarm(text.to_owned()));
+        if apart(now, first).unsigned_abs() <= PARTING {
+            self.parted = None;
+            return true;
         }
-        agree
+        let parted = *self.parted.get_or_insert_with(|| {
+            let text = "wall clock and boot clock have parted by more than 10 s: deadlines hold";
+            self.outputs.push(Output::Alarm(text.to_owned()));
+            now
+        });
+        if apart(now, parted).unsigned_abs() > PARTING {
+            self.parted = Some(now);
+        } else if now.boot.saturating_sub(parted.boot) >= STEADY {
+            self.outputs.push(Output::Alarm("the wall clock is steady again: deadlines pass".to_owned()));
+            self.clocks = Some(now);
+            self.parted = None;
+            return true;
+        }
+        false
     }
 
     /// Streams that the store says wait for something are looked at, some at a time.
@@ -160,6 +174,7 @@ impl<P: Processors> Shell<P> {
         self.outputs.push(Output::LoadWaiting);
         for key in self.residents.keys() {
             self.settle_due(&key, now);
+            self.hear_held(&key, now);
         }
     }
 }

@@ -153,6 +153,7 @@ pub struct Shell<P: Processors> {
     delivery: i64,
     resent_at: Time,
     clocks: Option<Now>,
+    parted: Option<Now>,
     outputs: Vec<Output<P::State>>,
 }
 
@@ -215,6 +216,7 @@ impl<P: Processors> Shell<P> {
             delivery: 0,
             resent_at: Time(0),
             clocks: None,
+            parted: None,
             outputs: Vec::new(),
         }
     }
@@ -288,7 +290,7 @@ impl<P: Processors> Shell<P> {
 
     /// A stream as far ahead as it runs, where it is in memory.
     pub fn resident(&self, key: &StreamKey) -> Option<Arc<crate::StreamState<P::State>>> {
-        self.residents.get(key).map(|slot| slot.value.clone())
+        self.residents.get(key).map(residents::Slot::value)
     }
 
     fn end(&mut self, why: Ended) {

@@ -25,6 +25,17 @@ pub(super) struct Slot<S> {
     in_line: bool,
 }
 
+impl<S: Clone> Slot<S> {
+    /// The state with the hash of its last frame, which is made now where it was put off.
+    pub(super) fn value(&self) -> Arc<StreamState<S>> {
+        let hash = self.last.hash();
+        if self.value.hash == hash {
+            return self.value.clone();
+        }
+        Arc::new(StreamState { hash, ..(*self.value).clone() })
+    }
+}
+
 /// The streams in memory.
 pub(super) struct Residents<S> {
     slots: Lookup<StreamKey, Slot<S>>,

@@ -6,7 +6,6 @@ use omium_schemas::{BlockNo, Epoch, Filter, Offset};
 use super::{Role, Shell};
 use crate::port::{Answer, Now, Output};
 use crate::snapshot::{Changed, Position, Snapshot};
-use crate::stream::StreamState;
 
 impl<P: Processors> Shell<P> {
     fn is_due(&self, now: Now) -> bool {
@@ -47,13 +46,8 @@ impl<P: Processors> Shell<P> {
         let position = Position::new(P::layout(), next, filter, prev, self.book.clone());
         let streams = self.residents.take_dirty().into_iter().map(|key| {
             let slot = self.residents.get(&key).expect("what changed is in memory");
-            let hash = slot.last.hash();
-            let value = if slot.value.hash == hash {
-                slot.value.clone()
-            } else {
-                StreamState { hash, ..(*slot.value).clone() }.into()
-            };
-            Changed { key, value, open: !P::due(&slot.value.state).is_empty() }
+            let value = slot.value();
+            Changed { key, value, open: !P::due(&slot.value.state).is_empty() || !slot.value.held.is_empty() }
         });
         let streams = streams.collect();
         let mut window: Vec<_> =
