@@ -130,6 +130,22 @@ async fn a_partition_that_does_not_exist_is_named_with_the_number_of_those_that_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_vanishes_closes_the_tail_and_ends_the_attachment() {
+    let Some(options) = options(1) else { return };
+    let options = KafkaOptions { timeout: Duration::from_secs(2), ..options };
+    let log = KafkaLog::open(options.clone()).await.expect("made");
+    let mut writer = Writer::attach(&log, P0);
+    writer.append_all(&[record(1, 10)]).await;
+    let mut tail = log.tail(P0).expect("followable");
+    alter(&options, &["--delete"]);
+    let ended = tail.wait_for(|tail| tail.0 > 1);
+    timeout(LONG, ended).await.expect("within the time limit").expect_err("the tail is closed");
+    writer.offer(record(2, 10));
+    writer.outcome().await.expect_err("there is no topic");
+    assert!(log.read(P0, Offset(0), 1).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_number_of_partitions_is_refused() {
     let Some(options) = options(4) else { return };
     KafkaLog::open(options.clone()).await.expect("made");

@@ -31,7 +31,9 @@ pub(super) fn base(options: &KafkaOptions) -> ClientConfig {
         // Leaders move and brokers restart: try again soon, the time-outs above say when it is too late.
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")
-        .set("topic.metadata.refresh.fast.interval.ms", "50");
+        .set("topic.metadata.refresh.fast.interval.ms", "50")
+        // The default waits half a minute for a topic that has vanished.
+        .set("topic.metadata.propagation.max.ms", millis(options.timeout));
     for (name, value) in &options.extra {
         config.set(name, value);
     }

@@ -50,9 +50,9 @@ pub(crate) async fn records_read_back_in_order_byte_for_byte(log: Subject) {
 pub(crate) async fn reading_begins_at_any_position(log: Subject) {
     let blocks = Chain::new(0).blocks(40, 5000);
     Feed::attach(&*log, 0).append(blocks.clone()).await.unwrap();
-    for from in 0..blocks.len() {
-        let entries = log.read(P, Offset(from as u64), 1).await.unwrap();
-        assert_eq!(entries[0], Entry { offset: Offset(from as u64), bytes: blocks[from].clone() });
+    for (from, block) in (0..).map(Offset).zip(blocks) {
+        let entries = log.read(P, from, 1).await.unwrap();
+        assert_eq!(entries[0], Entry { offset: from, bytes: block });
     }
 }
 
@@ -164,9 +164,9 @@ pub(crate) async fn one_wake_is_enough_for_all_that_is_open(log: Subject) {
 pub(crate) async fn partitions_do_not_disturb_each_other(log: Subject) {
     let feeds = [Feed::attach(&*log, 0), Feed::attach(&*log, 1)];
     let blocks = [Chain::new(0).blocks(150, 700), Chain::new(1).blocks(150, 30)];
-    for n in 0..150 {
-        feeds[0].push([blocks[0][n].clone()]);
-        feeds[1].push([blocks[1][n].clone()]);
+    for (one, other) in blocks[0].iter().zip(&blocks[1]) {
+        feeds[0].push([one.clone()]);
+        feeds[1].push([other.clone()]);
     }
     for partition in 0..2 {
         feeds[partition].settled(150).await;
