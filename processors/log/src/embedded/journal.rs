@@ -268,6 +268,14 @@ impl<D: Disk> Journal<D> {
     pub fn write(&mut self, blocks: &[Bytes]) -> Result<(), LogError> {
         self.sound()?;
         debug_assert!(self.written.is_empty(), "a write follows the sync of the one before");
+        let put = self.try_write(blocks);
+        if put.is_err() {
+            self.written.clear();
+        }
+        put
+    }
+
+    fn try_write(&mut self, blocks: &[Bytes]) -> Result<(), LogError> {
         let length = self.accept(blocks)?;
         if !self.fits(length) {
             self.roll(length)?;
@@ -277,7 +285,6 @@ impl<D: Disk> Journal<D> {
 
     /// Checks that the records are blocks of partitions of this log, since whoever reads them back relies on it.
     fn accept(&mut self, blocks: &[Bytes]) -> Result<usize, LogError> {
-        self.written.clear();
         let mut length = 0;
         for block in blocks {
             let refused = |why: String| LogError::NotABlock { why };

@@ -68,7 +68,7 @@ pub(crate) fn open<D: Disk>(disk: D, options: JournalOptions) -> Result<Parts<D>
     let survey = survey(&disk, &layout, identity, &options.claims)?;
     let clean = survey.clean;
     let mut opened = Opened { created, clean, cut: survey.cut.clone(), copied: 0 };
-    let (active, next) = settle(&disk, &layout, identity, &survey, &options, &mut opened)?;
+    let (active, next) = settle(&disk, &layout, &survey, &options, &mut opened)?;
     let Survey { sealed, last, starts, .. } = survey;
     let sealed: VecDeque<Sealed> = sealed.iter().map(|(number, spans)| Sealed::new(*number, spans)).collect();
     let current = Current { number: active.number, file: active.file.clone(), spans: last.spans };
@@ -336,7 +336,6 @@ fn check_claims<D: Disk>(layout: &Layout, claims: &[Claim], last: &Last<D>) -> R
 fn settle<D: Disk>(
     disk: &D,
     layout: &Layout,
-    identity: Identity,
     survey: &Survey<D>,
     options: &JournalOptions,
     opened: &mut Opened,
@@ -363,7 +362,8 @@ fn settle<D: Disk>(
     }
     let active = active(disk, layout, survey, options)?;
     let next = spare.map(|(number, ..)| prepared(disk, layout, *number)).transpose()?;
-    if survey.clean || layout::read_clean(disk, layout, identity)?.is_some() {
+    // Any mark goes, one that cannot be trusted too: from here on the log is open.
+    if disk.list(&layout.root)?.iter().any(|name| name == "clean") {
         disk.remove(&layout.clean())?;
         disk.sync_dir(&layout.root)?;
     }

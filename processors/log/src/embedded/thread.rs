@@ -237,10 +237,10 @@ impl<D: Disk> Writer<D> {
     /// A failed write or sync: the process should end here. Where the hook lets it live on, reads do.
     fn fail(mut self, error: LogError) -> LogError {
         (self.on_failure)(&error);
+        self.shared.slots.end(error.clone());
         for taken in self.taken.drain(..) {
             self.shared.slots.settle(taken, Err(error.clone()));
         }
-        self.shared.slots.end(error.clone());
         wait_for_preparer(self.wanted, &self.made);
         error
     }

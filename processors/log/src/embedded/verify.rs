@@ -204,6 +204,9 @@ impl<D: Disk> Verifier<'_, D> {
         let mut at = Place { segment: number, byte: segment::head_length(self.identity.partitions) as u32 };
         let mut whole = true;
         loop {
+            if self.is_torn(at) {
+                return Ok(spans);
+            }
             let bytes = window.get(u64::from(at.byte), WRITE_HEAD)?;
             if let Some(head) = WriteHead::read(&self.identity.id, at, bytes) {
                 let end = at.byte.saturating_add(WRITE_HEAD as u32).saturating_add(head.length);
@@ -218,12 +221,6 @@ impl<D: Disk> Verifier<'_, D> {
             if bytes.iter().all(|byte| *byte == 0) && scan::later_claim(file, self.identity, at)?.is_none() {
                 return Ok(spans);
             }
-            let torn = self.verified.torn.as_ref();
-            if torn
-                .is_some_and(|torn| torn.file == self.layout.segment(number) && torn.at == u64::from(at.byte))
-            {
-                return Ok(spans);
-            }
             self.problem(number, u64::from(at.byte), "there is neither a write nor a seal".into());
             whole = false;
             self.lost();
@@ -232,6 +229,12 @@ impl<D: Disk> Verifier<'_, D> {
                 None => return Ok(spans),
             }
         }
+    }
+
+    /// Whether the log ends here with a write that was torn.
+    fn is_torn(&self, at: Place) -> bool {
+        let torn = self.verified.torn.as_ref();
+        torn.is_some_and(|torn| torn.at == u64::from(at.byte) && torn.file == self.layout.segment(at.segment))
     }
 
     /// Checks the blocks of one write. Says whether all of them were readable.
@@ -274,15 +277,9 @@ impl<D: Disk> Verifier<'_, D> {
                     byte += length;
                 }
                 Err(what) => {
-                    let torn = self.verified.torn.as_ref();
-                    let torn = torn.is_some_and(|torn| {
-                        torn.file == self.layout.segment(at.segment) && torn.at == u64::from(at.byte)
-                    });
-                    if !torn {
-                        self.problem(at.segment, u64::from(byte), what);
-                        self.lost();
-                    }
-                    return Ok(torn);
+                    self.problem(at.segment, u64::from(byte), what);
+                    self.lost();
+                    return Ok(false);
                 }
             }
         }
