@@ -23,4 +23,4 @@ pub use sealing::{DataKey, Place, Vault, open, place, seal};
 pub use shell::{Config, Figures, Role, Shell};
 pub use snapshot::{Changed, Position, Snapshot, Used};
 pub use stream::{Held, StreamState};
-pub use vault::MemoryVault;
+pub use vault::{FileVault, MemoryVault, VaultError};

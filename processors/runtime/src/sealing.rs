@@ -41,6 +41,17 @@ pub trait Vault: Send + Sync {
 
     /// A key by its name; nothing where it was destroyed.
     fn opening(&self, stream: &StreamKey, id: KeyId) -> Option<DataKey>;
+
+    /// Whether there is nothing left to be done before content of this stream can be sealed.
+    fn has(&self, _stream: &StreamKey) -> bool {
+        true
+    }
+
+    /// Makes the keys of these streams where they are missing, and returns when they are durable. May block: whoever
+    /// calls it ahead of [`Vault::sealing`] spares the partition the wait.
+    fn provide(&self, _streams: &[StreamKey]) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// A piece of content's place: part of what is authenticated, and of the nonce.

@@ -47,7 +47,8 @@ impl Held {
 
 impl<S> StreamState<S> {
     fn hear(&mut self, received: &MessageReceived, command: &Command) {
-        let this = |held: &Held| (held.from_partition, held.number) == (received.from_partition, received.number);
+        let this =
+            |held: &Held| (held.from_partition, held.number) == (received.from_partition, received.number);
         let Command::DeliverMessage(delivered) = command else { return };
         if self.quarantine.is_none() {
             return self.held.retain(|held| !this(held));

@@ -58,6 +58,7 @@ pub struct Node<P: Processors> {
     phase: watch::Sender<Phase>,
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
+    vault: Arc<dyn Vault>,
 }
 
 impl<P: Processors> Node<P> {
@@ -87,7 +88,14 @@ impl<P: Processors> Node<P> {
             };
             tasks.push(tokio::spawn(carrier.run(outputs)));
         }
-        let node = Node { cells, tasks: Mutex::new(tasks), phase, log: parts.log, store: parts.store };
+        let node = Node {
+            cells,
+            tasks: Mutex::new(tasks),
+            phase,
+            log: parts.log,
+            store: parts.store,
+            vault: parts.vault,
+        };
         if let Err(error) = node.take_over().await {
             node.halt().await;
             return Err(error);
@@ -122,6 +130,9 @@ impl<P: Processors> Node<P> {
         let cell = self.cell(&request.key);
         let partition = request.key.stream.partition(request.key.tenant, self.partitions());
         let span = Telemetry::span("omium.command", request.trace.as_ref(), partition);
+        if let Err(why) = self.provide(&request).await {
+            return Answer::Full(why);
+        }
         let origin = Origin {
             key: request.idempotency,
             request: request.digest,
@@ -140,6 +151,16 @@ impl<P: Processors> Node<P> {
             span.span().end();
         }
         answer
+    }
+
+    /// A new stream's key is made here, where waiting for the disk holds nobody else up.
+    async fn provide(&self, request: &Request) -> Result<(), String> {
+        if !request.command.has_content() || self.vault.has(&request.key) {
+            return Ok(());
+        }
+        let (vault, key) = (self.vault.clone(), request.key);
+        let made = tokio::task::spawn_blocking(move || vault.provide(&[key])).await;
+        made.unwrap_or_else(|_| Err("making a key was cut short; try again".to_owned()))
     }
 
     /// A stream as it is, once that is durable.

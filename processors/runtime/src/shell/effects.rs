@@ -129,7 +129,9 @@ impl<P: Processors> Shell<P> {
     /// A clock that is moved must not make a thousand deadlines pass at once. They hold until the clocks agree again, or
     /// until the new time has stood for long enough to be the time.
     fn clocks_agree(&mut self, now: Now) -> bool {
-        let apart = |a: Now, b: Now| (i128::from(a.wall.0) - i128::from(a.boot)) - (i128::from(b.wall.0) - i128::from(b.boot));
+        let apart = |a: Now, b: Now| {
+            (i128::from(a.wall.0) - i128::from(a.boot)) - (i128::from(b.wall.0) - i128::from(b.boot))
+        };
         let first = *self.clocks.get_or_insert(now);
         if apart(now, first).unsigned_abs() <= PARTING {
             self.parted = None;

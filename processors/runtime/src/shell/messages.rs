@@ -90,10 +90,13 @@ impl<P: Processors> Shell<P> {
 
     /// What was held back while a stream was quarantined is heard now, in the order in which it came.
     pub(super) fn hear_held(&mut self, key: &StreamKey, now: Now) {
-        let Some(slot) = self.residents.get(key).filter(|slot| slot.value.quarantine.is_none()) else { return };
+        let Some(slot) = self.residents.get(key).filter(|slot| slot.value.quarantine.is_none()) else {
+            return;
+        };
         for held in slot.value.held.clone() {
             let Some(mut message) = held.message() else { continue };
-            message.body = held.body.and_then(|body| sealing::open(&*self.vault, *key, &body)).map(Content::Open);
+            message.body =
+                held.body.and_then(|body| sealing::open(&*self.vault, *key, &body)).map(Content::Open);
             let (from_partition, number, from) = (held.from_partition, held.number, held.from);
             let submission = self.own(*key, DeliverMessage { from_partition, number, from, message }.into());
             self.decide(submission, now);

@@ -1,0 +1,47 @@
+//! Why keys cannot be had.
+
+use std::path::PathBuf;
+
+/// Why a vault cannot do what it was asked to.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaultError {
+    /// The file system failed.
+    #[error("{doing} {place} failed: {why}; check the path, its permissions and the space that is left")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        place: PathBuf,
+        /// The system's own words.
+        why: String,
+    },
+    /// The file is no vault, or one of another version.
+    #[error("{place} is not a file of keys that this version of omium reads; is it the right path?")]
+    Foreign {
+        /// The file.
+        place: PathBuf,
+    },
+    /// The file has lost keys or holds damaged ones.
+    #[error(
+        "{place} is damaged at byte {at}: {why}; nothing was changed. Restore the file from a backup: content whose key is lost cannot be opened by anyone"
+    )]
+    Damaged {
+        /// The file.
+        place: PathBuf,
+        /// Where.
+        at: u64,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The keys are there and what opens them is not.
+    #[error("{keys} holds keys, but the master key {master} that opens them {why}; restore it from a backup")]
+    NoMaster {
+        /// The file of keys.
+        keys: PathBuf,
+        /// The file of the master key.
+        master: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
