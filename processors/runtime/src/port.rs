@@ -214,9 +214,3 @@ pub enum Ended {
     #[error("{0}")]
     Unreadable(String),
 }
-
-/// Where content goes that is too long for a frame.
-pub trait Blobs: Send + Sync {
-    /// Returns when the bytes are durable under this digest of theirs.
-    fn put(&self, sha256: &Digest, bytes: &[u8]) -> Result<(), String>;
-}

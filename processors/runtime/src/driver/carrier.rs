@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use omium_log::Log;
+use omium_log::{Blobs, Log};
 use omium_processor::Processors;
 use omium_schemas::{Digest, Offset, Partition};
 use omium_store::{Store, StoreError};
@@ -16,7 +16,7 @@ use super::clock;
 use super::telemetry::Stage;
 use crate::Snapshot;
 use crate::key::{open_prefix, stream_of};
-use crate::port::{Blobs, Ended, Input, Output};
+use crate::port::{Ended, Input, Output};
 
 /// How much is read from the log at once.
 pub(super) const READ: usize = 4 << 20;
@@ -88,7 +88,7 @@ impl<P: Processors> Carrier<P> {
             }
             Output::Publish(block) => self.cell().world.publish(self.partition, block),
             Output::Flush(snapshot) => drop(work.spawn(self.flush(*snapshot))),
-            Output::StoreBlob(digest, bytes) => drop(work.spawn_blocking(self.store_blob(digest, bytes))),
+            Output::StoreBlob(digest, bytes) => drop(work.spawn(self.store_blob(digest, bytes))),
             Output::LoadWaiting => drop(work.spawn_blocking(self.load_waiting())),
             Output::Fetch(from, through) => self.fetch(from, through).await,
             Output::Led(epoch) => {
@@ -130,12 +130,14 @@ impl<P: Processors> Carrier<P> {
         }
     }
 
-    fn store_blob(&self, digest: Digest, bytes: Bytes) -> impl FnOnce() + Send + 'static {
+    fn store_blob(&self, digest: Digest, bytes: Bytes) -> impl Future<Output = ()> + Send + 'static {
         let (cell, blobs) = (self.cell().clone(), self.blobs.clone());
-        move || match blobs.put(&digest, &bytes) {
-            Ok(()) => cell.feed(Input::BlobStored(digest)),
-            // The block that names it must not be written, so this partition cannot go on.
-            Err(error) => cell.feed(Input::Failed(Ended::AppendFailed(error))),
+        async move {
+            match blobs.put(bytes).await {
+                Ok(_) => cell.feed(Input::BlobStored(digest)),
+                // The block that names it must not be written, so this partition cannot go on.
+                Err(error) => cell.feed(Input::Failed(Ended::AppendFailed(error.to_string()))),
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use omium_log::{Log, LogError};
+use omium_log::{Blobs, Log, LogError};
 use omium_processor::Processors;
 use omium_schemas::catalogue::{Command, Origin};
 use omium_schemas::{Branch, Digest, Epoch, Partition, Seq, StepId, TraceContext};
@@ -17,7 +17,7 @@ use super::cell::{Cell, Standing, View};
 use super::clock;
 use super::telemetry::Telemetry;
 use crate::key::{StreamKey, partition_prefix, position_key};
-use crate::port::{Answer, Blobs, Dispatch, Ended, Input, Submission};
+use crate::port::{Answer, Dispatch, Ended, Input, Submission};
 use crate::sealing::Vault;
 use crate::shell::{Config, Shell};
 use crate::snapshot::Position;

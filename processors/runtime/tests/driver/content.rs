@@ -1,11 +1,17 @@
 //! Content: sealed in the log, opened for who decides, and in a blob where it is long.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use omium_runtime::{Answer, Blobs, Request};
+use bytes::Bytes;
+use omium_log::blobs::Swept;
+use omium_log::contract::Waiting;
+use omium_log::{BlobError, Blobs, LogError};
+use omium_runtime::{Answer, Request};
 use omium_schemas::catalogue::StartExecution;
 use omium_schemas::{Content, Digest};
+use tokio::sync::{Mutex, mpsc};
 
 use crate::bank::{BankNode, account, job, start, top_up};
 use crate::place::{KeptBlobs, Place};
@@ -32,22 +38,36 @@ async fn no_content_stands_in_the_log_in_plain() {
 
 /// Blobs that are stored only when the test says so.
 struct Gate {
-    arrived: tokio::sync::mpsc::UnboundedSender<Digest>,
-    open: Mutex<Receiver<()>>,
+    arrived: mpsc::UnboundedSender<()>,
+    open: Mutex<mpsc::UnboundedReceiver<()>>,
+    inner: KeptBlobs,
 }
 
 impl Gate {
-    fn new() -> (Arc<Gate>, tokio::sync::mpsc::UnboundedReceiver<Digest>, Sender<()>) {
-        let (arrived, arrives) = tokio::sync::mpsc::unbounded_channel();
-        let (opens, open) = channel();
-        (Arc::new(Gate { arrived, open: Mutex::new(open) }), arrives, opens)
+    fn new() -> (Arc<Gate>, mpsc::UnboundedReceiver<()>, mpsc::UnboundedSender<()>) {
+        let (arrived, arrives) = mpsc::unbounded_channel();
+        let (opens, open) = mpsc::unbounded_channel();
+        (Arc::new(Gate { arrived, open: Mutex::new(open), inner: KeptBlobs::default() }), arrives, opens)
     }
 }
 
 impl Blobs for Gate {
-    fn put(&self, digest: &Digest, _: &[u8]) -> Result<(), String> {
-        self.arrived.send(*digest).expect("the test listens");
-        self.open.lock().expect("no panic").recv().map_err(|_| "the disk of the blobs is gone".to_owned())
+    fn put(&self, sealed: Bytes) -> Waiting<'_, Result<Digest, BlobError>> {
+        Box::pin(async move {
+            self.arrived.send(()).expect("the test listens");
+            match self.open.lock().await.recv().await {
+                Some(()) => self.inner.put(sealed).await,
+                None => Err(BlobError::Disk(LogError::Closed)),
+            }
+        })
+    }
+
+    fn get(&self, name: Digest) -> Waiting<'_, Result<Bytes, BlobError>> {
+        self.inner.get(name)
+    }
+
+    fn sweep(&self, named: BTreeSet<Digest>, before: SystemTime) -> Waiting<'_, Result<Swept, BlobError>> {
+        self.inner.sweep(named, before)
     }
 }
 
@@ -67,11 +87,10 @@ async fn a_block_waits_for_the_blob_that_it_names_and_other_partitions_do_not() 
         }
         opens.send(()).unwrap();
     };
-    let mut order = Vec::new();
     let (answer, ()) = tokio::join!(long, others);
     assert!(matches!(answer, Answer::Done(_)));
     node.until_seen(job(1), "ExecutionStarted").await;
-    order.extend(node.seen.iter().map(|seen| seen.key));
+    let order: Vec<_> = node.seen.iter().map(|seen| seen.key).collect();
     let at = |key| order.iter().rposition(|seen| *seen == key).expect("it was published");
     assert!(at(job(1)) > at(elsewhere), "the block went before its blob");
 }
@@ -86,7 +105,7 @@ async fn a_blob_that_cannot_be_stored_ends_the_partition_and_the_outcome_is_unkn
     while node.ended.is_empty() {
         node.hear().await;
     }
-    assert!(node.ended[0].1.to_string().contains("the disk of the blobs is gone"));
+    assert!(node.ended[0].1.to_string().contains("the log is closed"));
     node.node.halt().await;
     // The block was not written, so after a new start nothing of it is there.
     let node: BankNode = place.open().await;

@@ -1,11 +1,15 @@
 //! Where a test's node keeps its things: in memory or on disk, both outliving the node itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
-use omium_log::{EmbeddedLog, EmbeddedOptions, Log, MemoryLog};
+use bytes::Bytes;
+use omium_log::blobs::Swept;
+use omium_log::contract::Waiting;
+use omium_log::{BlobError, Blobs, EmbeddedLog, EmbeddedOptions, Log, MemoryLog};
 use omium_processor::Processors;
-use omium_runtime::{Blobs, Config, MemoryVault, Node, NodeParts};
+use omium_runtime::{Config, MemoryVault, Node, NodeParts};
 use omium_schemas::Digest;
 use omium_store::{MemoryStore, RocksStore, Settings, Store};
 
@@ -75,12 +79,21 @@ impl Place {
 
 /// Blobs in memory.
 #[derive(Default)]
-pub(crate) struct KeptBlobs(pub(crate) Mutex<BTreeMap<Digest, Vec<u8>>>);
+pub(crate) struct KeptBlobs(pub(crate) Mutex<BTreeMap<Digest, Bytes>>);
 
 impl Blobs for KeptBlobs {
-    fn put(&self, sha256: &Digest, bytes: &[u8]) -> Result<(), String> {
-        assert_eq!(*sha256, Digest::of(bytes), "a blob is named by its bytes");
-        self.0.lock().expect("no panic").insert(*sha256, bytes.to_vec());
-        Ok(())
+    fn put(&self, sealed: Bytes) -> Waiting<'_, Result<Digest, BlobError>> {
+        let name = Digest::of(&sealed);
+        self.0.lock().expect("no panic").insert(name, sealed);
+        Box::pin(async move { Ok(name) })
+    }
+
+    fn get(&self, name: Digest) -> Waiting<'_, Result<Bytes, BlobError>> {
+        let found = self.0.lock().expect("no panic").get(&name).cloned();
+        Box::pin(async move { found.ok_or(BlobError::Missing { place: name.hex().into() }) })
+    }
+
+    fn sweep(&self, _: BTreeSet<Digest>, _: SystemTime) -> Waiting<'_, Result<Swept, BlobError>> {
+        Box::pin(async { Ok(Swept::default()) })
     }
 }
