@@ -8,7 +8,7 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::{Offset as At, TopicPartitionList};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::client::{base, broken, signed};
@@ -208,14 +208,14 @@ impl Log for KafkaLog {
     /// The first call for a partition asks the broker and starts to follow it.
     fn tail(&self, partition: Partition) -> Result<watch::Receiver<Offset>, LogError> {
         self.place(partition)?.followed(|| {
-            let (_, end) = ends(&self.asker, &self.options, partition)?;
+            let (_, end) = aside(|| ends(&self.asker, &self.options, partition))?;
             Follower::start(&self.runtime, &self.options, partition, end)
         })
     }
 
     fn start(&self, partition: Partition) -> Result<Offset, LogError> {
         self.place(partition)?;
-        ends(&self.asker, &self.options, partition).map(|(start, _)| start)
+        aside(|| ends(&self.asker, &self.options, partition)).map(|(start, _)| start)
     }
 
     fn trim(&self, partition: Partition, before: Offset) -> Waiting<'_, Result<(), LogError>> {
@@ -246,6 +246,14 @@ impl Appender for Handed {
 impl Drop for Handed {
     fn drop(&mut self) {
         self.0.detach();
+    }
+}
+
+/// Runs what waits for the broker where the trait allows no `await`, without holding up other tasks of the thread.
+fn aside<T>(wait: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+        _ => wait(),
     }
 }
 
