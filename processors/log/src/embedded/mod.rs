@@ -27,7 +27,7 @@ pub use inspect::{Inspected, SegmentSeen, SegmentState, inspect};
 pub use journal::{Claim, Cut, Journal, JournalOptions, Opened, Preparation, Prepared};
 pub use repair::{Repair, Repaired, repair};
 use thread::{Shared, Worker};
-pub use verify::{Problem, Verified, verify};
+pub use verify::{Problem, Verified, Visit, verify, verify_and_read};
 
 /// The code that the process ends with when the disk failed: nobody knows what it holds, only opening the log tells.
 pub const EXIT_DISK_FAILED: i32 = 74;

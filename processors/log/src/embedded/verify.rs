@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use omium_schemas::block::read_head;
-use omium_schemas::{MAX_BLOCK, Offset};
+use omium_schemas::{MAX_BLOCK, Offset, Partition};
 
 use super::layout::{self, Identity, Layout};
 use super::open;
@@ -116,6 +116,12 @@ pub(crate) fn identify<D: Disk>(
 /// Checks a log that no process has open: every checksum, every seal and index, block chains by the filter, and the
 /// chain of every stream's frames. Takes about 150 bytes of memory per stream.
 pub fn verify<D: Disk>(disk: &D, root: &Path) -> Result<Verified, LogError> {
+    verify_and_read(disk, root, &mut |_, _, _| ())
+}
+
+/// The same, and shows every record that is readable, damaged neighbours or not, in the order of the journal. Nothing is
+/// written: for tools that read a log and must not change it.
+pub fn verify_and_read<D: Disk>(disk: &D, root: &Path, visit: &mut Visit<'_>) -> Result<Verified, LogError> {
     let (layout, identity, _lock) = identify(disk, root)?;
     let mut verifier = Verifier {
         disk,
@@ -124,10 +130,14 @@ pub fn verify<D: Disk>(disk: &D, root: &Path) -> Result<Verified, LogError> {
         audits: Vec::new(),
         ends: Vec::new(),
         verified: Verified::default(),
+        visit,
     };
     verifier.run()?;
     Ok(verifier.verified)
 }
+
+/// What is shown a record: its partition, its offset and its bytes.
+pub type Visit<'a> = dyn FnMut(Partition, Offset, &Bytes) + 'a;
 
 struct Verifier<'a, D: Disk> {
     disk: &'a D,
@@ -137,6 +147,7 @@ struct Verifier<'a, D: Disk> {
     /// Where each partition stands at the end of the segment before.
     ends: Vec<Standing>,
     verified: Verified,
+    visit: &'a mut Visit<'a>,
 }
 
 impl<D: Disk> Verifier<'_, D> {
@@ -267,6 +278,7 @@ impl<D: Disk> Verifier<'_, D> {
                     let partition = usize::from(head.partition.0);
                     spans[partition].push(byte, head.no);
                     let length = block.len() as u32;
+                    (self.visit)(head.partition, self.audits[partition].tally().next, &block);
                     if let Err(what) = self.audits[partition].admit(block) {
                         self.problem(
                             at.segment,

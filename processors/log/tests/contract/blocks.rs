@@ -24,6 +24,22 @@ impl Chain {
         Chain { partition: Partition(partition), epoch: Epoch(0), no, prev, frame: Digest::NONE, seq: 1 }
     }
 
+    /// Goes on where the records of a log end.
+    pub(crate) fn resume(partition: u16, records: &[Bytes]) -> Chain {
+        let mut chain = Chain::new(partition);
+        for record in records {
+            let block = Block::parse(record.clone()).unwrap();
+            chain.epoch = block.head.epoch;
+            for frame in block.frames().unwrap() {
+                (chain.frame, chain.seq) = (frame.hash(), frame.last().0 + 1);
+            }
+            if block.head.kind == BlockKind::Frames {
+                (chain.no, chain.prev) = (block.head.no, block.hash().unwrap());
+            }
+        }
+        chain
+    }
+
     /// The record that opens the next epoch.
     pub(crate) fn open_epoch(&mut self) -> Bytes {
         self.epoch = self.epoch.next();

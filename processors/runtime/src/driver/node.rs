@@ -1,9 +1,10 @@
 //! A node that leads every partition of its log: the embedded default, and one node on Kafka.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use omium_log::{Blobs, Log, LogError};
+use omium_log::{BlobError, Blobs, Log, LogError};
 use omium_processor::Processors;
 use omium_schemas::catalogue::{Command, Origin};
 use omium_schemas::{Branch, Digest, Epoch, Partition, Seq, StepId, TraceContext};
@@ -21,6 +22,7 @@ use crate::port::{Answer, Dispatch, Ended, Input, Submission};
 use crate::sealing::Vault;
 use crate::shell::{Config, Shell};
 use crate::snapshot::Position;
+use crate::vault::VaultError;
 
 /// What a node does to the world outside.
 pub trait World: Send + Sync {
@@ -260,6 +262,15 @@ pub enum OpenError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Blobs cannot be kept.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    /// There are no keys.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// There is no place for all this.
+    #[error("the directory {0} cannot be made: {1}; give another one, or make it yourself")]
+    Directory(PathBuf, String),
     /// A partition did not come under this node's lead.
     #[error("partition {0} cannot be led by this node: {1}")]
     NotLed(Partition, Ended),

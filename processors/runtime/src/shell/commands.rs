@@ -66,9 +66,18 @@ impl<P: Processors> Shell<P> {
         let key = submission.key;
         let streams = if self.residents.has(&key) { Vec::new() } else { vec![key] };
         let window = window_key(&submission).filter(|key| !self.recent.contains_key(key));
-        self.outputs.push(Output::Load(streams, window.into_iter().collect()));
+        self.need(streams, window.into_iter().collect());
         self.parked.entry(key).or_default().push_back(submission);
         self.parked_count += 1;
+    }
+
+    /// Asks for rows of the store. A stream that is on its way already is not asked for again: what waits for it is
+    /// looked after when it comes, and two who ask for each other's answers would never end.
+    pub(super) fn need(&mut self, streams: Vec<StreamKey>, window: Vec<WindowKey>) {
+        let streams: Vec<StreamKey> = streams.into_iter().filter(|key| self.loading.insert(*key)).collect();
+        if !streams.is_empty() || !window.is_empty() {
+            self.outputs.push(Output::Load(streams, window));
+        }
     }
 
     pub(super) fn loaded(&mut self, loaded: Loaded, now: Now) {
@@ -87,6 +96,7 @@ impl<P: Processors> Shell<P> {
         }
         let mut keys = Vec::new();
         for (key, state) in loaded.streams {
+            self.loading.remove(&key);
             let state = match state {
                 Some(bytes) => match StreamState::read(&bytes) {
                     Some(state) => state,
@@ -170,7 +180,7 @@ impl<P: Processors> Shell<P> {
         }
         let Some(slot) = self.residents.get(&key) else {
             // Asked again once the stream is here: the caller of a read waits, it does not queue.
-            self.outputs.push(Output::Load(vec![key], Vec::new()));
+            self.need(vec![key], Vec::new());
             return self.answer_at_once(Some(ticket), Answer::Busy);
         };
         let view = Some(slot.value()).filter(|value| value.seq.0 > 0);

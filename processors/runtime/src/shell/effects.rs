@@ -105,7 +105,7 @@ impl<P: Processors> Shell<P> {
             match self.residents.get_mut(&key) {
                 Some(slot) => slot.timer = None,
                 None => {
-                    self.outputs.push(Output::Load(vec![key], Vec::new()));
+                    self.need(vec![key], Vec::new());
                     continue;
                 }
             }
@@ -164,7 +164,7 @@ impl<P: Processors> Shell<P> {
     pub(super) fn reopen_more(&mut self) {
         let some: Vec<StreamKey> = (0..256).map_while(|_| self.reopening.pop_front()).collect();
         if !some.is_empty() {
-            self.outputs.push(Output::Load(some, Vec::new()));
+            self.need(some, Vec::new());
         }
     }
 

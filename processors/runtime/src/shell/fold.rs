@@ -63,7 +63,7 @@ impl<P: Processors> Shell<P> {
             .into_iter()
             .partition(|key| frames.iter().any(|frame| key_of(frame) == *key && frame.head.first == Seq(1)));
         if !stored.is_empty() {
-            self.outputs.push(Output::Load(stored, Vec::new()));
+            self.need(stored, Vec::new());
             return Ok(false);
         }
         new.into_iter().for_each(|key| self.residents.load(key, StreamState::default()));

@@ -57,7 +57,7 @@ impl<P: Processors> Shell<P> {
                     return;
                 }
                 if !self.residents.has(&key) {
-                    self.outputs.push(Output::Load(vec![key], Vec::new()));
+                    self.need(vec![key], Vec::new());
                     break;
                 }
                 let parcel = self.inbox.remove(&(from, next)).expect("it was just looked at");

@@ -135,6 +135,7 @@ pub struct Shell<P: Processors> {
     // What waits for rows of the store, for control, or for its turn.
     parked: Lookup<StreamKey, VecDeque<Submission>>,
     parked_count: usize,
+    loading: BTreeSet<StreamKey>,
     looked_up: Lookup<WindowKey, Option<Used>>,
     awaiting_control: Vec<Submission>,
     inbox: BTreeMap<(Partition, i64), Parcel>,
@@ -201,6 +202,7 @@ impl<P: Processors> Shell<P> {
             blobs: BTreeMap::new(),
             parked: Lookup::default(),
             parked_count: 0,
+            loading: BTreeSet::new(),
             looked_up: Lookup::default(),
             awaiting_control: Vec::new(),
             inbox: BTreeMap::new(),
