@@ -27,7 +27,14 @@ pub struct RealFile {
 /// A held `flock`; the system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct RealLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that is just being started shares the lock until it runs its own program.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 fn failed(doing: &'static str, place: &Path, error: &io::Error) -> DiskError {
@@ -107,7 +114,7 @@ impl Disk for RealDisk {
         }
         // The pid is for people who meet the error; the lock is what counts, so a failure to write it is harmless.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(RealLock { _file: file })
+        Ok(RealLock { file })
     }
 }
 
