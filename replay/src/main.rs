@@ -1,2 +1,33 @@
 //! The omium binary: the one crate that sees all parts and wires them.
-fn main() {}
+
+mod story;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The runtime under multi-agent LLM workflows: everything that happens is an event in an ordered log.
+#[derive(Parser)]
+#[command(name = "omium", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Story(story::Options),
+    #[command(hide = true)]
+    Act(story::Act),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Story(options) => story::tell(&options),
+        Command::Act(act) => story::act(&act),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("omium: {error:#}");
+        ExitCode::FAILURE
+    })
+}
