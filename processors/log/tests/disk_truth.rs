@@ -2,6 +2,7 @@
 //!
 //! The writer is this test program itself, started again. What it has printed as acknowledged must be in the log.
 #![allow(clippy::unwrap_used, reason = "a test ends at its first surprise")]
+#![allow(clippy::print_stdout, reason = "who runs the tests wants to see the counts")]
 
 mod contract;
 #[path = "disk_truth/cuts.rs"]

@@ -106,8 +106,10 @@ fn lead<D: Disk, W: std::io::Write + Send + 'static>(
         leaders.push(Leader::attach(&log, partition, &records, task.blocks, out.clone())?);
     }
     say(out, "open");
-    while task.only_reads {
-        std::thread::park();
+    if task.only_reads {
+        loop {
+            std::thread::park();
+        }
     }
     runtime.block_on(follow(&log, &leaders, out))?;
     drop(leaders);
