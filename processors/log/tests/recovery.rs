@@ -10,6 +10,8 @@ mod directory;
 mod disk;
 #[path = "recovery/failing.rs"]
 mod failing;
+#[path = "recovery/golden.rs"]
+mod golden;
 #[path = "recovery/rolling.rs"]
 mod rolling;
 #[path = "recovery/tail.rs"]

@@ -57,7 +57,7 @@ pub enum SegmentState {
 
 impl fmt::Display for Inspected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let id: String = self.id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = layout::hex(&self.id);
         writeln!(f, "log {id} in {}, {} partitions", self.root.display(), self.partitions)?;
         match &self.starts {
             Ok(starts) => {

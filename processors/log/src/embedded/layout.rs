@@ -82,7 +82,7 @@ pub(crate) fn write_identity<D: Disk>(
     layout: &Layout,
     identity: Identity,
 ) -> Result<(), DiskError> {
-    let id: String = identity.id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = hex(&identity.id);
     let body = format!(
         "omium log\nformat {FORMAT_VERSION}\nid {id}\npartitions {partitions}\n",
         partitions = identity.partitions
@@ -110,6 +110,11 @@ pub(crate) fn read_identity<D: Disk>(disk: &D, layout: &Layout) -> Result<Option
     let id = field("id").and_then(parse_id).ok_or_else(damaged)?;
     let partitions = field("partitions").and_then(|text| text.parse().ok()).ok_or_else(damaged)?;
     Ok(Some(Identity { id, partitions }))
+}
+
+/// A log's id as people see it.
+pub(crate) fn hex(id: &LogId) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn parse_id(hex: &str) -> Option<LogId> {
@@ -153,7 +158,7 @@ pub(crate) fn write_clean<D: Disk>(
     identity: Identity,
     end: Place,
 ) -> Result<(), DiskError> {
-    let body = format!("omium log closed\n{:?}\n{} {}\n", identity.id, end.segment, end.byte);
+    let body = format!("omium log closed\nid {}\nend {} {}\n", hex(&identity.id), end.segment, end.byte);
     disk::replace(disk, &layout.clean(), &with_crc(&body))
 }
 
@@ -169,7 +174,7 @@ pub(crate) fn read_clean<D: Disk>(
 }
 
 fn parse_clean(body: &str, identity: Identity) -> Option<Place> {
-    let end = body.strip_prefix(&format!("omium log closed\n{:?}\n", identity.id))?;
+    let end = body.strip_prefix(&format!("omium log closed\nid {}\nend ", hex(&identity.id)))?;
     let (segment, byte) = end.trim_end().split_once(' ')?;
     Some(Place { segment: segment.parse().ok()?, byte: byte.parse().ok()? })
 }

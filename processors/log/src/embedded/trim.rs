@@ -24,7 +24,6 @@ pub(crate) fn trim<D: Disk>(
         layout::write_starts(disk, layout, &starts)?;
         reader.change(|state| state.starts = starts);
     }
-    let mut removed = false;
     while let Some(number) = reader.change(|state| {
         let first = state.sealed.front()?;
         let held =
@@ -33,9 +32,7 @@ pub(crate) fn trim<D: Disk>(
     }) {
         reader.forget(number);
         disk.remove(&layout.segment(number))?;
-        removed = true;
-    }
-    if removed {
+        // One by one, oldest first: a crash must not leave a gap.
         disk.sync_dir(&layout.journal())?;
     }
     Ok(())

@@ -79,7 +79,7 @@ fn flipped_bits_of_the_small_files_are_found_or_harmless() {
     for (name, is_harmless) in [("FORMAT", false), ("starts", false), ("LOCK", true), ("clean", true)] {
         let path = directory.root().join(name);
         let bits = fs::read(&path).unwrap().len() * 8;
-        let (found, harmless) = check_flips(&directory, &path, 0..bits);
+        let (found, harmless) = check_flips(&directory, &path, (0..bits).step_by(3));
         let all_as_expected = if is_harmless { found == 0 } else { harmless == 0 };
         assert!(all_as_expected, "{name}: {found} found, {harmless} harmless");
     }

@@ -1,6 +1,7 @@
 //! From segment to segment.
 
 use std::fs;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use omium_log::LogError;
@@ -9,6 +10,7 @@ use omium_log::embedded::{Journal, JournalOptions};
 use omium_schemas::{Offset, Partition};
 
 use crate::directory::{Directory, ID, read_all};
+use crate::disk::FailingDisk;
 
 #[test]
 fn a_log_of_many_segments_reads_back_while_open_and_after_both_kinds_of_end() {
@@ -133,4 +135,37 @@ fn opening_reads_the_indexes_of_full_segments_and_not_their_records() {
     let journal = directory.open().unwrap();
     assert!(started.elapsed().as_secs() < 2);
     assert!(matches!(journal.read(Partition(0), Offset(0), 1), Err(LogError::Damaged { .. })));
+}
+
+#[test]
+fn a_crash_at_any_step_between_two_segments_leaves_a_log_that_opens_and_goes_on() {
+    for step in 1..=3 {
+        for failing_sync in [false, true] {
+            let mut directory = Directory::new();
+            let disk = FailingDisk::default();
+            let mut journal = directory.open_on(disk.clone()).unwrap();
+            while journal.room() >= 8_000 {
+                directory.write(&mut journal, 1, 3_000);
+            }
+            journal.prepare_next().unwrap();
+            let plan = if failing_sync { &disk.plan.failing_sync } else { &disk.plan.failing_write };
+            plan.store(step, Ordering::SeqCst);
+            // Sealing writes and syncs, and so does the first write of the next segment; then come more.
+            let failed = (0..4).find_map(|round| directory.write_once(&mut journal, round, 3_000).err());
+            assert!(matches!(failed, Some(LogError::Io { .. })), "{failed:?}");
+            assert!(journal.poisoned().is_some());
+            assert!(journal.prepare_next().is_ok() && journal.write(&[]).is_err(), "nothing is tried again");
+            drop(journal);
+            let mut journal = directory.open().unwrap();
+            for (partition, acknowledged) in directory.acknowledged.iter().enumerate() {
+                let found = read_all(&journal, partition as u16).unwrap();
+                assert_eq!(found[..acknowledged.len()], acknowledged[..]);
+            }
+            directory.acknowledged = [read_all(&journal, 0).unwrap(), read_all(&journal, 1).unwrap()];
+            directory.write(&mut journal, 30, 3_000);
+            directory.assert_holds_all(&journal);
+            drop(journal);
+            directory.assert_holds_all(&directory.open().unwrap());
+        }
+    }
 }
