@@ -22,8 +22,8 @@ fn write_sample(root: &Path) -> [Vec<bytes::Bytes>; 2] {
     let options = JournalOptions { first_segment: 4096, last_segment: 8192, ..options };
     let mut journal = Journal::open(RealDisk, options).unwrap();
     let blocks = [Chain::new(0).blocks(12, 300), Chain::new(1).blocks(12, 500)];
-    for round in 0..12 {
-        let round = [blocks[0][round].clone(), blocks[1][round].clone()];
+    for (one, other) in blocks[0].iter().zip(&blocks[1]) {
+        let round = [one.clone(), other.clone()];
         if journal.room() < round.iter().map(bytes::Bytes::len).sum() {
             journal.prepare_next().unwrap();
         }
