@@ -8,9 +8,6 @@ use omium_schemas::{
     TenantId, Verdict,
 };
 
-/// How many streams' chains are followed at once, which takes about 150 MB. Frames of more are counted as unchecked.
-pub const MOST_STREAMS: usize = 1_000_000;
-
 /// What was found in one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -40,17 +37,19 @@ pub struct Tally {
 pub struct Audit {
     filter: Option<Filter>,
     streams: HashMap<(TenantId, StreamId), (Seq, Digest)>,
+    most_streams: usize,
     /// Every stream was seen from its first frame on, so none may begin later.
     whole: bool,
     tally: Tally,
 }
 
 impl Audit {
-    /// An audit from the first record that was ever written, or from a later one where the front was trimmed.
-    pub fn new(first: Offset) -> Audit {
+    /// An audit from the first record that was ever written, or from a later one where the front was trimmed. It
+    /// follows the chains of so many streams, 150 bytes each, and counts the frames of more as unchecked.
+    pub fn new(first: Offset, most_streams: usize) -> Audit {
         let whole = first == Offset(0);
         let tally = Tally { first, next: first, ..Tally::default() };
-        Audit { filter: whole.then(Filter::new), streams: HashMap::new(), whole, tally }
+        Audit { filter: whole.then(Filter::new), streams: HashMap::new(), most_streams, whole, tally }
     }
 
     /// What was found so far.
@@ -108,7 +107,7 @@ impl Audit {
     fn follow(&mut self, frame: &Frame, hash: Digest) -> Result<(), String> {
         let head = &frame.head;
         let key = (head.tenant, head.stream);
-        let room = self.streams.len() < MOST_STREAMS;
+        let room = self.streams.len() < self.most_streams;
         let before = match self.streams.get_mut(&key) {
             // A frame that was carried forward stands in the log twice; the second one changes nothing.
             Some((last, _)) if head.first <= *last => return Ok(()),

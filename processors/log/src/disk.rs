@@ -135,7 +135,7 @@ pub fn read_small<D: Disk>(disk: &D, path: &Path, limit: usize) -> Result<Option
         Err(error) if error.fault == DiskFault::Missing => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut bytes = vec![0; limit];
+    let mut bytes = vec![0; file.size()?.min(limit as u64) as usize];
     let length = file.read_at(&mut bytes, 0)?;
     bytes.truncate(length);
     Ok(Some(bytes))

@@ -117,12 +117,13 @@ impl<D: Disk> Reader<D> {
         let index = self.known(partition)?;
         let (mut entries, mut taken, mut next) = (Vec::new(), 0, from);
         loop {
-            let start = self.look(|state| state.starts[index]);
-            if from < start {
-                return Err(LogError::Trimmed { partition, wanted: from, start });
-            }
             let before = entries.len();
-            self.read_some(partition, next, bytes - taken, &mut entries)?;
+            let read = self.read_some(partition, next, bytes - taken, &mut entries);
+            match self.look(|state| state.starts[index]) {
+                // The segment may have gone while it was being read.
+                start if from < start => return Err(LogError::Trimmed { partition, wanted: from, start }),
+                _ => read?,
+            }
             taken += entries[before..].iter().map(|entry| entry.bytes.len()).sum::<usize>();
             next.0 += (entries.len() - before) as u64;
             if entries.len() == before || taken >= bytes {

@@ -87,12 +87,22 @@ pub(crate) fn start<D: Disk>(
             taken: Vec::new(),
             first: 0,
         };
+        // Should the thread panic, nobody waits for it in vain.
+        let _ending = Ending(writer.shared.slots.clone());
         writer.run()
     };
     let thread = spawn("omium-journal", writer)?;
     shared.slots.taken_by(thread.thread());
     let slots = shared.slots.clone();
     Ok((shared, Worker { slots, journal: thread }))
+}
+
+struct Ending(Arc<Slots>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end(LogError::Closed);
+    }
 }
 
 fn spawn<T: Send + 'static>(

@@ -45,6 +45,9 @@ pub struct Problem {
     pub advice: &'static str,
 }
 
+/// How many streams' chains are followed, which takes about 150 MB.
+const MOST_STREAMS: usize = 1_000_000;
+
 const RESTORE: &str =
     "restore the directory from a backup, or follow `omium log inspect` to see what is still readable";
 const OPEN: &str =
@@ -114,7 +117,8 @@ pub(crate) fn identify<D: Disk>(
 }
 
 /// Checks a log that no process has open: every checksum, every seal and index, block chains by the filter, and the
-/// chain of every stream's frames. Takes about 150 bytes of memory per stream.
+/// chain of every stream's frames. Takes about 150 bytes of memory per stream, at most 150 MB; frames of streams beyond
+/// that are counted and not chained.
 pub fn verify<D: Disk>(disk: &D, root: &Path) -> Result<Verified, LogError> {
     verify_and_read(disk, root, &mut |_, _, _| ())
 }
@@ -186,7 +190,8 @@ impl<D: Disk> Verifier<'_, D> {
         };
         self.verified.segments += 1;
         if self.audits.is_empty() {
-            self.audits = standings.iter().map(|standing| Audit::new(standing.next)).collect();
+            let each = MOST_STREAMS / standings.len().max(1);
+            self.audits = standings.iter().map(|standing| Audit::new(standing.next, each)).collect();
         } else if self.ends != standings {
             self.problem(number, 0, "it does not begin where the segment before it ends".into());
             for (audit, standing) in self.audits.iter_mut().zip(&standings) {

@@ -110,3 +110,23 @@ fn a_kill_and_then_a_power_cut_lose_nothing_acknowledged() {
         promised.assert_kept_in(&cut.root(), &format!("round {round}"));
     }
 }
+
+#[test]
+fn a_full_file_system_is_met_before_a_write_and_left_when_there_is_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let test = "a_full_file_system_is_met_before_a_write_and_left_when_there_is_space";
+    let Some(image) = image(dir.path(), test) else { return };
+    let ballast = image.root().with_extension("ballast");
+    std::fs::write(&ballast, vec![1; 24 << 20]).unwrap();
+    let running = Running::start(&Task { blocks: Some(1_000_000), ..task(&image) }, &[]);
+    let full = running.wait_until(|promises| promises.full > 0);
+    assert!(full.full > 0 && !full.ended, "{:?}", full.error);
+    std::fs::remove_file(&ballast).unwrap();
+    let goes_on = running.wait_until(|promises| promises.room > 0);
+    assert!(goes_on.room > 0 && !goes_on.ended, "{:?}", goes_on.error);
+    let more = goes_on.acks() + 100;
+    running.wait_until(|promises| promises.acks() >= more || promises.full > full.full);
+    let said = running.kill();
+    let cut = image.cut();
+    said.assert_kept_in(&cut.root(), "filled, then killed, then the power cut");
+}

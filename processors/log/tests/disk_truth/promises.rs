@@ -19,6 +19,9 @@ pub(crate) struct Promises {
     trimmed: BTreeMap<u16, u64>,
     acks: usize,
     pub(crate) open: bool,
+    /// How often it was told that the disk is full, and that there is room again.
+    pub(crate) full: usize,
+    pub(crate) room: usize,
     pub(crate) ended: bool,
     pub(crate) error: Option<String>,
 }
@@ -36,6 +39,8 @@ impl Promises {
                 self.trimmed.insert(partition.parse().unwrap(), before.parse().unwrap());
             }
             ["open"] => self.open = true,
+            ["full"] => self.full += 1,
+            ["room"] => self.room += 1,
             ["error", ..] => self.error = Some(line.to_owned()),
             // What the test harness prints.
             _ => {}

@@ -111,7 +111,7 @@ fn lead<D: Disk, W: std::io::Write + Send + 'static>(
             std::thread::park();
         }
     }
-    runtime.block_on(follow(&log, &leaders, out))?;
+    runtime.block_on(follow(&log, &leaders, task.blocks.is_none(), out))?;
     drop(leaders);
     log.close()
 }
@@ -129,10 +129,11 @@ async fn read_all<D: Disk>(
     }
 }
 
-/// Trims the log as it grows, until every leader has written what it had to.
+/// Waits until every leader has written what it had to, and trims a log that grows without end.
 async fn follow<D: Disk, W: std::io::Write + Send + 'static>(
     log: &EmbeddedLog<D>,
     leaders: &[Arc<Leader<W>>],
+    endless: bool,
     out: &Mutex<W>,
 ) -> Result<(), LogError> {
     for leader in leaders {
@@ -142,7 +143,7 @@ async fn follow<D: Disk, W: std::io::Write + Send + 'static>(
             match next {
                 Progress::Done => break,
                 Progress::Failed => return Err(LogError::Closed),
-                Progress::At(offset) if offset.0 > log.start(leader.partition)?.0 + 2 * KEPT => {
+                Progress::At(offset) if endless && offset.0 > log.start(leader.partition)?.0 + 2 * KEPT => {
                     for partition in (0..PARTITIONS).map(Partition) {
                         let tail = *log.tail(partition)?.borrow();
                         let before = Offset(tail.0.saturating_sub(KEPT));
@@ -233,6 +234,14 @@ impl<W: std::io::Write + Send + 'static> Source for Leader<W> {
             Err(_) => Progress::Failed,
         };
         self.settled.send_replace(progress);
+    }
+
+    fn refuse(&self, why: Option<LogError>) {
+        match why {
+            Some(LogError::Full { .. }) => say(&self.out, "full"),
+            Some(_) => {}
+            None => say(&self.out, "room"),
+        }
     }
 }
 
