@@ -94,10 +94,13 @@ fn a_step_completes_once_on_its_own_branch_and_within_its_slice() {
 fn a_rollback_restores_the_checkpoint_and_raises_the_branch() {
     let done = StepCompleted { step: StepId(1), branch: Branch(0), output: None }.into();
     let mark = omium_schemas::catalogue::CheckpointTaken { name: None }.into();
-    let running = job(vec![started(3), scheduled(1, 1), done, mark, scheduled(2, 1)]);
-    refused(running.when::<Bank>(RollBack { to: Seq(4), cancel_running: false }), Why::Conflict);
+    let slice = SliceReceived { amount: Money::dollars(5) }.into();
+    let waiting = job(vec![started(3)]);
+    refused(waiting.when::<Bank>(RollBack { to: Seq(1), cancel_running: true }), Why::Conflict);
+    let running = job(vec![started(3), slice, scheduled(1, 1), done, mark, scheduled(2, 1)]);
+    refused(running.when::<Bank>(RollBack { to: Seq(5), cancel_running: false }), Why::Conflict);
     refused(running.when::<Bank>(RollBack { to: Seq(3), cancel_running: true }), Why::NotFound);
-    let events = running.when::<Bank>(RollBack { to: Seq(4), cancel_running: true }).expect("a checkpoint");
+    let events = running.when::<Bank>(RollBack { to: Seq(5), cancel_running: true }).expect("a checkpoint");
     assert_eq!(names(&events), ["BranchRaised", "StepScheduled"]);
     refused(running.when::<Bank>(complete(2, 1, 0)), Why::Conflict);
 }

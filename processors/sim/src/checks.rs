@@ -337,6 +337,7 @@ fn check_money(all: &Folded, truths: &[Truth]) -> Checked {
             *spent.entry(key.tenant).or_default() -= job.spent.0;
         }
     }
+    check_returns(all, truths)?;
     for (tenant, amount) in &came_in {
         let held = there.get(tenant).copied().unwrap_or(0);
         if held != *amount {
@@ -349,6 +350,27 @@ fn check_money(all: &Folded, truths: &[Truth]) -> Checked {
         }
         None => Ok(()),
     }
+}
+
+/// What an ended job gave back is what it did not spend.
+fn check_returns(all: &Folded, truths: &[Truth]) -> Checked {
+    let mut returned: BTreeMap<(TenantId, StreamId), Vec<Money>> = BTreeMap::new();
+    for counted in truths.iter().flat_map(|truth| &truth.frames) {
+        for record in counted.frame.records().skip(1) {
+            if let Ok(Event::SliceReturned(back)) = Event::decode(record.kind, record.body) {
+                returned.entry((counted.key.tenant, back.from)).or_default().push(back.amount);
+            }
+        }
+    }
+    for (key, state, job) in jobs(all).filter(|(_, state, job)| job.ended && state.held.is_empty()) {
+        let left: Vec<Money> = job.slice.map(|slice| Money(slice.0 - job.spent.0)).into_iter().collect();
+        let back = returned.get(&(key.tenant, key.stream)).cloned().unwrap_or_default();
+        if left != back {
+            let text = format!("{} had {left:?} left at seq {} and gave {back:?} back: {job:?}", key.stream, state.seq);
+            return Err(broken(8, text));
+        }
+    }
+    Ok(())
 }
 
 /// Everything that was begun has ended, or waits for a human.

@@ -24,6 +24,8 @@ pub(crate) struct Control {
 pub(crate) struct Client {
     tenant: TenantId,
     number: u64,
+    /// Which of its plans is the last one. Two that both ask again would become four.
+    turn: u64,
     question: Option<Question>,
     jobs: Vec<StreamKey>,
     paused: Vec<StreamKey>,
@@ -54,12 +56,15 @@ impl World {
         for n in 0..CLIENTS {
             let tenant = TenantId([1 + (n % 2) as u8; 16]);
             self.clients.push(Client { tenant, ..Client::default() });
-            self.soon(20_000, Action::Client(n));
+            self.soon(20_000, Action::Client(n, 0));
         }
     }
 
     /// A client asks its question, and makes one up where it has none.
-    pub(crate) fn client(&mut self, n: usize) {
+    pub(crate) fn client(&mut self, n: usize, turn: u64) {
+        if self.clients[n].turn != turn {
+            return;
+        }
         if self.clients[n].question.is_none() {
             if !self.busy {
                 return;
@@ -74,7 +79,7 @@ impl World {
             self.fault(Fault::RepeatedRequest);
             self.ask(n, &question);
         }
-        self.after(3_000_000, Action::GiveUp(n, question.number));
+        self.after(3_000_000, Action::GiveUp(n, turn));
     }
 
     fn ask(&mut self, n: usize, question: &Question) {
@@ -94,22 +99,28 @@ impl World {
         self.soon(400, Action::Feed(life, partition, Input::Submit(Box::new(submission))));
     }
 
-    pub(crate) fn give_up(&mut self, n: usize, number: u64) {
-        if self.clients[n].question.as_ref().is_some_and(|question| question.number == number) {
+    pub(crate) fn give_up(&mut self, n: usize, turn: u64) {
+        if self.clients[n].turn == turn && self.clients[n].question.is_some() {
             self.retry(n, 1_000);
         }
     }
 
     fn retry(&mut self, n: usize, within: u64) {
         match &self.clients[n].question {
-            Some(question) if question.idempotency.is_some() => self.soon(within, Action::Client(n)),
+            Some(question) if question.idempotency.is_some() => self.plan(n, within),
             _ => self.next(n),
         }
     }
 
     fn next(&mut self, n: usize) {
         self.clients[n].question = None;
-        self.soon(25_000, Action::Client(n));
+        self.plan(n, 25_000);
+    }
+
+    fn plan(&mut self, n: usize, within: u64) {
+        self.clients[n].turn += 1;
+        let turn = self.clients[n].turn;
+        self.soon(within, Action::Client(n, turn));
     }
 
     pub(crate) fn answered(&mut self, partition: Partition, ticket: Ticket, answer: Answer) {

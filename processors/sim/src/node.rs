@@ -150,6 +150,9 @@ impl World {
     }
 
     pub(crate) fn take(&mut self, life: Life, partition: Partition) {
+        if !self.lives(life) {
+            return;
+        }
         let now = self.clock(life.node);
         match &self.logs {
             Logs::Brokers(_) => {

@@ -11,6 +11,8 @@ use crate::world::World;
 
 /// How long a run may be without having seen enough, in microseconds of its own time.
 const PATIENCE: u64 = 240_000_000;
+/// How many things may happen: a world that is busy with itself alone never ends.
+const STEPS: u64 = 400_000;
 /// How long everything gets to come to rest.
 const REST: u64 = 140_000_000;
 
@@ -36,14 +38,19 @@ pub fn run_seed(seed: u64) -> Run {
             next_fault = world.now + 600_000;
             world.keep_faulting();
         }
-        if world.now > PATIENCE {
+        if world.now > PATIENCE || world.steps() > STEPS {
             world.check(Err(broken(10, "the clients get no answers any more")));
         }
     }
     if world.violation.is_none() {
         world.heal();
         let end = world.now + REST;
-        while world.violation.is_none() && world.now < end && world.step() {}
+        while world.violation.is_none() && world.now < end && world.step() {
+            if world.steps() > STEPS {
+                let pending = world.pending();
+                world.check(Err(broken(10, format!("the world does not come to rest: {pending:?}"))));
+            }
+        }
     }
     if world.violation.is_none() {
         let outcome = world.check_at_rest();

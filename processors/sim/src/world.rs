@@ -52,8 +52,8 @@ pub(crate) enum Action {
     Deliver(Parcel),
     /// So does its acknowledgement.
     Acknowledge(Partition, Partition, i64),
-    /// A client does its next thing.
-    Client(usize),
+    /// A client does its next thing, unless it has been planned anew since.
+    Client(usize, u64),
     /// A client has waited long enough.
     GiveUp(usize, u64),
     /// A worker is done with what it was given.
@@ -231,6 +231,22 @@ impl World {
         self.trace = (self.trace.rotate_left(7) ^ what).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
+    /// What is about to happen, by kind: for looking into a world that does not come to rest.
+    pub(crate) fn pending(&self) -> BTreeMap<String, u64> {
+        let mut kinds = BTreeMap::new();
+        for action in self.queue.values() {
+            let mut kind = format!("{action:?}");
+            kind.truncate(90);
+            *kinds.entry(kind).or_default() += 1;
+        }
+        kinds
+    }
+
+    /// How many things have happened or are about to.
+    pub(crate) fn steps(&self) -> u64 {
+        self.queued
+    }
+
     /// Does what is next. False when nothing is.
     pub(crate) fn step(&mut self) -> bool {
         let Some(((at, number), action)) = self.queue.pop_first() else { return false };
@@ -245,7 +261,7 @@ impl World {
             Action::Save(life, partition, batches, no) => self.save(life, partition, batches, no),
             Action::Deliver(parcel) => self.deliver(parcel),
             Action::Acknowledge(by, to, through) => self.acknowledge(by, to, through),
-            Action::Client(client) => self.client(client),
+            Action::Client(client, turn) => self.client(client, turn),
             Action::GiveUp(client, question) => self.give_up(client, question),
             Action::Perform(life, dispatch, fate) => self.perform(life, dispatch, fate),
             Action::Tell(dispatch, outcome, times) => self.tell(dispatch, outcome, times),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::journal::{Claim, Cut, Journal, JournalOptions, Opened};
-use super::open::{self, Survey};
+use super::survey::{Survey, survey, tail_must_be_copied};
 use super::verify::identify;
 use crate::contract::LogError;
 use crate::disk::Disk;
@@ -46,7 +46,7 @@ impl fmt::Display for Repaired {
 /// that is an error that says what was found, and nothing is changed.
 pub fn repair<D: Disk>(disk: &D, root: &Path, claims: Vec<Claim>, how: Repair) -> Result<Repaired, LogError> {
     let (layout, identity, lock) = identify(disk, root)?;
-    let survey = open::survey(disk, &layout, identity, &claims)?;
+    let survey = survey(disk, &layout, identity, &claims)?;
     let planned =
         Repaired { applied: how == Repair::Apply, cut: survey.cut.clone(), copied: to_copy(&survey) };
     drop((survey, lock));
@@ -62,6 +62,6 @@ pub fn repair<D: Disk>(disk: &D, root: &Path, claims: Vec<Claim>, how: Repair) -
 }
 
 fn to_copy<D: Disk>(survey: &Survey<D>) -> u64 {
-    let used = survey.last.file.is_some() && open::tail_must_be_copied(survey);
+    let used = survey.last.file.is_some() && tail_must_be_copied(survey);
     if used { u64::from(survey.last.sealed.unwrap_or(survey.last.end)) } else { 0 }
 }

@@ -13,8 +13,9 @@ use omium_schemas::{MAX_BLOCK, Offset, Partition};
 use tokio::sync::watch;
 
 use super::OnFailure;
-use super::journal::{Journal, Preparation, Prepared};
+use super::journal::Journal;
 use super::layout::Layout;
+use super::prepare::{Preparation, Prepared};
 use super::reader::Reader;
 use crate::contract::LogError;
 use crate::disk::Disk;

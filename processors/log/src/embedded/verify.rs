@@ -8,9 +8,9 @@ use omium_schemas::block::read_head;
 use omium_schemas::{MAX_BLOCK, Offset, Partition};
 
 use super::layout::{self, Identity, Layout};
-use super::open;
 use super::scan::{self, Window};
 use super::segment::{self, Kind, Place, Span, Standing, WRITE_HEAD, WriteHead};
+use super::survey::survey;
 use crate::audit::{Audit, Tally};
 use crate::contract::LogError;
 use crate::disk::{Disk, DiskFault, DiskFile};
@@ -157,7 +157,7 @@ struct Verifier<'a, D: Disk> {
 impl<D: Disk> Verifier<'_, D> {
     fn run(&mut self) -> Result<(), LogError> {
         // What an opening would say comes first: it knows the mark, the starts, and which end is torn.
-        match open::survey(self.disk, &self.layout, self.identity, &[]) {
+        match survey(self.disk, &self.layout, self.identity, &[]) {
             Ok(survey) => {
                 self.verified.clean = survey.clean;
                 self.verified.torn = survey.cut.map(|cut| problem(cut.file, cut.at, cut.why, OPEN));

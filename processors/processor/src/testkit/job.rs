@@ -158,6 +158,10 @@ impl Job {
 
     pub(super) fn roll_back(&self, command: &RollBack, context: &Context<'_>) -> Result<Vec<Event>, Refusal> {
         self.running()?;
+        if self.account.is_some() && self.slice.is_none() {
+            let text = "the job waits for its money; nothing has been done that could be rolled back";
+            return Err(Refusal::new(Why::Conflict, text));
+        }
         let Some(mark) = self.marks.iter().find(|mark| mark.at == command.to) else {
             let text = format!("seq {} is not a checkpoint of {}", command.to, context.stream);
             return Err(Refusal::new(Why::NotFound, text));
