@@ -23,7 +23,11 @@ prepared() { # MARKER
   flock -o "$1.lock" "$0" download || die "could not prepare $1; remove it and run '$0 prepare' again with a network"
 }
 
-maven() { mvn -B -q -ntp -Dstyle.color=never "-Dmaven.repo.local=$cache/m2" "$@" </dev/null >&2; }
+# Silent when all is well: even a quiet Maven writes control characters.
+maven() {
+  local said
+  said=$(mvn -B -q -ntp "-Dmaven.repo.local=$cache/m2" "$@" </dev/null 2>&1) || { echo "$said" >&2; return 1; }
+}
 
 # Takes a free loopback port below the range that outgoing connections use, and keeps it in $port. The lock on the
 # port's file is inherited by the server on purpose: a second script cannot take the port while the server lives.
