@@ -1,0 +1,60 @@
+//! The machine: what class it is of, and what this process has used of it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+
+/// Cores, memory and kind of disk.
+pub(crate) fn class(dir: &Path) -> anyhow::Result<Value> {
+    let disk = disk(dir)?;
+    ensure!(disk != "memory", "{} is in memory; give a directory on a disk with --dir", dir.display());
+    Ok(json!({ "cores": cores(), "memory_gb": memory_gb(), "disk": disk }))
+}
+
+/// How many threads run at once.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn memory_gb() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
+    (kilobytes.unwrap_or(0) + (1 << 19)) >> 20
+}
+
+fn disk(dir: &Path) -> anyhow::Result<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::metadata(dir).with_context(|| format!("{} is not there", dir.display()))?;
+    let (major, minor) = (rustix::fs::major(found.dev()), rustix::fs::minor(found.dev()));
+    if major == 0 {
+        return Ok("memory".to_owned());
+    }
+    let device = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"));
+    let Ok(device) = device else { return Ok("unknown".to_owned()) };
+    // A partition has no queue of its own; its disk, one level up, has.
+    let rotational = [device.join("queue/rotational"), device.join("../queue/rotational")];
+    let rotational = rotational.iter().find_map(|path| std::fs::read_to_string(path).ok());
+    let name = device.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let kind =
+        if rotational.is_some_and(|text| text.trim() == "1") { "rotating or virtual" } else { "solid" };
+    Ok(format!("{kind} ({name})"))
+}
+
+/// The processor time of this process, in seconds.
+pub(crate) fn cpu_seconds() -> f64 {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
+}
+
+/// The memory of this process that is in RAM, in MB.
+pub(crate) fn resident_mb() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kilobytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok());
+    kilobytes.unwrap_or(f64::NAN) / 1024.0
+}
