@@ -79,7 +79,7 @@ impl World {
             self.fault(Fault::RepeatedRequest);
             self.ask(n, &question);
         }
-        self.after(3_000_000, Action::GiveUp(n, turn));
+        self.after(1_500_000, Action::GiveUp(n, turn));
     }
 
     fn ask(&mut self, n: usize, question: &Question) {
@@ -114,7 +114,7 @@ impl World {
 
     fn next(&mut self, n: usize) {
         self.clients[n].question = None;
-        self.plan(n, 25_000);
+        self.plan(n, 8_000);
     }
 
     fn plan(&mut self, n: usize, within: u64) {
@@ -186,7 +186,7 @@ impl World {
                 self.next(n);
             }
             Answer::Quarantined(_) => self.release(n),
-            _ => self.retry(n, 150_000),
+            _ => self.retry(n, 60_000),
         }
     }
 

@@ -22,13 +22,13 @@ impl World {
 
     fn plan_crash(&mut self) {
         let node = self.chance.below(self.nodes.len() as u64) as usize;
-        let at = self.chance.between(50_000, 900_000);
+        let at = self.chance.between(50_000, 600_000);
         self.after(at, Action::Crash(node));
     }
 
     fn plan_election(&mut self) {
         let partition = Partition(self.chance.below(u64::from(self.config.partitions)) as u16);
-        let at = self.chance.between(100_000, 1_500_000);
+        let at = self.chance.between(100_000, 1_000_000);
         self.after(at, Action::Elect(partition));
     }
 

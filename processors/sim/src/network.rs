@@ -22,7 +22,7 @@ impl World {
             0..30 => {
                 self.fault(Fault::LateAppend);
                 let late = self.chance.between(100_000, 4_000_000);
-                told(self, 400_000);
+                told(self, 250_000);
                 self.after(late, Action::Arrive(Append { answered: false, ..append }));
             }
             30..50 => {
@@ -33,12 +33,12 @@ impl World {
             }
             50..60 => {
                 self.fault(Fault::UnknownAppend);
-                told(self, 400_000);
+                told(self, 250_000);
                 self.after(delay, Action::Arrive(Append { answered: false, ..append }));
             }
             60..70 => {
                 self.fault(Fault::LostAppend);
-                told(self, 400_000);
+                told(self, 250_000);
             }
             70..75 => {
                 // It was taken by a broker that then lost it; nobody else ever saw it.
@@ -100,7 +100,7 @@ impl World {
         let cap = self.chance.between(500, 100_000) * 1_000_000_000;
         self.control.body = Bytes::from(cap.to_string());
         self.soon(100_000, Action::HearControl);
-        self.soon(1_500_000, Action::Control);
+        self.soon(600_000, Action::Control);
     }
 
     pub(crate) fn hear_control(&mut self) {
@@ -112,6 +112,7 @@ impl World {
             self.tell_leader(partition, Input::Control(seq, Digest::of(&body), body.clone()));
         }
         // Leaders change; whoever leads now hears it again.
-        self.soon(800_000, Action::HearControl);
+        let pause = if self.faulty { 400_000 } else { 10_000_000 };
+        self.soon(pause, Action::HearControl);
     }
 }

@@ -238,7 +238,7 @@ impl World {
                 self.follow(self.life(life.node, partition), partition);
             }
         }
-        let pause = if self.faulty { 200_000 } else { 1_000_000 };
+        let pause = if self.faulty { 200_000 } else { 2_000_000 };
         self.after(pause, Action::Tick(life));
     }
 
@@ -300,10 +300,10 @@ impl World {
         if let Logs::Disk(disk) = &mut self.logs {
             disk.crash(power, &mut self.chance, &mut self.counts);
         }
-        self.soon(1_000_000, Action::Restart(node));
+        self.soon(250_000, Action::Restart(node));
         for partition in (0..self.config.partitions).map(Partition) {
             if self.leaders[usize::from(partition.0)].0 == node {
-                self.soon(1_200_000, Action::Elect(partition));
+                self.soon(300_000, Action::Elect(partition));
             }
         }
     }
