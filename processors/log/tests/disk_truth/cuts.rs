@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use omium_log::disk::RealDisk;
+use omium_log::embedded::verify;
+
 use crate::image::{Image, skip};
 use crate::process::Running;
 use crate::promises::Promises;
@@ -129,4 +132,20 @@ fn a_full_file_system_is_met_before_a_write_and_left_when_there_is_space() {
     let said = running.kill();
     let cut = image.cut();
     said.assert_kept_in(&cut.root(), "filled, then killed, then the power cut");
+}
+
+#[test]
+fn a_read_only_file_system_is_refused_with_what_to_do_and_can_be_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let test = "a_read_only_file_system_is_refused_with_what_to_do_and_can_be_verified";
+    let Some(image) = image(dir.path(), test) else { return };
+    let task = Task { blocks: Some(5), ..task(&image) };
+    assert!(Running::start(&task, &[]).end().0.success());
+    image.make_read_only();
+    let (status, said) = Running::start(&task, &[]).end();
+    let error = said.error.expect("it cannot be opened");
+    assert_eq!(status.code(), Some(1));
+    assert!(error.contains("Read-only") && error.contains("choose another directory"), "{error}");
+    let verified = verify(&RealDisk, &image.root()).unwrap();
+    assert!(verified.is_sound() && verified.clean, "{verified}");
 }

@@ -31,6 +31,11 @@ impl Image {
         self.mount.join("log")
     }
 
+    /// Mounts it again so that nothing can be written.
+    pub(crate) fn make_read_only(&self) {
+        run("mount", &["-o", "remount,ro", path(&self.mount)]).unwrap();
+    }
+
     /// What a power cut at this moment leaves: the backing file as it is, without what only the page cache holds.
     pub(crate) fn cut(&self) -> Image {
         let copy = self.file.with_extension("cut");
