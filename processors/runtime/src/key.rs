@@ -151,7 +151,6 @@ pub fn window_key(partition: Partition, key: &WindowKey) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::hash::Hash as _;
 
     /// What a table of 65,536 places and 128 tags sees of a key.
     fn seen(key: impl std::hash::Hash) -> (u64, u64) {
