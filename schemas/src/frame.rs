@@ -177,7 +177,10 @@ impl Frame {
             trace: if flags & HAS_TRACE == 0 { None } else { Some(trace(&mut reader)?) },
         };
         if head.first.0 == 0 || head.first.0 > i64::MAX as u64 - u64::from(count) {
-            return Err(DecodeError::Malformed { what: "a frame", why: "its first seq is 0, or beyond all counting" });
+            return Err(DecodeError::Malformed {
+                what: "a frame",
+                why: "its first seq is 0, or beyond all counting",
+            });
         }
         let records = bytes.len() - reader.left().len();
         let frame = Frame { head, count, records, bytes };

@@ -366,7 +366,10 @@ fn check_returns(all: &Folded, truths: &[Truth]) -> Checked {
         let left: Vec<Money> = job.slice.map(|slice| Money(slice.0 - job.spent.0)).into_iter().collect();
         let back = returned.get(&(key.tenant, key.stream)).cloned().unwrap_or_default();
         if left != back {
-            let text = format!("{} had {left:?} left at seq {} and gave {back:?} back: {job:?}", key.stream, state.seq);
+            let text = format!(
+                "{} had {left:?} left at seq {} and gave {back:?} back: {job:?}",
+                key.stream, state.seq
+            );
             return Err(broken(8, text));
         }
     }

@@ -183,7 +183,13 @@ impl World {
             return;
         }
         match disk.write(&blocks) {
-            Ok(()) => self.soon(800, Action::Sync(life, blocks)),
+            Ok(()) => {
+                // So is the moment between a write and its sync.
+                if self.faulty && self.chance.per_mille(8) {
+                    self.after(1, Action::Crash(life.node));
+                }
+                self.soon(800, Action::Sync(life, blocks));
+            }
             Err(why) => self.check(Err(broken(10, format!("the journal does not write: {why}")))),
         }
     }
@@ -335,7 +341,7 @@ impl World {
                 self.elect(partition);
             }
             // The moment after an unclean start is a good one for the next misfortune.
-            if self.faulty && self.chance.per_mille(200) {
+            if self.faulty && self.chance.per_mille(400) {
                 self.soon(1_500, Action::Crash(node));
             }
         }

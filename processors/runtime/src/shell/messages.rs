@@ -29,7 +29,8 @@ impl<P: Processors> Shell<P> {
         }
         let from = parcel.from_partition;
         let last = self.book.received.get(&from).copied().unwrap_or(0);
-        if Mutant::MessageWithoutNumber.on() && parcel.number <= last {
+        let to = StreamKey::new(parcel.message.to_tenant, parcel.message.to);
+        if Mutant::MessageWithoutNumber.on() && parcel.number <= last && self.residents.has(&to) {
             return self.take_in(parcel, now);
         }
         if parcel.number <= last {
