@@ -1,5 +1,6 @@
 //! The omium binary: the one crate that sees all parts and wires them.
 
+mod log_tools;
 mod story;
 
 use std::process::ExitCode;
@@ -17,12 +18,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Story(story::Options),
+    Log(log_tools::Options),
     #[command(hide = true)]
     Act(story::Act),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Log(options) => Ok(log_tools::run(&options)),
         Command::Story(options) => story::tell(&options),
         Command::Act(act) => story::act(&act),
     };
