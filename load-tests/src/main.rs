@@ -35,6 +35,9 @@ enum Command {
     /// One run of one side of a measurement, in a process of its own.
     #[command(hide = true)]
     Once(once::Once),
+    /// The process that the soak kills.
+    #[command(hide = true)]
+    Save(work::savings::Save),
 }
 
 /// How to measure.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Prepare { name } => bar(&name).and_then(|bar| (bar.prepare)()).map(|()| ExitCode::SUCCESS),
         Command::Run(run) => measure(&run),
         Command::Once(once) => once.run().map(|()| ExitCode::SUCCESS),
+        Command::Save(save) => save.run().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("omium-load: {error:#}");

@@ -22,6 +22,8 @@ pub(crate) enum Side {
     Log,
     /// A node, shells and all.
     Shell,
+    /// The same on Kafka.
+    Kafka,
 }
 
 /// One run of one side.
@@ -41,11 +43,14 @@ pub(crate) struct Once {
     /// How many streams they are spread over; at least one for each caller.
     #[arg(long, default_value_t = 0)]
     pub(crate) streams: usize,
+    /// The broker, where one is needed.
+    #[arg(long)]
+    pub(crate) bootstrap: Option<String>,
 }
 
 impl Once {
     pub(crate) fn new(side: Side, callers: usize, seconds: f64) -> Once {
-        Once { side, dir: PathBuf::new(), callers, seconds, keys: false, streams: 0 }
+        Once { side, dir: PathBuf::new(), callers, seconds, keys: false, streams: 0, bootstrap: None }
     }
 
     #[expect(clippy::print_stdout, reason = "the process that started this one reads it")]
@@ -55,6 +60,7 @@ impl Once {
             Side::Raw => work::plain::run_raw(self)?,
             Side::Log => work::appends::run(self)?,
             Side::Shell => work::shell::run(self)?,
+            Side::Kafka => work::kafka::run(self)?,
         };
         println!("{}", serde_json::to_string(&figures)?);
         Ok(())
@@ -76,6 +82,9 @@ impl Once {
         command.arg("--seconds").arg(self.seconds.to_string());
         if self.keys {
             command.arg("--keys");
+        }
+        if let Some(bootstrap) = &self.bootstrap {
+            command.arg("--bootstrap").arg(bootstrap);
         }
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
         ensure!(output.status.success(), "a run of `{}` failed ({})", side.get_name(), output.status);

@@ -3,9 +3,11 @@
 mod append_synced;
 mod disk_overhead;
 mod fold;
+mod kafka_append;
 mod open;
 mod shell;
 mod sim;
+mod soak;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -47,8 +49,16 @@ pub(crate) struct Bar {
 }
 
 /// Everything that is measured.
-pub(crate) const BARS: &[Bar] =
-    &[append_synced::BAR, shell::BAR, fold::BAR, open::BAR, disk_overhead::BAR, sim::BAR];
+pub(crate) const BARS: &[Bar] = &[
+    append_synced::BAR,
+    shell::BAR,
+    fold::BAR,
+    open::BAR,
+    disk_overhead::BAR,
+    sim::BAR,
+    kafka_append::BAR,
+    soak::BAR,
+];
 
 /// For what needs nothing.
 fn nothing() -> anyhow::Result<()> {
@@ -57,8 +67,12 @@ fn nothing() -> anyhow::Result<()> {
 
 /// Runs one of the scripts that install things.
 fn infra(script: &str, args: &[&str]) -> anyhow::Result<()> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let status = Command::new(format!("{root}/infra/dev/{script}")).args(args).status()?;
+    let status = self::script(script).args(args).status()?;
     ensure!(status.success(), "infra/dev/{script} failed ({status}); its message stands above");
     Ok(())
+}
+
+/// One of the scripts that start real servers.
+fn script(name: &str) -> Command {
+    Command::new(format!("{}/../infra/dev/{name}", env!("CARGO_MANIFEST_DIR")))
 }

@@ -27,13 +27,21 @@ impl World for Nobody {
     }
 }
 
-struct TillCaller {
+pub(crate) struct TillCaller {
     node: Arc<Node<TillSuite>>,
     keys: bool,
     calls: u64,
     number: usize,
     step: usize,
     streams: usize,
+}
+
+impl TillCaller {
+    /// With a stream for each caller they keep to their own; with more each walks over its share of them.
+    pub(crate) fn new(node: &Arc<Node<TillSuite>>, once: &Once, number: usize) -> TillCaller {
+        let (keys, calls, step) = (once.keys, 0, once.callers);
+        TillCaller { node: node.clone(), keys, calls, number, step, streams: once.streams.max(once.callers) }
+    }
 }
 
 impl Caller for TillCaller {
@@ -69,11 +77,7 @@ pub(crate) fn stream(n: usize) -> StreamKey {
 pub(crate) fn run(once: &Once) -> anyhow::Result<Figures> {
     callers::runtime()?.block_on(async {
         let node = Arc::new(open(&once.dir).await?);
-        // With a stream for each caller they keep to their own; with more each walks over its share of them.
-        let streams = once.streams.max(once.callers);
-        let (keys, calls, step) = (once.keys, 0, once.callers);
-        let caller = |number| TillCaller { node: node.clone(), keys, calls, number, step, streams };
-        let callers: Vec<TillCaller> = (0..once.callers).map(caller).collect();
+        let callers = (0..once.callers).map(|number| TillCaller::new(&node, once, number)).collect();
         let mut figures = callers::drive(once, callers).await?;
         figures.insert("rss_mb".to_owned(), machine::resident_mb());
         node.stop().await?;
