@@ -1,5 +1,6 @@
 //! Nodes: shells with a store and clocks of their own, that die between any two steps and come back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use omium_log::Entry;
@@ -24,6 +25,8 @@ pub(crate) struct Node {
     /// How many shells each partition has had in this life. What was meant for an older one must not reach a newer.
     pub(crate) turns: Vec<u32>,
     pub(crate) store: Arc<MemoryStore>,
+    /// For which of its partitions the log is about to pull.
+    pub(crate) pulling: BTreeMap<Partition, Life>,
     /// By how much its wall clock is off, in microseconds.
     pub(crate) skew: i64,
 }
@@ -83,7 +86,7 @@ impl World {
 
     fn output(&mut self, life: Life, partition: Partition, output: Output) {
         match output {
-            Output::Ready => self.soon(300, Action::Take(life, partition)),
+            Output::Ready => self.plan_take(life, partition),
             Output::Load(streams, window) => self.load(life, partition, streams, window),
             Output::LoadWaiting => {
                 let rows = self.nodes[life.node].store.scan(&open_prefix(partition), None, usize::MAX);
@@ -149,7 +152,18 @@ impl World {
         self.feed(life, partition, Input::Flushed(no));
     }
 
+    /// The log pulls once, however often it is told that there is something.
+    fn plan_take(&mut self, life: Life, partition: Partition) {
+        let pulling = &mut self.nodes[life.node].pulling;
+        if pulling.get(&partition) == Some(&life) {
+            return;
+        }
+        pulling.insert(partition, life);
+        self.soon(300, Action::Take(life, partition));
+    }
+
     pub(crate) fn take(&mut self, life: Life, partition: Partition) {
+        self.nodes[life.node].pulling.remove(&partition);
         if !self.lives(life) {
             return;
         }
@@ -162,7 +176,8 @@ impl World {
                 self.carry_out(life, partition);
                 self.append(Append { from: life, partition, bytes, answered: true, sent: self.now });
             }
-            Logs::Disk(disk) if disk.writing => self.after(100, Action::Take(life, partition)),
+            // The end of the sync pulls from everyone.
+            Logs::Disk(disk) if disk.writing => {}
             Logs::Disk(_) => self.write_round(life),
         }
     }

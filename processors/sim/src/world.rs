@@ -1,6 +1,7 @@
 //! Everything there is, and what happens next.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -108,7 +109,10 @@ pub(crate) struct Asked {
 pub(crate) struct World {
     pub(crate) chance: Chance,
     pub(crate) now: u64,
-    queue: BTreeMap<(u64, u64), Action>,
+    /// When, in which order, and where in `actions`: what is moved about while sorting stays small.
+    queue: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    actions: Vec<Option<Action>>,
+    unused: Vec<u32>,
     queued: u64,
     pub(crate) config: Config,
     pub(crate) vault: Arc<dyn Vault>,
@@ -168,7 +172,9 @@ impl World {
         };
         let mut world = World {
             now: 0,
-            queue: BTreeMap::new(),
+            queue: BinaryHeap::new(),
+            actions: Vec::new(),
+            unused: Vec::new(),
             queued: 0,
             config,
             vault: Arc::new(OneKey(DataKey::new(KeyId(1), [7; 32]))),
@@ -207,7 +213,12 @@ impl World {
     /// Lets something happen so many microseconds from now.
     pub(crate) fn after(&mut self, micros: u64, action: Action) {
         self.queued += 1;
-        self.queue.insert((self.now + micros, self.queued), action);
+        let place = self.unused.pop().unwrap_or_else(|| {
+            self.actions.push(None);
+            self.actions.len() as u32 - 1
+        });
+        self.actions[place as usize] = Some(action);
+        self.queue.push(Reverse((self.now + micros, self.queued, place)));
     }
 
     /// Lets something happen soon, within so many microseconds.
@@ -234,7 +245,7 @@ impl World {
     /// What is about to happen, by kind: for looking into a world that does not come to rest.
     pub(crate) fn pending(&self) -> BTreeMap<String, u64> {
         let mut kinds = BTreeMap::new();
-        for action in self.queue.values() {
+        for action in self.actions.iter().flatten() {
             let mut kind = format!("{action:?}");
             kind.truncate(90);
             *kinds.entry(kind).or_default() += 1;
@@ -249,7 +260,9 @@ impl World {
 
     /// Does what is next. False when nothing is.
     pub(crate) fn step(&mut self) -> bool {
-        let Some(((at, number), action)) = self.queue.pop_first() else { return false };
+        let Some(Reverse((at, number, place))) = self.queue.pop() else { return false };
+        self.unused.push(place);
+        let Some(action) = self.actions[place as usize].take() else { return true };
         self.now = at;
         self.mark(at ^ number << 40);
         match action {
