@@ -70,6 +70,7 @@ impl<P: Processors> Carrier<P> {
         }
         // Nothing of this node may touch log or store once it is over: another one may have opened them.
         while work.join_next().await.is_some() {}
+        self.cell().report();
     }
 
     fn cell(&self) -> &Arc<Cell<P>> {
