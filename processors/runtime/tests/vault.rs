@@ -143,6 +143,25 @@ fn a_torn_last_key_was_never_used_and_does_no_harm() {
 }
 
 #[test]
+fn many_callers_get_each_stream_one_key() {
+    let files = Files::new();
+    let vault = files.vault();
+    let names: Vec<String> = (0..40).map(|n| format!("{n}")).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| names.iter().for_each(|name| drop(vault.sealing(&stream(name)).expect("a key"))));
+        }
+    });
+    let id = |vault: &FileVault, name: &String| vault.sealing(&stream(name)).expect("a key").id;
+    let ids: std::collections::BTreeSet<_> = names.iter().map(|name| id(&vault, name)).collect();
+    assert_eq!(ids.len(), names.len());
+    // One for the head, one for each of the ten tenants, one for each stream: none was made twice.
+    assert_eq!(std::fs::metadata(files.keys()).unwrap().len(), 128 * (1 + 10 + 40));
+    let again = files.vault();
+    assert!(names.iter().all(|name| id(&again, name) == id(&vault, name)));
+}
+
+#[test]
 fn without_its_master_key_a_vault_does_not_open_and_says_what_is_missing() {
     let files = Files::new();
     sealed(&files.vault(), "a");

@@ -2,10 +2,10 @@
 //! a file of its own and never in the log.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use omium_schemas::{Digest, KeyId, TenantId};
 
@@ -20,16 +20,26 @@ const READY: usize = 10_000;
 /// A vault on disk. A key is on disk for good before anything is sealed under it.
 pub struct FileVault {
     place: PathBuf,
-    inner: Mutex<Inner>,
+    file: File,
+    known: RwLock<Known>,
+    /// Streams whose keys are wanted. Whoever writes next makes all of them, with one sync.
+    wanted: Mutex<Vec<StreamKey>>,
+    writer: Mutex<Writer>,
 }
 
-struct Inner {
-    file: File,
-    master: Wrapper,
-    tenants: Lookup<TenantId, Wrapper>,
+/// What is on disk, as far as it is needed to seal and open. Never locked while the disk is waited for.
+#[derive(Default)]
+struct Known {
+    tenants: Lookup<TenantId, Arc<Wrapper>>,
     /// The slot of each stream's key; 0 where it was destroyed.
     streams: Lookup<StreamKey, u64>,
+    /// Data keys that were opened, by slot.
     ready: Lookup<u64, DataKey>,
+}
+
+/// Who makes keys, one at a time.
+struct Writer {
+    master: Wrapper,
     /// How many slots there are, the head included.
     slots: u64,
 }
@@ -47,174 +57,218 @@ impl FileVault {
             file.write_all_at(&Slot::Head { certain: 1 }.bytes(), 0).map_err(io("writing"))?;
             file.sync_all().and_then(|()| sync_parent(place)).map_err(io("syncing"))?;
         }
-        let inner = Inner::read(file, Wrapper::new(&secret), place, master)?;
-        Ok(FileVault { place: place.to_owned(), inner: Mutex::new(inner) })
+        let mut writer = Writer { master: Wrapper::new(&secret), slots: 1 };
+        let known = RwLock::new(writer.read(&file, place, master)?);
+        let (wanted, writer) = (Mutex::default(), Mutex::new(writer));
+        Ok(FileVault { place: place.to_owned(), file, known, wanted, writer })
     }
 
     /// Destroys the key of a stream: what was sealed under it cannot be opened by anyone, and nothing new can be sealed
     /// for this stream.
     pub fn destroy(&self, stream: &StreamKey) -> Result<(), VaultError> {
-        let mut inner = self.inner();
-        let at = match inner.streams.get(stream) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = match self.slot_of(stream) {
             Some(0) => return Ok(()),
-            Some(at) => *at,
+            Some(at) => at,
             // It never had one: the slot remembers that it must not get one either.
-            None => inner.slots,
+            None => writer.slots,
         };
         let slot = Slot::Destroyed(*stream).bytes();
         // Written over, not beside: the sealed key itself must go.
-        let written = inner.file.write_all_at(&slot, at * SLOT as u64).and_then(|()| inner.file.sync_data());
+        let written = self.file.write_all_at(&slot, at * SLOT as u64).and_then(|()| self.file.sync_data());
         written.map_err(failed("writing", &self.place))?;
-        inner.slots = inner.slots.max(at + 1);
-        inner.streams.insert(*stream, 0);
-        inner.ready.remove(&at);
-        inner.tell().map_err(failed("writing", &self.place))
+        writer.slots = writer.slots.max(at + 1);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.streams.insert(*stream, 0);
+        known.ready.remove(&at);
+        drop(known);
+        writer.tell(&self.file).map_err(failed("writing", &self.place))
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot_of(&self, stream: &StreamKey) -> Option<u64> {
+        self.known().streams.get(stream).copied()
+    }
+
+    /// The key in a slot, where it is this stream's.
+    fn key(&self, stream: &StreamKey, at: u64) -> Option<DataKey> {
+        if let Some(key) = self.known().ready.get(&at) {
+            return Some(key.clone());
+        }
+        let Ok(Some(Slot::Data(owner, wrapped))) = read_slot(&self.file, at) else { return None };
+        let tenant = self.known().tenants.get(&owner.tenant)?.clone();
+        let secret = tenant.unwrap(&wrapped, at, owner.stream.bytes()).filter(|_| owner == *stream)?;
+        let key = DataKey::new(KeyId(at), secret);
+        self.keep_ready(std::iter::once((at, key.clone())));
+        Some(key)
+    }
+
+    fn keep_ready(&self, keys: impl IntoIterator<Item = (u64, DataKey)>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for (at, key) in keys {
+            if known.ready.len() >= READY {
+                known.ready.clear();
+            }
+            known.ready.insert(at, key);
+        }
+    }
+
+    fn make_wanted(&self) -> std::io::Result<()> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted.retain(|stream| self.slot_of(stream).is_none());
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut tenants = self.known().tenants.clone();
+        let batch = writer.batch(&wanted, &mut tenants);
+        self.file.write_all_at(&batch.bytes, writer.slots * SLOT as u64)?;
+        self.file.sync_data()?;
+        writer.slots += (batch.bytes.len() / SLOT) as u64;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.tenants = tenants;
+        known.streams.extend(batch.made);
+        drop(known);
+        writer.tell(&self.file)
     }
 }
 
 impl Vault for FileVault {
     fn sealing(&self, stream: &StreamKey) -> Option<DataKey> {
-        if !self.has(stream)
-            && let Err(error) = self.provide(std::slice::from_ref(stream))
-        {
-            tracing::error!(%error, "no key could be made");
-            return None;
-        }
-        let mut inner = self.inner();
-        let at = inner.streams.get(stream).copied().filter(|at| *at > 0)?;
-        inner.key(stream, at)
+        let at = match self.slot_of(stream) {
+            Some(at) => at,
+            None => {
+                if let Err(error) = self.provide(std::slice::from_ref(stream)) {
+                    tracing::error!(%error, "no key could be made");
+                    return None;
+                }
+                self.slot_of(stream)?
+            }
+        };
+        if at == 0 { None } else { self.key(stream, at) }
     }
 
     fn opening(&self, stream: &StreamKey, id: KeyId) -> Option<DataKey> {
-        let mut inner = self.inner();
-        // Only the newest key of a stream is remembered by stream; a slot knows itself whose it is.
-        (id.0 > 0 && id.0 < inner.slots).then(|| inner.key(stream, id.0)).flatten()
+        // A slot knows itself whose it is; the head and slots beyond the end hold no key.
+        self.key(stream, id.0)
     }
 
     fn has(&self, stream: &StreamKey) -> bool {
-        self.inner().streams.contains_key(stream)
+        self.known().streams.contains_key(stream)
     }
 
     fn provide(&self, streams: &[StreamKey]) -> Result<(), String> {
-        let mut inner = self.inner();
-        inner.make(streams).map_err(|error| failed("writing", &self.place)(error).to_string())
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(streams);
+        self.make_wanted().map_err(|error| failed("writing", &self.place)(error).to_string())?;
+        // Another writer may have taken these along and failed; then they are wanted still.
+        match streams.iter().all(|stream| self.has(stream)) {
+            true => Ok(()),
+            false => Err(format!("writing {} failed for another caller; try again", self.place.display())),
+        }
     }
 }
 
-impl Inner {
-    fn read(file: File, master: Wrapper, place: &Path, master_place: &Path) -> Result<Inner, VaultError> {
-        let (tenants, streams, ready) = (Lookup::default(), Lookup::default(), Lookup::default());
-        let length = file.metadata().map_err(failed("reading", place))?.len();
-        let mut inner = Inner { file, master, tenants, streams, ready, slots: 1 };
-        let head = inner.slot(0).map_err(failed("reading", place))?;
-        let Some(Slot::Head { certain }) = head else {
-            return Err(VaultError::Foreign { place: place.to_owned() });
-        };
+/// Keys on their way to the disk.
+struct Batch {
+    bytes: Vec<u8>,
+    made: Vec<(StreamKey, u64)>,
+}
+
+impl Writer {
+    /// Reads all slots once, and cuts off what a crash left half written.
+    fn read(&mut self, file: &File, place: &Path, master_place: &Path) -> Result<Known, VaultError> {
         let damaged =
             |at: u64, why| VaultError::Damaged { place: place.to_owned(), at: at * SLOT as u64, why };
+        let length = file.metadata().map_err(failed("reading", place))?.len();
+        let mut reader = BufReader::with_capacity(1 << 16, file);
+        let mut next = || -> Result<Option<Slot>, VaultError> {
+            let mut bytes = [0; SLOT];
+            match reader.read_exact(&mut bytes) {
+                Ok(()) => Ok(Slot::read(&bytes)),
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+                Err(error) => Err(failed("reading", place)(error)),
+            }
+        };
+        let Some(Slot::Head { certain }) = next()? else {
+            return Err(VaultError::Foreign { place: place.to_owned() });
+        };
         if length / (SLOT as u64) < certain {
             return Err(damaged(
                 length / SLOT as u64,
                 "keys that were there are missing: the file was cut short",
             ));
         }
+        let mut known = Known::default();
         for at in 1..length.div_ceil(SLOT as u64) {
-            let Some(slot) = inner.slot(at).map_err(failed("reading", place))? else {
+            let Some(slot) = next()? else {
                 if at < certain {
                     return Err(damaged(at, "the key's checksum is wrong"));
                 }
                 // The last keys of a process that was killed while it made them: nothing was sealed under them.
-                inner.file.set_len(at * SLOT as u64).map_err(failed("writing", place))?;
+                file.set_len(at * SLOT as u64).map_err(failed("writing", place))?;
                 break;
             };
             let why = "is another one";
             let (keys, master) = (place.to_owned(), master_place.to_owned());
-            inner.take_in(slot, at).ok_or(VaultError::NoMaster { keys, master, why })?;
-            inner.slots = at + 1;
+            self.take_in(slot, at, &mut known).ok_or(VaultError::NoMaster { keys, master, why })?;
+            self.slots = at + 1;
         }
-        if inner.slots > certain {
-            inner.file.sync_data().and_then(|()| inner.tell()).map_err(failed("writing", place))?;
+        if self.slots > certain {
+            file.sync_data().and_then(|()| self.tell(file)).map_err(failed("writing", place))?;
         }
-        Ok(inner)
+        Ok(known)
     }
 
-    fn slot(&self, at: u64) -> std::io::Result<Option<Slot>> {
-        let mut bytes = [0; SLOT];
-        match self.file.read_exact_at(&mut bytes, at * SLOT as u64) {
-            Ok(()) => Ok(Slot::read(&bytes)),
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn take_in(&mut self, slot: Slot, at: u64) -> Option<()> {
+    fn take_in(&self, slot: Slot, at: u64, known: &mut Known) -> Option<()> {
         match slot {
             Slot::Head { .. } => return None,
             Slot::Tenant(tenant, wrapped) => {
                 let secret = self.master.unwrap(&wrapped, at, &tenant.0)?;
-                self.tenants.insert(tenant, Wrapper::new(&secret));
+                known.tenants.insert(tenant, Arc::new(Wrapper::new(&secret)));
             }
-            Slot::Data(stream, _) => drop(self.streams.insert(stream, at)),
-            Slot::Destroyed(stream) => drop(self.streams.insert(stream, 0)),
+            Slot::Data(stream, _) => drop(known.streams.insert(stream, at)),
+            Slot::Destroyed(stream) => drop(known.streams.insert(stream, 0)),
         }
         Some(())
     }
 
     /// Says in the head how many slots are on disk for good: what is missing of them later was lost, not torn. This
     /// itself need not be synced, the next keys' sync takes it along.
-    fn tell(&self) -> std::io::Result<()> {
-        self.file.write_all_at(&Slot::Head { certain: self.slots }.bytes(), 0)
+    fn tell(&self, file: &File) -> std::io::Result<()> {
+        file.write_all_at(&Slot::Head { certain: self.slots }.bytes(), 0)
     }
 
-    /// Makes the keys that are missing, and returns when they are on disk.
-    fn make(&mut self, streams: &[StreamKey]) -> std::io::Result<()> {
-        let certain = self.slots;
-        let mut bytes = Vec::new();
-        let mut made = Vec::new();
-        let mut tenants = Vec::new();
-        for stream in streams.iter().filter(|stream| !self.streams.contains_key(*stream)) {
-            let at = |bytes: &Vec<u8>| certain + (bytes.len() / SLOT) as u64;
-            if !self.tenants.contains_key(&stream.tenant) {
+    /// New keys for these streams, and for tenants that have none yet.
+    fn batch(&self, streams: &[StreamKey], tenants: &mut Lookup<TenantId, Arc<Wrapper>>) -> Batch {
+        let mut batch = Batch { bytes: Vec::new(), made: Vec::new() };
+        for stream in streams {
+            let next = |batch: &Batch| self.slots + (batch.bytes.len() / SLOT) as u64;
+            let tenant = tenants.entry(stream.tenant).or_insert_with(|| {
                 let secret = random();
-                let wrapped = self.master.wrap(&secret, at(&bytes), &stream.tenant.0);
-                bytes.extend_from_slice(&Slot::Tenant(stream.tenant, wrapped).bytes());
-                self.tenants.insert(stream.tenant, Wrapper::new(&secret));
-                tenants.push(stream.tenant);
-            }
-            let tenant = self.tenants.get(&stream.tenant).expect("it was just made");
-            let place = at(&bytes);
-            let wrapped = tenant.wrap(&random(), place, stream.stream.bytes());
-            bytes.extend_from_slice(&Slot::Data(*stream, wrapped).bytes());
-            made.push((*stream, place));
+                let wrapped = self.master.wrap(&secret, next(&batch), &stream.tenant.0);
+                batch.bytes.extend_from_slice(&Slot::Tenant(stream.tenant, wrapped).bytes());
+                Arc::new(Wrapper::new(&secret))
+            });
+            let at = next(&batch);
+            let wrapped = tenant.wrap(&random(), at, stream.stream.bytes());
+            batch.bytes.extend_from_slice(&Slot::Data(*stream, wrapped).bytes());
+            batch.made.push((*stream, at));
         }
-        let written =
-            (self.file.write_all_at(&bytes, certain * SLOT as u64)).and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            tenants.iter().for_each(|tenant| drop(self.tenants.remove(tenant)));
-            return Err(error);
-        }
-        self.slots += (bytes.len() / SLOT) as u64;
-        self.streams.extend(made);
-        self.tell()
+        batch
     }
+}
 
-    fn key(&mut self, stream: &StreamKey, at: u64) -> Option<DataKey> {
-        if let Some(key) = self.ready.get(&at) {
-            return Some(key.clone());
-        }
-        let Ok(Some(Slot::Data(owner, wrapped))) = self.slot(at) else { return None };
-        let tenant = self.tenants.get(&owner.tenant)?;
-        let secret = tenant.unwrap(&wrapped, at, owner.stream.bytes()).filter(|_| owner == *stream)?;
-        let key = DataKey::new(KeyId(at), secret);
-        if self.ready.len() >= READY {
-            self.ready.clear();
-        }
-        self.ready.insert(at, key.clone());
-        Some(key)
+fn read_slot(file: &File, at: u64) -> std::io::Result<Option<Slot>> {
+    let mut bytes = [0; SLOT];
+    match file.read_exact_at(&mut bytes, at.saturating_mul(SLOT as u64)) {
+        Ok(()) => Ok(Slot::read(&bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
