@@ -1,5 +1,6 @@
 //! Both clocks, and randomness: the only place of this crate that reads them.
 
+use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use omium_schemas::Time;
@@ -16,9 +17,25 @@ pub(super) fn now() -> Now {
     Now { wall: Time(wall.as_micros() as u64), boot: micros(boot.tv_sec, boot.tv_nsec) }
 }
 
+/// How much randomness a thread draws at once: one call per command would cost as much as sealing its content.
+const DRAWN: usize = 1024;
+
+thread_local! {
+    static DRAW: RefCell<([u8; DRAWN], usize)> = const { RefCell::new(([0; DRAWN], DRAWN)) };
+}
+
 /// Sixteen random bytes.
 pub(super) fn random() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system gives random bytes");
-    bytes
+    DRAW.with_borrow_mut(|(drawn, used)| {
+        if *used == DRAWN {
+            aws_lc_rs::rand::fill(drawn).expect("the system gives random bytes");
+            *used = 0;
+        }
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&drawn[*used..*used + 16]);
+        // What was given out is forgotten here.
+        drawn[*used..*used + 16].fill(0);
+        *used += 16;
+        bytes
+    })
 }
