@@ -50,6 +50,15 @@ impl Filter {
         Filter { prev: Some(Digest::NONE), ..Filter::default() }
     }
 
+    /// The state before a record that is known to count: the first one of a log whose front was dropped.
+    pub fn starting_at(head: &BlockHead) -> Filter {
+        let (epoch, no) = match head.kind {
+            BlockKind::Epoch => (head.epoch.0.saturating_sub(1), head.no.0),
+            BlockKind::Frames => (head.epoch.0, head.no.0.saturating_sub(1)),
+        };
+        Filter { epoch: Epoch(epoch), no: BlockNo(no), prev: Some(head.prev), ..Filter::default() }
+    }
+
     /// Judges one record and, where it counts, moves on. `hash` is the block's own hash, or nothing where this reader
     /// trusts its log and does not hash (an embedded log has one writer behind a lock).
     pub fn admit(&mut self, head: &BlockHead, hash: Option<Digest>) -> Verdict {

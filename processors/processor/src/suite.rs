@@ -38,6 +38,12 @@ pub trait Processor: Send + Sync + 'static {
     fn due(_state: &Self::State) -> Due {
         Due::default()
     }
+
+    /// The events that stand for this state once the front of the log is gone: applied to any state, they give the
+    /// same one. Nothing where the stream's frames have to be kept as they are, because work on it goes on.
+    fn carry(_state: &Self::State) -> Option<Vec<Event>> {
+        None
+    }
 }
 
 /// The processors that a partition runs, in the order in which they react. The first one decides.
@@ -62,6 +68,9 @@ pub trait Processors: Send + Sync + 'static {
 
     /// See [`Processor::due`]; the work of all, and the earliest deadline.
     fn due(state: &Self::State) -> Due;
+
+    /// See [`Processor::carry`]; nothing as soon as one of them needs the frames.
+    fn carry(state: &Self::State) -> Option<Vec<Event>>;
 }
 
 macro_rules! processors {
@@ -102,6 +111,13 @@ macro_rules! processors {
                     due.deadline = due.deadline.into_iter().chain(more.deadline).min();
                 )*
                 due
+            }
+
+            fn carry(state: &Self::State) -> Option<Vec<Event>> {
+                #[allow(unused_mut, reason = "a suite of one has nothing to add")]
+                let mut events = $first::carry(&state.0)?;
+                $(events.extend($rest::carry(&state.$at)?);)*
+                Some(events)
             }
         }
     };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use omium_schemas::catalogue::{
-    BookCarried, BookOpened, ControlSeen, Event, LogStarted, LogicAdopted, Message, MessageReceived,
-    MessageSent, MessagesAcknowledged, SchemaTaught,
+    BookCarried, BookOpened, ControlSeen, Event, LogStarted, LogicAdopted, Message, MessageCarried,
+    MessageReceived, MessageSent, MessagesAcknowledged, Numbered, SchemaTaught,
 };
 use omium_schemas::{Avro, Digest, Offset, Partition, Reader, Seq};
 use serde::{Deserialize, Serialize};
@@ -77,15 +77,51 @@ impl Book {
                 let gone: Vec<_> = self.outbox.range(gone).map(|(key, _)| *key).collect();
                 gone.iter().for_each(|key| drop(self.outbox.remove(key)));
             }
-            Event::BookCarried(BookCarried { sent, received, logic, control }) => {
-                self.sent = sent.iter().map(|entry| (entry.partition, entry.number)).collect();
-                self.received = received.iter().map(|entry| (entry.partition, entry.number)).collect();
-                self.logic = *logic;
-                self.control.0 = *control;
+            Event::MessageCarried(carried) => {
+                let MessageCarried { to_partition, number, from_tenant, from, seq, entropy, message } =
+                    carried;
+                let from = StreamKey::new(*from_tenant, *from);
+                let kept = Unacknowledged { from, message: message.clone(), seq: *seq, entropy: *entropy };
+                self.outbox.insert((*to_partition, *number), Arc::new(kept));
             }
+            Event::BookCarried(carried) => self.take_over(carried),
             Event::LogStarted(LogStarted { at }) => self.start = *at,
             _ => {}
         }
+    }
+
+    /// The book as it was carried forward; messages that are still owed stand in events before this one.
+    fn take_over(&mut self, carried: &BookCarried) {
+        self.sent = carried.sent.iter().map(|entry| (entry.partition, entry.number)).collect();
+        self.received = carried.received.iter().map(|entry| (entry.partition, entry.number)).collect();
+        self.logic = carried.logic;
+        self.control = (carried.control, carried.control_digest, carried.control_body.clone());
+        self.partitions = carried.partitions as u16;
+    }
+
+    pub(crate) fn carried(&self) -> BookCarried {
+        let entry =
+            |(partition, number): (&Partition, &i64)| Numbered { partition: *partition, number: *number };
+        BookCarried {
+            sent: self.sent.iter().map(entry).collect(),
+            received: self.received.iter().map(entry).collect(),
+            logic: self.logic,
+            control: self.control.0,
+            control_digest: self.control.1,
+            control_body: self.control.2.clone(),
+            partitions: i32::from(self.partitions),
+        }
+    }
+
+    /// One event for each message that is still owed.
+    pub(crate) fn owed(&self) -> Vec<Event> {
+        let event = |((to_partition, number), kept): (&(Partition, i64), &Arc<Unacknowledged>)| {
+            let Unacknowledged { from, message, seq, entropy } = (**kept).clone();
+            let (from_tenant, from) = (from.tenant, from.stream);
+            let (to_partition, number) = (*to_partition, *number);
+            MessageCarried { to_partition, number, from_tenant, from, seq, entropy, message }.into()
+        };
+        self.outbox.iter().map(event).collect()
     }
 
     fn post(&mut self, from: &StreamKey, seq: Seq, entropy: &[u8; 16], sent: &MessageSent) {

@@ -112,6 +112,9 @@ pub enum Input {
     Control(Seq, Digest, Bytes),
     /// Whoever was to perform this sending is gone.
     Lost(StreamKey, StepId, Branch, Epoch, i64),
+    /// Records of the log's front, in order, from its first one on, which are to be dropped once what is still needed
+    /// of them is carried forward. No records: there are no more. Asked again with none until nothing is left to carry.
+    Carry(Ticket, Vec<Entry>),
     /// Time has passed.
     Tick,
     /// Finish what is on its way, save, and take nothing new.

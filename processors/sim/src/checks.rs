@@ -36,6 +36,7 @@ impl World {
             self.check_fold(partition, &shell, &folded)?;
             let (_, again) = self.fold_anew(partition)?;
             same(5, "folding twice", &folded, &again)?;
+            self.check_front(partition, &shell, &folded)?;
             self.check_leader(partition, &folded)?;
             self.check_snapshots(partition, &folded)?;
             books.insert(partition, shell.book().clone());
@@ -80,6 +81,29 @@ impl World {
         let truth = &self.truths[usize::from(partition.0)];
         let folded = truth.streams().filter_map(|key| Some((*key, shell.resident(key)?))).collect();
         Ok((shell, folded))
+    }
+
+    /// What the log says from its start on is all that it ever said, to one who knows nothing else.
+    fn check_front(&self, partition: Partition, whole: &Shell, folded: &Folded) -> Checked {
+        let start = whole.book().start;
+        if start == Offset(0) {
+            return Ok(());
+        }
+        let mut shell = Shell::new(partition, self.whole(), self.vault.clone(), None);
+        let entries = self.logs.read(partition, start, Offset(u64::MAX - 1));
+        shell.handle(Input::Entries(entries), self.clock(0));
+        if let Some(Output::Ended(why)) = shell.outputs().find(|output| matches!(output, Output::Ended(_))) {
+            return Err(broken(4, format!("partition {partition} cannot be folded from {start}: {why:?}")));
+        }
+        let here = folded.keys().filter_map(|key| Some((*key, shell.resident(key)?))).collect();
+        same(4, &format!("what is left of partition {partition} from {start}"), folded, &here)?;
+        if shell.book() != whole.book() {
+            return Err(broken(
+                4,
+                format!("partition {partition} has another book when folded from {start}"),
+            ));
+        }
+        Ok(())
     }
 
     fn check_fold(&self, partition: Partition, shell: &Shell, folded: &Folded) -> Checked {

@@ -13,6 +13,7 @@ mod logs;
 mod network;
 mod node;
 mod runner;
+mod trimming;
 mod truth;
 mod workers;
 mod world;

@@ -152,10 +152,11 @@ pub fn run_seeds(from: u64, count: u64, threads: usize) -> Report {
 }
 
 /// The commands that shells and the bank know.
-pub(crate) const COMMAND_KINDS: [&str; 20] = [
+pub(crate) const COMMAND_KINDS: [&str; 22] = [
     "AcknowledgeMessages",
     "AdoptLogic",
     "CancelExecution",
+    "CarryStream",
     "CompleteStep",
     "DeliverMessage",
     "FailStep",
@@ -173,24 +174,32 @@ pub(crate) const COMMAND_KINDS: [&str; 20] = [
     "TeachSchemas",
     "TopUpAccount",
     "TransferMoney",
+    "TrimLog",
 ];
 
 /// The events that shells and the bank cause.
-pub(crate) const EVENT_KINDS: [&str; 30] = [
+pub(crate) const EVENT_KINDS: [&str; 37] = [
+    "AccountCarried",
     "AccountCredited",
     "AccountDebited",
+    "BookCarried",
     "BookOpened",
     "BranchRaised",
     "CheckpointTaken",
     "ControlSeen",
     "CostRecorded",
     "ExecutionCancelled",
+    "ExecutionCarried",
     "ExecutionCompleted",
     "ExecutionFailed",
     "ExecutionPaused",
     "ExecutionResumed",
     "ExecutionStarted",
+    "KeysCarried",
+    "LessonCarried",
+    "LogStarted",
     "LogicAdopted",
+    "MessageCarried",
     "MessageReceived",
     "MessageSent",
     "MessagesAcknowledged",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use omium_runtime::StreamKey;
 use omium_schemas::block::read_head;
-use omium_schemas::{Block, BlockKind, Digest, Frame, Seq, TypeId};
+use omium_schemas::{Block, BlockKind, Digest, Frame, Seq, StreamKind, TypeId};
 
 /// Something that must always hold did not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,23 @@ impl Truth {
         self.no = head.no.0;
         self.prev = block.hash_of(hashes.iter());
         self.blocks.push(self.prev);
-        frames.into_iter().zip(hashes).try_for_each(|(frame, hash)| self.count(frame, hash))
+        let copies = frames.first().is_some_and(marks_copies);
+        for (n, (frame, hash)) in frames.into_iter().zip(hashes).enumerate() {
+            if copies && n > 0 { self.compare(&frame)? } else { self.count(frame, hash)? }
+        }
+        Ok(())
+    }
+
+    /// A copy is of a frame that is there, to the last byte.
+    fn compare(&self, copy: &Frame) -> Result<(), Violation> {
+        let key = StreamKey::new(copy.head.tenant, copy.head.stream);
+        match self.frame(&key, copy.head.first) {
+            Some(counted) if counted.frame.bytes() == copy.bytes() => Ok(()),
+            _ => Err(broken(
+                2,
+                format!("{} at {} is carried otherwise than it was", key.stream, copy.head.first),
+            )),
+        }
     }
 
     fn count(&mut self, frame: Frame, hash: Digest) -> Result<(), Violation> {
@@ -106,6 +122,14 @@ impl Truth {
     pub(crate) fn has_unknown(&self) -> bool {
         self.unknown
     }
+}
+
+/// Whether what follows in this block are copies: the book says that it carries, and says nothing else.
+fn marks_copies(first: &Frame) -> bool {
+    let command = first.records().next().map(|record| record.kind);
+    first.count() == 1
+        && first.head.stream.kind() == StreamKind::Book
+        && command == Some(omium_schemas::catalogue::CarryStream::TYPE_ID)
 }
 
 /// The type of the event that no program of today knows.

@@ -69,6 +69,8 @@ pub(crate) enum Action {
     Restart(usize),
     /// Somebody is to lead a partition.
     Elect(Partition),
+    /// A leader carries forward what the front of its log still holds.
+    Trim(Partition),
     /// The control stream goes on.
     Control,
     /// Leaders hear of the control stream.
@@ -207,6 +209,10 @@ impl World {
         }
         self.hire_clients();
         self.after(50_000, Action::Control);
+        // Carrying forward is much work beside a run's few commands, so some runs do it often and most never.
+        if self.chance.per_mille(150) {
+            self.plan_trim();
+        }
         self.plan_faults();
     }
 
@@ -282,6 +288,7 @@ impl World {
             Action::Crash(node) => self.crash(node),
             Action::Restart(node) => self.restart(node),
             Action::Elect(partition) => self.elect(partition),
+            Action::Trim(partition) => self.trim(partition),
             Action::Control => self.go_on_with_control(),
             Action::HearControl => self.hear_control(),
             Action::Jump(node, by) => self.jump(node, by),

@@ -78,6 +78,13 @@ impl Account {
         Err(Refusal::new(Why::Exhausted, text))
     }
 
+    pub(super) fn carry(&self) -> Event {
+        let slices = self.slices.iter().map(|(holder, amount)| Slice { holder: *holder, amount: *amount });
+        let Account { balance, credited, debited, spent, .. } = *self;
+        AccountCarried { balance, per_execution: None, slices: slices.collect(), credited, debited, spent }
+            .into()
+    }
+
     pub(super) fn apply(&mut self, event: &Event) {
         let add = |a: &mut Money, b: Money| a.0 += b.0;
         match event {
@@ -98,9 +105,10 @@ impl Account {
                 add(&mut self.balance, *amount);
                 self.spent.0 += held.0 - amount.0;
             }
-            Event::AccountCarried(AccountCarried { balance, slices, .. }) => {
-                self.balance = *balance;
-                self.slices = slices.iter().map(|Slice { holder, amount }| (*holder, *amount)).collect();
+            Event::AccountCarried(AccountCarried { balance, slices, credited, debited, spent, .. }) => {
+                let slices = slices.iter().map(|Slice { holder, amount }| (*holder, *amount)).collect();
+                let (balance, credited, debited, spent) = (*balance, *credited, *debited, *spent);
+                *self = Account { balance, slices, credited, debited, spent };
             }
             _ => {}
         }

@@ -80,6 +80,15 @@ impl Processor for Bank {
     fn due(state: &BankState) -> Due {
         if let BankState::Job(job) = state { job.due() } else { Due::default() }
     }
+
+    fn carry(state: &BankState) -> Option<Vec<Event>> {
+        match state {
+            BankState::New => None,
+            BankState::Account(account) => Some(vec![account.carry()]),
+            BankState::Job(job) => job.carry().map(|event| vec![event]),
+            BankState::Lesson(lesson) => Some(vec![lesson.carry()]),
+        }
+    }
 }
 
 fn decide_account(
@@ -180,10 +189,23 @@ impl Processor for Auditor {
     }
 
     fn apply(mut ledger: Ledger, recorded: &Recorded<'_>) -> Ledger {
+        match recorded.event {
+            // What stands for an earlier history starts the count anew, for those who have that history too.
+            Event::AccountCarried(_) | Event::LessonCarried(_) | Event::BookCarried(_) => {
+                ledger = Ledger::default();
+            }
+            Event::ExecutionCarried(carried) => ledger = Ledger { spent: carried.spent, events: 0 },
+            _ => {}
+        }
         ledger.events += 1;
         if let Event::CostRecorded(CostRecorded { amount, .. }) = recorded.event {
             ledger.spent.0 += amount.0;
         }
         ledger
+    }
+
+    /// It starts anew from what the bank carries.
+    fn carry(_: &Ledger) -> Option<Vec<Event>> {
+        Some(Vec::new())
     }
 }

@@ -1,10 +1,10 @@
 //! A job: steps that the world performs one after another, paid from a slice, with checkpoints to go back to.
 
 use omium_schemas::catalogue::{
-    BranchRaised, CheckpointTaken, CompleteStep, CostRecorded, Event, ExecutionCancelled, ExecutionCompleted,
-    ExecutionFailed, ExecutionPaused, ExecutionResumed, ExecutionStarted, FailStep, FailureClass, Message,
-    MessageKind, RollBack, SignalReceived, SliceReceived, StartExecution, StepCompleted, StepFailed,
-    StepScheduled, StepTimedOut,
+    BranchRaised, CheckpointTaken, CompleteStep, CostRecorded, Event, ExecutionCancelled, ExecutionCarried,
+    ExecutionCompleted, ExecutionFailed, ExecutionPaused, ExecutionResumed, ExecutionStarted, FailStep,
+    FailureClass, Message, MessageKind, RollBack, SignalReceived, SliceReceived, StartExecution,
+    StepCompleted, StepFailed, StepScheduled, StepTimedOut,
 };
 use omium_schemas::mutant::Mutant;
 use omium_schemas::{Branch, Content, Money, Seq, StepId, StreamId, Time};
@@ -255,11 +255,22 @@ impl Job {
         Some(send(context.tenant, self.account?, MessageKind::SliceReturned, Some(left)))
     }
 
+    /// Its sums, once it has ended and no slice is on its way to it any more.
+    pub(super) fn carry(&self) -> Option<Event> {
+        let settled = self.ended && (self.account.is_none() || self.slice.is_some());
+        let (steps, account, slice, spent) = (self.planned as i32, self.account, self.slice, self.spent);
+        settled.then(|| ExecutionCarried { steps, account, slice, spent }.into())
+    }
+
     pub(super) fn apply(&mut self, event: &Event, seq: Seq) {
         match event {
             Event::ExecutionStarted(ExecutionStarted { steps, account, .. }) => {
                 self.planned = steps.unsigned_abs();
                 self.account = *account;
+            }
+            Event::ExecutionCarried(ExecutionCarried { steps, account, slice, spent }) => {
+                let (planned, account, slice, spent) = (steps.unsigned_abs(), *account, *slice, *spent);
+                *self = Job { planned, account, slice, spent, ended: true, ..Job::default() };
             }
             Event::SliceReceived(SliceReceived { amount }) => self.slice = Some(*amount),
             Event::StepScheduled(StepScheduled { step, attempt, not_before, timeout_at, .. }) => {

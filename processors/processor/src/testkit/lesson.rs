@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use omium_schemas::catalogue::{Event, Message, OutcomeLearned};
+use omium_schemas::catalogue::{Event, LessonCarried, Message, OutcomeLearned, Tally};
 use omium_schemas::mutant::Mutant;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,21 @@ impl Lesson {
         vec![OutcomeLearned { label, succeeded: message.count > 0 }.into()]
     }
 
+    pub(super) fn carry(&self) -> Event {
+        let tally = |(label, (succeeded, failed)): (&String, &(u64, u64))| Tally {
+            label: label.clone(),
+            succeeded: *succeeded as i64,
+            failed: *failed as i64,
+        };
+        LessonCarried { outcomes: self.outcomes.iter().map(tally).collect() }.into()
+    }
+
     pub(super) fn apply(&mut self, event: &Event) {
+        if let Event::LessonCarried(LessonCarried { outcomes }) = event {
+            let counts = |tally: &Tally| (tally.succeeded as u64, tally.failed as u64);
+            self.outcomes = outcomes.iter().map(|tally| (tally.label.clone(), counts(tally))).collect();
+            self.report = self.outcomes.keys().cloned().collect();
+        }
         if let Event::OutcomeLearned(OutcomeLearned { label, succeeded }) = event {
             let entry = self.outcomes.entry(label.clone()).or_default();
             if *succeeded {

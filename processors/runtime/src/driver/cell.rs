@@ -193,6 +193,12 @@ impl<P: Processors> Cell<P> {
         Ok(Loaded { streams, window })
     }
 
+    /// Whether the front of the log is being carried forward, and where the log starts.
+    pub(super) fn carried(&self) -> (bool, Offset) {
+        let inside = self.lock();
+        (inside.shell.is_carrying(), inside.shell.book().start)
+    }
+
     /// Measures a stage of the partition.
     pub(super) fn measured(&self, stage: Stage, since: u64) {
         let partition = self.lock().shell.partition();

@@ -7,6 +7,8 @@ mod clock;
 mod directory;
 mod node;
 mod telemetry;
+mod trim;
 
 pub use node::{Node, NodeParts, OpenError, Request, World};
 pub use telemetry::Telemetry;
+pub use trim::TrimError;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use omium_log::{BlobError, Blobs, Log, LogError};
 use omium_processor::Processors;
 use omium_schemas::catalogue::{Command, Origin};
-use omium_schemas::{Branch, Digest, Epoch, Partition, Seq, StepId, TraceContext};
+use omium_schemas::{Branch, Digest, Epoch, Offset, Partition, Seq, StepId, TraceContext};
 use omium_store::{Store, StoreError};
 use opentelemetry::trace::TraceContextExt;
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use super::carrier::{Carrier, Phase, READ};
 use super::cell::{Cell, Standing, View};
 use super::clock;
 use super::telemetry::Telemetry;
+use super::trim::{self, TrimError};
 use crate::key::{StreamKey, partition_prefix, position_key};
 use crate::port::{Answer, Dispatch, Ended, Input, Submission};
 use crate::sealing::Vault;
@@ -187,6 +188,12 @@ impl<P: Processors> Node<P> {
         self.cell(&key).feed(Input::Lost(key, step, branch, epoch, delivery));
     }
 
+    /// Drops records of a partition before this offset, or somewhat earlier, from the log. What is still needed of them
+    /// is written again first: steps that go on, balances, lessons, idempotency keys, messages, schemas. One at a time.
+    pub async fn trim(&self, partition: Partition, before: Offset) -> Result<Offset, TrimError> {
+        trim::trim(&*self.log, partition, &self.cells[usize::from(partition.0)], before).await
+    }
+
     /// Finishes what is on its way, writes the state to the store and stops.
     pub async fn stop(&self) -> Result<(), StoreError> {
         self.phase.send_if_modified(|phase| advance(phase, Phase::Finishing));
@@ -284,7 +291,10 @@ fn advance(phase: &mut Phase, to: Phase) -> bool {
 
 fn open_shell<P: Processors>(parts: &NodeParts, partition: Partition) -> Result<Shell<P>, OpenError> {
     let row = parts.store.get(&[position_key(partition)])?.pop().flatten();
-    let position = row.as_deref().and_then(Position::read).filter(|position| position.layout == P::layout());
+    // A position before the log's start has missed what was dropped; the log says everything again from there.
+    let start = parts.log.start(partition)?;
+    let usable = |position: &Position| position.layout == P::layout() && position.next >= start;
+    let position = row.as_deref().and_then(Position::read).filter(usable);
     if position.is_none() {
         wipe(&*parts.store, partition)?;
     }

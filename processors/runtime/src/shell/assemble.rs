@@ -28,7 +28,7 @@ const EVENTS: usize = 256;
 const IN_PLACE: usize = 64 * 1024;
 
 /// Why a frame was not made.
-enum Trouble {
+pub(super) enum Trouble {
     /// A processor panicked while it decided or reacted.
     Panic(&'static str),
     /// A processor panicked while it applied.
@@ -184,7 +184,7 @@ impl<P: Processors> Shell<P> {
     }
 
     /// Makes the frame, puts it into the open block and moves the state on.
-    fn commit(
+    pub(super) fn commit(
         &mut self,
         submission: &Submission,
         mut events: Vec<Event>,

@@ -118,6 +118,7 @@ impl<P: Processors> Shell<P> {
                 self.hear_held(key, now);
             }
             self.unpark(now);
+            self.carry_on(now);
             self.empty_inbox(now);
             self.reopen_more();
         }
@@ -216,6 +217,9 @@ impl<P: Processors> Shell<P> {
             }
         }
         let mut waiting: Vec<Submission> = std::mem::take(&mut self.awaiting_control);
+        if let Some(ticket) = self.carrying.take().and_then(|carry| carry.ticket()) {
+            self.outputs.push(Output::Answer(ticket, Answer::Unknown));
+        }
         waiting.extend(std::mem::take(&mut self.parked).into_values().flatten());
         let mut tickets: Vec<Ticket> =
             waiting.into_iter().filter_map(|submission| submission.ticket).collect();
@@ -226,7 +230,9 @@ impl<P: Processors> Shell<P> {
     pub(super) fn refuse_all(&mut self, input: Input) {
         match input {
             Input::Submit(submission) => self.answer_at_once(submission.ticket, Answer::NotLeading),
-            Input::Read(ticket, _) => self.answer_at_once(Some(ticket), Answer::NotLeading),
+            Input::Read(ticket, _) | Input::Carry(ticket, _) => {
+                self.answer_at_once(Some(ticket), Answer::NotLeading)
+            }
             _ => {}
         }
     }

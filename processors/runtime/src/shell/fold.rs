@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use omium_log::Entry;
 use omium_processor::{Processors, Recorded};
-use omium_schemas::catalogue::{Command, Event};
+use omium_schemas::catalogue::{Command, Event, KeyUsed};
 use omium_schemas::mutant::Mutant;
 use omium_schemas::{Block, BlockNo, DecodeError, Digest, Frame, Origin, Seq, Verdict};
 
+use super::front::{Waiting, holds_copies};
 use super::{Role, Shell};
 use crate::key::{StreamKey, WindowKey};
 use crate::port::{Ended, Now, Output};
@@ -52,6 +53,7 @@ impl<P: Processors> Shell<P> {
     /// Folds one record. False where streams have to be loaded first.
     fn fold_entry(&mut self, entry: &Entry) -> Result<bool, String> {
         let block = Block::parse(entry.bytes.clone()).map_err(|error| error.to_string())?;
+        self.begin_at_front(entry.offset, &block.head);
         if self.filter.judge(&block.head) != Verdict::Counts {
             self.filter.admit(&block.head, None);
             return Ok(true);
@@ -59,9 +61,12 @@ impl<P: Processors> Shell<P> {
         let frames = block.frames().map_err(|error| error.to_string())?;
         let missing: BTreeSet<StreamKey> =
             frames.iter().map(key_of).filter(|key| !self.residents.has(key)).collect();
-        let (new, stored): (Vec<_>, Vec<_>) = missing
-            .into_iter()
-            .partition(|key| frames.iter().any(|frame| key_of(frame) == *key && frame.head.first == Seq(1)));
+        // Copies are of streams that the store may have. A reader that began at the log's front has no store.
+        let (copies, bare) = (holds_copies(&frames), self.front.is_open());
+        let begins = |key: &StreamKey| {
+            !copies && frames.iter().any(|frame| key_of(frame) == *key && frame.head.first == Seq(1))
+        };
+        let (new, stored): (Vec<_>, Vec<_>) = missing.into_iter().partition(|key| bare || begins(key));
         if !stored.is_empty() {
             self.need(stored, Vec::new());
             return Ok(false);
@@ -74,13 +79,30 @@ impl<P: Processors> Shell<P> {
         let no = block.head.no;
         self.last_block = Some(block);
         self.figures.blocks += 1;
-        for (frame, hash) in frames.iter().zip(hashes) {
-            self.fold_frame(frame, hash, no)?;
+        for (n, (frame, hash)) in frames.iter().zip(hashes).enumerate() {
+            let copied = copies && n > 0;
+            self.fold_frame(frame, hash, no, copied)?;
+            while let Some(next) = self.next_held(frame) {
+                self.fold_frame(&next.frame, next.hash, next.no, true)?;
+            }
         }
         Ok(true)
     }
 
-    fn fold_frame(&mut self, frame: &Frame, hash: Option<Digest>, no: BlockNo) -> Result<(), String> {
+    fn next_held(&mut self, frame: &Frame) -> Option<Waiting> {
+        let key = key_of(frame);
+        let seq = self.seq_of(&key).filter(|_| self.front.is_open())?;
+        self.front.next(key, seq)
+    }
+
+    /// Folds a frame. What was `copied`, or held back, has told the book already what it has to tell.
+    fn fold_frame(
+        &mut self,
+        frame: &Frame,
+        hash: Option<Digest>,
+        no: BlockNo,
+        copied: bool,
+    ) -> Result<(), String> {
         let key = key_of(frame);
         if self.frozen.contains(&key) {
             return Ok(());
@@ -90,11 +112,17 @@ impl<P: Processors> Shell<P> {
             return Ok(());
         }
         if frame.head.first != slot.value.seq.next() {
-            return Err(format!(
-                "{} goes on at seq {} after {}",
-                key.stream, frame.head.first, slot.value.seq
-            ));
+            if !self.front.is_open() || frame.head.first <= slot.value.seq {
+                return Err(format!(
+                    "{} goes on at seq {} after {}",
+                    key.stream, frame.head.first, slot.value.seq
+                ));
+            }
+            if !self.fits_front(key, Waiting { frame: frame.clone(), hash, no })? {
+                return self.read_ahead(key, frame, no, copied);
+            }
         }
+        let slot = self.residents.get(&key).ok_or("a stream was let go while it was being folded")?;
         if hash.is_some() && slot.last.hash() != frame.head.prev {
             return Err(format!("the chain of {} is broken at seq {}", key.stream, frame.head.first));
         }
@@ -106,6 +134,7 @@ impl<P: Processors> Shell<P> {
             settle(key, frame.head.first, &origin, |visit| command.contents_mut(visit));
         }
         let mut state = Some(state);
+        let mut started = None;
         let mut seq = frame.head.first;
         for record in records {
             seq = seq.next();
@@ -119,7 +148,14 @@ impl<P: Processors> Shell<P> {
             let (tenant, stream, time) = (key.tenant, key.stream, frame.head.time);
             let recorded = Recorded { tenant, stream, seq, time, event: &event, command: &command };
             state = state.and_then(|state| state.apply::<P>(&recorded));
-            self.book.apply(&key, seq, &origin.entropy, &event);
+            match &event {
+                Event::KeysCarried(carried) => self.use_keys(key, &carried.keys, no),
+                Event::LogStarted(log) => started = Some(log.at),
+                _ => {}
+            }
+            if !copied {
+                self.book.apply(&key, seq, &origin.entropy, &event);
+            }
         }
         self.figures.records += frame.count();
         self.unsaved_records += frame.count();
@@ -138,12 +174,41 @@ impl<P: Processors> Shell<P> {
             state.hash = hash;
         }
         self.residents.change(&key, state, last);
-        if let Some(used) = origin.key {
-            let window = WindowKey { stream: key, key: used.to_vec() };
-            let (first, at, request) = (frame.head.first, frame.head.time, origin.request);
-            self.recent.insert(window, (no, Used { first, last: frame.last(), at, request }));
+        self.note_key(key, frame, origin, no);
+        started.map_or(Ok(()), |at| self.close_front(at))
+    }
+
+    fn note_key(&mut self, stream: StreamKey, frame: &Frame, origin: Origin, no: BlockNo) {
+        let Some(used) = origin.key else { return };
+        let window = WindowKey { stream, key: used.to_vec() };
+        let (first, at, request) = (frame.head.first, frame.head.time, origin.request);
+        self.recent.insert(window, (no, Used { first, last: frame.last(), at, request }));
+    }
+
+    /// What the book and the window learn from a frame that has to wait. Its stream may never fold it: an opening event
+    /// may take its place.
+    fn read_ahead(&mut self, key: StreamKey, frame: &Frame, no: BlockNo, copied: bool) -> Result<(), String> {
+        let mut records = frame.records();
+        let record = records.next().expect("a frame holds at least its command");
+        let (origin, _) = Command::decode(record.kind, record.body).map_err(words)?;
+        for (record, seq) in records.zip(frame.head.first.0 + 1..) {
+            let event = Event::decode(record.kind, record.body).map_err(words)?;
+            if !copied {
+                self.book.apply(&key, Seq(seq), &origin.entropy, &event);
+            }
+            if let Event::KeysCarried(carried) = &event {
+                self.use_keys(key, &carried.keys, no);
+            }
         }
+        self.note_key(key, frame, origin, no);
         Ok(())
+    }
+
+    fn use_keys(&mut self, stream: StreamKey, keys: &[KeyUsed], no: BlockNo) {
+        for KeyUsed { key, request, last, seq, at } in keys {
+            let window = WindowKey { stream, key: key.to_vec() };
+            self.recent.insert(window, (no, Used { first: *seq, last: *last, at: *at, request: *request }));
+        }
     }
 }
 

@@ -45,6 +45,11 @@ impl<P: Processors> Shell<P> {
                 "the log has {found} partitions, not {wanted}; start with {found}"
             )));
         }
+        if let Some(from) = self.front.from() {
+            return self.end(Ended::Unreadable(format!(
+                "the log begins at offset {from}, but what was before was not carried forward; restore a backup"
+            )));
+        }
         let prev = self.last_hash();
         self.ahead = Ahead { no: self.filter.no, prev, time: self.filter.time };
         self.role = Role::Leading(epoch);

@@ -4,9 +4,11 @@
 
 mod append;
 mod assemble;
+mod carry;
 mod commands;
 mod effects;
 mod fold;
+mod front;
 mod lead;
 mod messages;
 mod residents;
@@ -119,6 +121,8 @@ pub struct Shell<P: Processors> {
     next: Offset,
     last_block: Option<Block>,
     folding: VecDeque<Entry>,
+    front: front::Front,
+    carrying: Option<carry::Carry>,
 
     // What runs ahead of it.
     book: Book,
@@ -190,6 +194,8 @@ impl<P: Processors> Shell<P> {
             next,
             last_block: None,
             folding: VecDeque::new(),
+            front: front::Front::default(),
+            carrying: None,
             book,
             residents,
             frozen: BTreeSet::new(),
@@ -245,6 +251,7 @@ impl<P: Processors> Shell<P> {
             Input::Lost(key, step, branch, epoch, delivery) => {
                 self.lost(key, step, branch, (epoch, delivery), now)
             }
+            Input::Carry(ticket, entries) => self.carry(ticket, entries, now),
             Input::Tick => self.tick(now),
             Input::Stop => self.stop(now),
         }

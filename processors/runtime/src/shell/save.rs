@@ -13,6 +13,7 @@ impl<P: Processors> Shell<P> {
         self.saving.is_none()
             && self.snapshot.is_none()
             && self.unsaved_records > 0
+            && !self.front.is_open()
             && (waited || self.unsaved_records >= self.config.flush_records)
     }
 

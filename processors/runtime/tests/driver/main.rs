@@ -1,6 +1,7 @@
 //! Nodes with their real parts: logs, stores, tasks, clocks.
 
 mod bank;
+mod carrying;
 mod content;
 mod control;
 mod failing;
