@@ -49,8 +49,9 @@ pub struct Kept {
     pub seq: Seq,
     /// Which content field of that record, in schema order.
     pub field: u16,
-    /// The nonce, made from the recorded entropy of the record's command.
-    pub nonce: [u8; 12],
+    /// The recorded entropy of the record's command. The nonce follows from it, and is made when it is needed: most
+    /// content that is folded is never opened.
+    pub entropy: [u8; 16],
 }
 
 impl Content {

@@ -86,8 +86,8 @@ impl Place {
         nonce
     }
 
-    fn keep(&self, content: Content, nonce: [u8; 12]) -> Content {
-        Content::Kept(Box::new(Kept { content, seq: self.seq, field: self.field, nonce }))
+    fn keep(&self, content: Content, entropy: &[u8; 16]) -> Content {
+        Content::Kept(Box::new(Kept { content, seq: self.seq, field: self.field, entropy: *entropy }))
     }
 }
 
@@ -102,13 +102,13 @@ pub fn seal(key: &DataKey, place: &Place, entropy: &[u8; 16], plain: &[u8]) -> C
             &mut bytes,
         )
         .expect("content is far below the limit of 64 GiB");
-    place.keep(Content::Sealed { key: key.id, bytes: bytes.into() }, nonce)
+    place.keep(Content::Sealed { key: key.id, bytes: bytes.into() }, entropy)
 }
 
 /// Gives sealed content, as read from this place, what it takes to open it later.
 pub fn place(content: Content, place: &Place, entropy: &[u8; 16]) -> Content {
     match content {
-        Content::Sealed { .. } | Content::Blob { .. } => place.keep(content, place.nonce(entropy)),
+        Content::Sealed { .. } | Content::Blob { .. } => place.keep(content, entropy),
         Content::Open(_) | Content::Kept(_) => content,
     }
 }
@@ -124,7 +124,7 @@ pub fn open(vault: &dyn Vault, stream: StreamKey, content: &Content) -> Option<B
     let key = vault.opening(&stream, *key)?;
     let place = Place { stream, seq: kept.seq, field: kept.field };
     let mut bytes = bytes.to_vec();
-    let nonce = Nonce::assume_unique_for_key(kept.nonce);
+    let nonce = Nonce::assume_unique_for_key(place.nonce(&kept.entropy));
     let plain = key.cipher.open_in_place(nonce, Aad::from(place.associated()), &mut bytes).ok()?.len();
     bytes.truncate(plain);
     Some(bytes.into())

@@ -34,7 +34,7 @@ pub struct Held {
     pub from: StreamId,
     /// The message's Avro bytes, content sealed.
     pub message: Bytes,
-    /// The record that holds it, and the nonce of its body, which it takes to open it.
+    /// The record that holds it, and what it takes to open its body.
     pub body: Option<Content>,
 }
 

@@ -96,11 +96,23 @@ impl<S: Clone + Default> Residents<S> {
     /// Gives a stream its next state.
     pub(super) fn change(&mut self, key: &StreamKey, value: StreamState<S>, last: LastFrame) {
         let slot = self.slots.get_mut(key).expect("a stream is loaded before it is changed");
-        slot.value = Arc::new(value);
+        match Arc::get_mut(&mut slot.value) {
+            Some(place) => *place = value,
+            None => slot.value = Arc::new(value),
+        }
         slot.last = last;
         if !slot.dirty {
             slot.dirty = true;
             self.dirty.push(*key);
+        }
+    }
+
+    /// Takes a state out of its slot, to be given back by [`Residents::change`]: a fold does not need the old one.
+    pub(super) fn take(&mut self, key: &StreamKey) -> StreamState<S> {
+        let slot = self.slots.get_mut(key).expect("a stream is loaded before it is changed");
+        match Arc::get_mut(&mut slot.value) {
+            Some(value) => std::mem::take(value),
+            None => (*slot.value).clone(),
         }
     }
 

@@ -51,9 +51,7 @@ impl<P: Processors> Shell<P> {
             Changed { key, value, open: !P::due(&slot.value.state).is_empty() || !slot.value.held.is_empty() }
         });
         let streams = streams.collect();
-        let mut window: Vec<_> =
-            self.recent.iter().map(|(key, (_, used))| (key.clone(), used.clone())).collect();
-        window.sort_by(|a, b| a.0.cmp(&b.0));
+        let window: Vec<_> = self.recent.iter().map(|(key, (_, used))| (key.clone(), used.clone())).collect();
         self.unsaved_records = 0;
         self.saved_at = now.boot;
         self.figures.snapshots += 1;
