@@ -28,6 +28,8 @@ pub(super) async fn trim<P: Processors>(
     cell: &Cell<P>,
     before: Offset,
 ) -> Result<Offset, TrimError> {
+    // What is written on the way is not to be carried forward in turn: that would never end.
+    let before = before.min(*log.tail(partition)?.borrow());
     let mut from = log.start(partition)?;
     while from < before {
         let mut entries = log.read(partition, from, BATCH).await?;
