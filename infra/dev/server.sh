@@ -71,13 +71,23 @@ wait_for() { # TEXT SECONDS
   fi
 }
 
-# Ends the server and waits for its end, which `tail --pid` reports also for a process that is not our child.
+# A dead process that nobody has reaped still has its pid (in a container whose first process reaps no orphans it keeps
+# it for ever): what tells that it has ended is that it holds no memory any more, so its command line is empty.
+ended() { # SECONDS
+  local deadline=$((SECONDS + $1))
+  while [ -n "$(tr -d '\0' <"/proc/$pid/cmdline" 2>/dev/null)" ]; do
+    [ $SECONDS -lt $deadline ] || return 1
+    read -r -t 0.05 <> <(:) || true
+  done
+}
+
+# Ends the server and waits for its end, also where it is not our child.
 halt() { # SIGNAL
   alive "$dir" || { rm -f "$dir/pid"; return 0; }
   kill "-$1" "$pid" 2>/dev/null || true
-  if ! timeout 30 tail -s 0.1 --pid="$pid" -f /dev/null; then
+  if ! ended 30; then
     kill -KILL "$pid" 2>/dev/null || true
-    timeout 30 tail -s 0.1 --pid="$pid" -f /dev/null || die "process $pid does not end even after SIGKILL"
+    ended 30 || die "process $pid does not end even after SIGKILL"
   fi
   rm -f "$dir/pid"
 }
