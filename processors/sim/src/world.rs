@@ -166,6 +166,7 @@ impl World {
             residents: chance.between(4, 40) as usize,
             waiting_blocks: chance.between(1, 4) as usize,
             waiting_commands: chance.between(8, 64) as usize,
+            ..Config::default()
         };
         let logs = if on_disk {
             Logs::Disk(Box::new(OnDisk::new(partitions)))

@@ -1,5 +1,6 @@
 //! One partition: its shell under a lock, those who wait for it, and the log that pulls from it.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -18,6 +19,9 @@ use crate::stream::StreamState;
 use omium_store::Store;
 
 pub(super) type View<P> = Option<Arc<StreamState<<P as Processors>::State>>>;
+/// How many reads of one partition may wait for the log.
+const WAITING_VIEWS: usize = 10_000;
+
 pub(super) type Leaving<P> = Output<<P as Processors>::State>;
 
 /// How far a partition's life has come.
@@ -35,6 +39,8 @@ pub(super) struct Inside<P: Processors> {
     answers: Lookup<Ticket, oneshot::Sender<Answer>>,
     views: Lookup<Ticket, oneshot::Sender<Result<View<P>, Answer>>>,
     tickets: u64,
+    /// The newest ticket at some moments of the past.
+    marks: VecDeque<(u64, Ticket)>,
     told: Figures,
     taken_at: u64,
     /// Why the log takes nothing for now, where it does not.
@@ -67,6 +73,7 @@ impl<P: Processors> Cell<P> {
             answers,
             views,
             tickets: 0,
+            marks: VecDeque::new(),
             told: Figures::default(),
             taken_at: 0,
             refusing: None,
@@ -128,6 +135,11 @@ impl<P: Processors> Cell<P> {
     pub(super) fn view(&self, key: StreamKey) -> oneshot::Receiver<Result<View<P>, Answer>> {
         let (sender, receiver) = oneshot::channel();
         let mut inside = self.lock();
+        if inside.views.len() >= WAITING_VIEWS {
+            // A receiver that is gone has stopped asking.
+            let _ = sender.send(Err(Answer::Busy));
+            return receiver;
+        }
         let now = clock::now();
         let ticket = inside.ticket();
         inside.views.insert(ticket, sender);
@@ -199,6 +211,12 @@ impl<P: Processors> Cell<P> {
         (inside.shell.is_carrying(), inside.shell.book().start)
     }
 
+    /// Whoever has asked before the last `limit` microseconds, and waits still, learns that the outcome is unknown.
+    pub(super) fn expire(&self, limit: u64) {
+        let mut inside = self.lock();
+        inside.expire(clock::now().boot, limit);
+    }
+
     /// Measures a stage of the partition.
     pub(super) fn measured(&self, stage: Stage, since: u64) {
         let partition = self.lock().shell.partition();
@@ -218,6 +236,20 @@ impl<P: Processors> Inside<P> {
     fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
         Ticket(self.tickets)
+    }
+
+    /// A mark now and then instead of a moment per ticket: it costs a caller nothing.
+    fn expire(&mut self, boot: u64, limit: u64) {
+        self.marks.push_back((boot, Ticket(self.tickets)));
+        let mut expired = None;
+        while let Some((_, ticket)) = self.marks.pop_front_if(|(at, _)| at.saturating_add(limit) <= boot) {
+            expired = Some(ticket);
+        }
+        let Some(expired) = expired else { return };
+        let late = self.answers.keys().chain(self.views.keys()).copied().filter(|ticket| *ticket <= expired);
+        for ticket in late.collect::<Vec<_>>() {
+            self.answer(ticket, Answer::Unknown);
+        }
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Answer) {

@@ -4,6 +4,7 @@
 mod carrier;
 mod cell;
 mod clock;
+mod deadline;
 mod directory;
 mod node;
 mod telemetry;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use omium_log::{BlobError, Blobs, Log, LogError};
@@ -15,9 +16,9 @@ use tokio::task::JoinHandle;
 
 use super::carrier::{Carrier, Phase, READ};
 use super::cell::{Cell, Standing, View};
-use super::clock;
 use super::telemetry::Telemetry;
 use super::trim::{self, TrimError};
+use super::{clock, deadline};
 use crate::key::{StreamKey, partition_prefix, position_key};
 use crate::port::{Answer, Dispatch, Ended, Input, Submission};
 use crate::sealing::Vault;
@@ -62,6 +63,7 @@ pub struct Node<P: Processors> {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
     vault: Arc<dyn Vault>,
+    deadline: Duration,
 }
 
 impl<P: Processors> Node<P> {
@@ -91,7 +93,13 @@ impl<P: Processors> Node<P> {
             };
             tasks.push(tokio::spawn(carrier.run(outputs)));
         }
+        tasks.push(tokio::spawn(deadline::keep(
+            cells.clone(),
+            parts.config.deadline_micros,
+            phase.subscribe(),
+        )));
         let node = Node {
+            deadline: Duration::from_micros(parts.config.deadline_micros),
             cells,
             tasks: Mutex::new(tasks),
             phase,
@@ -128,13 +136,14 @@ impl<P: Processors> Node<P> {
         self.cells.len() as u16
     }
 
-    /// Decides a command and answers when the answer is durable.
+    /// Decides a command and answers when the answer is durable. An answer that does not come within the deadline is
+    /// [`Answer::Unknown`]: sent again with the same idempotency key, the command is still decided once.
     pub async fn submit(&self, request: Request) -> Answer {
         let cell = self.cell(&request.key);
         let partition = request.key.stream.partition(request.key.tenant, self.partitions());
         let span = Telemetry::span("omium.command", request.trace.as_ref(), partition);
-        if let Err(why) = self.provide(&request).await {
-            return Answer::Full(why);
+        if let Err(answer) = self.provide(&request).await {
+            return answer;
         }
         let origin = Origin {
             key: request.idempotency,
@@ -157,13 +166,17 @@ impl<P: Processors> Node<P> {
     }
 
     /// A new stream's key is made here, where waiting for the disk holds nobody else up.
-    async fn provide(&self, request: &Request) -> Result<(), String> {
+    async fn provide(&self, request: &Request) -> Result<(), Answer> {
         if !request.command.has_content() || self.vault.has(&request.key) {
             return Ok(());
         }
         let (vault, key) = (self.vault.clone(), request.key);
-        let made = tokio::task::spawn_blocking(move || vault.provide(&[key])).await;
-        made.unwrap_or_else(|_| Err("making a key was cut short; try again".to_owned()))
+        let made = tokio::task::spawn_blocking(move || vault.provide(&[key]));
+        match tokio::time::timeout(self.deadline, made).await {
+            Ok(Ok(made)) => made.map_err(Answer::Full),
+            Ok(Err(_)) => Err(Answer::Full("making a key was cut short; try again".to_owned())),
+            Err(_) => Err(Answer::Unknown),
+        }
     }
 
     /// A stream as it is, once that is durable.

@@ -51,6 +51,8 @@ pub struct Config {
     pub waiting_blocks: usize,
     /// See `waiting_blocks`.
     pub waiting_commands: usize,
+    /// After how many microseconds a caller hears that the outcome is unknown. A shell itself waits for ever.
+    pub deadline_micros: u64,
 }
 
 impl Default for Config {
@@ -65,6 +67,7 @@ impl Default for Config {
             residents: 50_000,
             waiting_blocks: 4,
             waiting_commands: 10_000,
+            deadline_micros: 30_000_000,
         }
     }
 }

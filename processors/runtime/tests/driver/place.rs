@@ -13,11 +13,13 @@ use omium_runtime::{Config, MemoryVault, Node, NodeParts};
 use omium_schemas::Digest;
 use omium_store::{MemoryStore, RocksStore, Settings, Store};
 
+use crate::faulty::FaultyLog;
 use crate::world::{Running, TestWorld};
 
 /// What is kept between two openings.
 pub(crate) enum Place {
     Memory(Arc<MemoryLog>, Arc<MemoryStore>),
+    Faulty(Arc<FaultyLog>, Arc<MemoryStore>),
     Disk(tempfile::TempDir, u16),
 }
 
@@ -38,6 +40,7 @@ impl Place {
     pub(crate) fn config(&self) -> Config {
         let partitions = match self {
             Place::Memory(log, _) => log.partitions(),
+            Place::Faulty(log, _) => log.partitions(),
             Place::Disk(_, partitions) => *partitions,
         };
         Config { partitions, ..Config::default() }
@@ -46,6 +49,7 @@ impl Place {
     pub(crate) fn parts(&self) -> (Arc<dyn Log>, Arc<dyn Store>) {
         match self {
             Place::Memory(log, store) => (log.clone(), store.clone()),
+            Place::Faulty(log, store) => (log.clone(), store.clone()),
             Place::Disk(dir, partitions) => {
                 let options = EmbeddedOptions::new(dir.path().join("log"), *partitions).expect("randomness");
                 let store =
@@ -71,7 +75,7 @@ impl Place {
 
     /// Forgets what a power cut would take from the store.
     pub(crate) fn lose_unflushed_state(&self) {
-        if let Place::Memory(_, store) = self {
+        if let Place::Memory(_, store) | Place::Faulty(_, store) = self {
             store.crash(0);
         }
     }
