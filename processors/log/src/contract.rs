@@ -74,6 +74,12 @@ pub trait Log: Send + Sync {
     /// The first offset that is still there.
     fn start(&self, partition: Partition) -> Result<Offset, LogError>;
 
+    /// Whether what it says can be trusted after an append has failed, so that a leader may throw its memory away and
+    /// learn from it what it holds. A disk cannot: what the kernel shows after a failed write may never reach the device.
+    fn survives_failure(&self) -> bool {
+        true
+    }
+
     /// Lets go of the records before `before`. The log may keep more than it must.
     fn trim(&self, partition: Partition, before: Offset) -> Waiting<'_, Result<(), LogError>>;
 }

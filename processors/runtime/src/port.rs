@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use omium_log::Entry;
+use omium_log::{Entry, LogError};
 use omium_processor::{Effect, Refusal};
 use omium_schemas::catalogue::{Command, Message, Origin};
 use omium_schemas::{BlockNo, Branch, Digest, Epoch, Offset, Partition, Seq, StepId, Time, TraceContext};
@@ -213,7 +213,21 @@ pub enum Ended {
     /// An append failed, so what is in the log is not known.
     #[error("an append failed, so only reading the log tells what it holds: {0}")]
     AppendFailed(String),
+    /// The log or the store cannot be reached.
+    #[error("{0}")]
+    Unreachable(String),
     /// The log or the store holds what this program cannot read or must not fold.
     #[error("{0}")]
     Unreadable(String),
+}
+
+impl From<LogError> for Ended {
+    fn from(error: LogError) -> Ended {
+        match error {
+            LogError::Broker { .. } | LogError::Io { .. } | LogError::Full { .. } => {
+                Ended::Unreachable(error.to_string())
+            }
+            error => Ended::Unreadable(error.to_string()),
+        }
+    }
 }

@@ -142,6 +142,10 @@ impl<D: Disk> Log for EmbeddedLog<D> {
         self.shared.reader.start(partition)
     }
 
+    fn survives_failure(&self) -> bool {
+        false
+    }
+
     fn trim(&self, partition: Partition, before: Offset) -> Waiting<'_, Result<(), LogError>> {
         let shared = self.shared.clone();
         Box::pin(blocking(move || shared.trim(partition, before)))

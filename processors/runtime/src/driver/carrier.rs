@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use omium_log::{Blobs, Log};
 use omium_processor::Processors;
 use omium_schemas::{Digest, Offset, Partition};
 use omium_store::{Store, StoreError};
@@ -13,6 +12,8 @@ use tokio::task::JoinSet;
 
 use super::cell::{Cell, Leaving, Standing};
 use super::clock;
+use super::node::NodeParts;
+use super::retake::Leads;
 use super::telemetry::Stage;
 use crate::Snapshot;
 use crate::key::{open_prefix, stream_of};
@@ -40,14 +41,22 @@ pub(super) enum Phase {
 pub(super) struct Carrier<P: Processors> {
     pub(super) partition: Partition,
     pub(super) cells: Vec<Arc<Cell<P>>>,
-    pub(super) log: Arc<dyn Log>,
-    pub(super) store: Arc<dyn Store>,
-    pub(super) blobs: Arc<dyn Blobs>,
+    pub(super) parts: Arc<NodeParts>,
     pub(super) phase: watch::Receiver<Phase>,
+    pub(super) leads: Leads,
 }
 
 impl<P: Processors> Carrier<P> {
-    pub(super) async fn run(self, mut outputs: mpsc::UnboundedReceiver<Leaving<P>>) {
+    pub(super) fn new(
+        partition: Partition,
+        cells: Vec<Arc<Cell<P>>>,
+        parts: Arc<NodeParts>,
+        phase: watch::Receiver<Phase>,
+    ) -> Carrier<P> {
+        Carrier { partition, cells, parts, phase, leads: Leads::default() }
+    }
+
+    pub(super) async fn run(mut self, mut outputs: mpsc::UnboundedReceiver<Leaving<P>>) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut phase = self.phase.clone();
@@ -73,11 +82,11 @@ impl<P: Processors> Carrier<P> {
         self.cell().report();
     }
 
-    fn cell(&self) -> &Arc<Cell<P>> {
+    pub(super) fn cell(&self) -> &Arc<Cell<P>> {
         &self.cells[usize::from(self.partition.0)]
     }
 
-    async fn carry_out(&self, output: Leaving<P>, work: &mut JoinSet<()>) {
+    async fn carry_out(&mut self, output: Leaving<P>, work: &mut JoinSet<()>) {
         match output {
             Output::Dispatch(dispatch) => self.cell().world.dispatch(*dispatch),
             Output::Deliver(parcel) => {
@@ -94,13 +103,15 @@ impl<P: Processors> Carrier<P> {
             Output::Fetch(from, through) => self.fetch(from, through).await,
             Output::Led(epoch) => {
                 tracing::info!(partition = self.partition.0, epoch = epoch.0, "leading");
-                self.cell().standing.send_replace(Standing::Leading);
+                self.leads.begin(clock::now().boot);
+                self.cell().standing.send_if_modified(|standing| {
+                    let arrives = *standing == Standing::Opening;
+                    *standing = if arrives { Standing::Leading } else { standing.clone() };
+                    arrives
+                });
             }
             Output::Stopped => drop(self.cell().standing.send_replace(Standing::Stopped)),
-            Output::Ended(why) => {
-                self.cell().standing.send_replace(Standing::Ended(why.clone()));
-                self.cell().world.ended(self.partition, why);
-            }
+            Output::Ended(why) => self.ended(why, work).await,
             Output::Alarm(text) => tracing::error!(partition = self.partition.0, "{text}"),
             // These never come this far: the cell answers them itself.
             Output::Ready | Output::Load(..) | Output::Answer(..) | Output::View(..) => {}
@@ -109,7 +120,7 @@ impl<P: Processors> Carrier<P> {
 
     /// Until the state is in the store the shell takes no other snapshot, so this is tried until it succeeds.
     fn flush(&self, snapshot: Snapshot<P::State>) -> impl Future<Output = ()> + Send + 'static {
-        let (cell, store, mut phase) = (self.cell().clone(), self.store.clone(), self.phase.clone());
+        let (cell, store, mut phase) = (self.cell().clone(), self.parts.store.clone(), self.phase.clone());
         let snapshot = Arc::new(snapshot);
         async move {
             let since = clock::now().boot;
@@ -132,7 +143,7 @@ impl<P: Processors> Carrier<P> {
     }
 
     fn store_blob(&self, digest: Digest, bytes: Bytes) -> impl Future<Output = ()> + Send + 'static {
-        let (cell, blobs) = (self.cell().clone(), self.blobs.clone());
+        let (cell, blobs) = (self.cell().clone(), self.parts.blobs.clone());
         async move {
             match blobs.put(bytes).await {
                 Ok(_) => cell.feed(Input::BlobStored(digest)),
@@ -143,7 +154,7 @@ impl<P: Processors> Carrier<P> {
     }
 
     fn load_waiting(&self) -> impl FnOnce() + Send + 'static {
-        let (store, partition, cell) = (self.store.clone(), self.partition, self.cell().clone());
+        let (store, partition, cell) = (self.parts.store.clone(), self.partition, self.cell().clone());
         move || {
             let since = clock::now().boot;
             let mut after: Option<Vec<u8>> = None;
@@ -162,15 +173,13 @@ impl<P: Processors> Carrier<P> {
 
     async fn fetch(&self, mut from: Offset, through: Offset) {
         while from <= through {
-            match self.log.read(self.partition, from, READ).await {
+            match self.parts.log.read(self.partition, from, READ).await {
                 Ok(entries) => {
                     let Some(last) = entries.last() else { return };
                     from = last.offset.next();
                     self.cell().feed(Input::Entries(entries));
                 }
-                Err(error) => {
-                    return self.cell().feed(Input::Failed(Ended::Unreadable(error.to_string())));
-                }
+                Err(error) => return self.cell().feed(Input::Failed(error.into())),
             }
         }
     }

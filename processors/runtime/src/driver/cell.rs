@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use bytes::Bytes;
-use omium_log::{Appender, LogError, Source};
+use omium_log::{Appender, Log, LogError};
 use omium_processor::Processors;
-use omium_schemas::Offset;
+use omium_schemas::{Epoch, Offset};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock;
 use super::node::World;
+use super::seat::Seat;
 use super::telemetry::{Stage, Telemetry};
 use crate::key::{Lookup, StreamKey, WindowKey, stream_key, window_key};
 use crate::port::{Answer, Ended, Input, Loaded, Now, Output, Ticket};
@@ -42,9 +42,13 @@ pub(super) struct Inside<P: Processors> {
     /// The newest ticket at some moments of the past.
     marks: VecDeque<(u64, Ticket)>,
     told: Figures,
-    taken_at: u64,
+    /// Which shell of this partition it is: what an older one had begun is not for this one.
+    pub(super) life: u64,
+    /// The highest epoch that any of them has asked for.
+    pub(super) asked: Epoch,
+    pub(super) taken_at: u64,
     /// Why the log takes nothing for now, where it does not.
-    refusing: Option<String>,
+    pub(super) refusing: Option<String>,
 }
 
 /// One partition of a node.
@@ -55,7 +59,7 @@ pub(super) struct Cell<P: Processors> {
     leaving: mpsc::UnboundedSender<Leaving<P>>,
     pub(super) standing: watch::Sender<Standing>,
     pub(super) world: Arc<dyn World>,
-    telemetry: Telemetry,
+    pub(super) telemetry: Telemetry,
 }
 
 impl<P: Processors> Cell<P> {
@@ -75,6 +79,8 @@ impl<P: Processors> Cell<P> {
             tickets: 0,
             marks: VecDeque::new(),
             told: Figures::default(),
+            life: 0,
+            asked: Epoch(0),
             taken_at: 0,
             refusing: None,
         };
@@ -83,8 +89,31 @@ impl<P: Processors> Cell<P> {
         (Arc::new(Cell { inside, store, appender, leaving, standing, world, telemetry }), arriving)
     }
 
-    pub(super) fn attach(&self, appender: Box<dyn Appender>) {
+    /// Asks for the partition under an epoch that none of this node's shells has asked for before.
+    pub(super) fn lead(self: &Arc<Self>, log: &dyn Log) -> Result<(), LogError> {
+        let (seat, partition) = (Seat::of(self), self.lock().shell.partition());
+        let appender = log.attach(partition, Arc::new(seat))?;
         *self.appender.write().unwrap_or_else(PoisonError::into_inner) = Some(appender);
+        let mut inside = self.lock();
+        inside.asked = inside.asked.max(inside.shell.epoch()).next();
+        let epoch = inside.asked;
+        drop(inside);
+        self.feed(Input::Lead(epoch, clock::random()));
+        Ok(())
+    }
+
+    /// Puts another shell in the place of one that has ended, whose callers were told, and whose log is let go of.
+    pub(super) fn renew(&self, shell: Shell<P>) {
+        let appender = self.appender.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(appender);
+        let mut inside = self.lock();
+        inside.life += 1;
+        inside.told = Figures::default();
+        inside.refusing = None;
+        let old = std::mem::replace(&mut inside.shell, shell);
+        // Letting go of all that memory takes its time.
+        drop(inside);
+        drop(old);
     }
 
     /// The log takes nothing more from here, and whoever still waits learns that the outcome is unknown.
@@ -149,7 +178,7 @@ impl<P: Processors> Cell<P> {
     }
 
     /// Rows of the store are read at once, for they are nearly always in memory; everything else leaves.
-    fn carry_out(&self, inside: &mut Inside<P>, now: Now) {
+    pub(super) fn carry_out(&self, inside: &mut Inside<P>, now: Now) {
         loop {
             let mut load = None;
             let outputs: Vec<Leaving<P>> = inside.shell.outputs().collect();
@@ -258,30 +287,5 @@ impl<P: Processors> Inside<P> {
         } else if let Some(waiting) = self.views.remove(&ticket) {
             let _ = waiting.send(Err(answer));
         }
-    }
-}
-
-impl<P: Processors> Source for Cell<P> {
-    fn take(&self) -> Option<Bytes> {
-        let mut inside = self.lock();
-        let now = clock::now();
-        inside.taken_at = now.boot;
-        let bytes = inside.shell.take(now);
-        self.carry_out(&mut inside, now);
-        bytes
-    }
-
-    fn settled(&self, outcome: Result<Offset, LogError>) {
-        let mut inside = self.lock();
-        let now = clock::now();
-        let (partition, since) = (inside.shell.partition(), inside.taken_at);
-        inside.shell.handle(Input::Settled(outcome.map_err(|error| error.to_string())), now);
-        self.carry_out(&mut inside, now);
-        drop(inside);
-        self.telemetry.stage(partition, Stage::Append, now.boot - since);
-    }
-
-    fn refuse(&self, why: Option<LogError>) {
-        self.lock().refusing = why.map(|why| why.to_string());
     }
 }

@@ -7,6 +7,9 @@ mod clock;
 mod deadline;
 mod directory;
 mod node;
+mod opening;
+mod retake;
+mod seat;
 mod telemetry;
 mod trim;
 

@@ -14,16 +14,16 @@ use opentelemetry::trace::TraceContextExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::carrier::{Carrier, Phase, READ};
+use super::carrier::{Carrier, Phase};
 use super::cell::{Cell, Standing, View};
+use super::opening::{catch_up, open_shell};
 use super::telemetry::Telemetry;
 use super::trim::{self, TrimError};
 use super::{clock, deadline};
-use crate::key::{StreamKey, partition_prefix, position_key};
+use crate::key::StreamKey;
 use crate::port::{Answer, Dispatch, Ended, Input, Submission};
 use crate::sealing::Vault;
-use crate::shell::{Config, Shell};
-use crate::snapshot::Position;
+use crate::shell::Config;
 use crate::vault::VaultError;
 
 /// What a node does to the world outside.
@@ -34,8 +34,12 @@ pub trait World: Send + Sync {
     /// A block is durable and counts.
     fn publish(&self, _partition: Partition, _block: Bytes) {}
 
-    /// A partition of this node has ended and another shell must take over from the log. On disk that is the end of
-    /// the process: what the kernel still holds cannot be trusted after a failed write.
+    /// An append failed, so what is in the log is not known: the partition's memory is thrown away, and this node takes
+    /// over from itself. Until it leads again the partition answers [`Answer::NotLeading`].
+    fn retaken(&self, _partition: Partition, _why: &Ended) {}
+
+    /// A partition of this node has ended for good. On disk that is the end of the process: what the kernel still holds
+    /// cannot be trusted after a failed write.
     fn ended(&self, partition: Partition, why: Ended);
 }
 
@@ -70,6 +74,7 @@ impl<P: Processors> Node<P> {
     /// Opens every partition: state from the store, the rest from the log, an epoch of its own. Returns when it leads
     /// all of them.
     pub async fn open(parts: NodeParts) -> Result<Node<P>, OpenError> {
+        let parts = Arc::new(parts);
         let phase = watch::Sender::new(Phase::Running);
         let telemetry = Telemetry::new(&opentelemetry::global::meter("omium"));
         let mut cells = Vec::new();
@@ -83,14 +88,7 @@ impl<P: Processors> Node<P> {
         }
         let mut tasks = Vec::new();
         for (partition, outputs) in (0..).map(Partition).zip(arriving) {
-            let carrier = Carrier {
-                partition,
-                cells: cells.clone(),
-                log: parts.log.clone(),
-                store: parts.store.clone(),
-                blobs: parts.blobs.clone(),
-                phase: phase.subscribe(),
-            };
+            let carrier = Carrier::new(partition, cells.clone(), parts.clone(), phase.subscribe());
             tasks.push(tokio::spawn(carrier.run(outputs)));
         }
         tasks.push(tokio::spawn(deadline::keep(
@@ -103,9 +101,9 @@ impl<P: Processors> Node<P> {
             cells,
             tasks: Mutex::new(tasks),
             phase,
-            log: parts.log,
-            store: parts.store,
-            vault: parts.vault,
+            log: parts.log.clone(),
+            store: parts.store.clone(),
+            vault: parts.vault.clone(),
         };
         if let Err(error) = node.take_over().await {
             node.halt().await;
@@ -117,9 +115,7 @@ impl<P: Processors> Node<P> {
     async fn take_over(&self) -> Result<(), OpenError> {
         for (partition, cell) in (0..).map(Partition).zip(&self.cells) {
             catch_up(&*self.log, partition, cell).await?;
-            cell.attach(self.log.attach(partition, cell.clone())?);
-            let epoch = cell.lock().shell.epoch().next();
-            cell.feed(Input::Lead(epoch, clock::random()));
+            cell.lead(&*self.log)?;
         }
         for (partition, cell) in (0..).map(Partition).zip(&self.cells) {
             let mut standing = cell.standing.subscribe();
@@ -189,6 +185,15 @@ impl<P: Processors> Node<P> {
             }
         }
         Err(Answer::Busy)
+    }
+
+    /// Waits while a partition is being taken over. Whether it is led then.
+    pub async fn is_led(&self, partition: Partition) -> bool {
+        let Some(cell) = self.cells.get(usize::from(partition.0)) else { return false };
+        let mut standing = cell.standing.subscribe();
+        // The sender lives as long as its cell.
+        let known = standing.wait_for(|standing| *standing != Standing::Opening).await;
+        known.is_ok_and(|standing| *standing == Standing::Leading)
     }
 
     /// Tells every partition what the control stream says.
@@ -300,48 +305,4 @@ fn advance(phase: &mut Phase, to: Phase) -> bool {
     let forward = *phase < to;
     *phase = to.max(*phase);
     forward
-}
-
-fn open_shell<P: Processors>(parts: &NodeParts, partition: Partition) -> Result<Shell<P>, OpenError> {
-    let row = parts.store.get(&[position_key(partition)])?.pop().flatten();
-    // A position before the log's start has missed what was dropped; the log says everything again from there.
-    let start = parts.log.start(partition)?;
-    let usable = |position: &Position| position.layout == P::layout() && position.next >= start;
-    let position = row.as_deref().and_then(Position::read).filter(usable);
-    if position.is_none() {
-        wipe(&*parts.store, partition)?;
-    }
-    Ok(Shell::new(partition, parts.config.clone(), parts.vault.clone(), position))
-}
-
-/// State of another layout, or none that can be read: it is folded again from the log.
-fn wipe(store: &dyn Store, partition: Partition) -> Result<(), StoreError> {
-    loop {
-        let rows = store.scan(&partition_prefix(partition), None, 10_000)?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let mut batch = omium_store::Batch::default();
-        rows.into_iter().for_each(|(key, _)| batch.delete(key));
-        store.write(batch)?;
-    }
-}
-
-async fn catch_up<P: Processors>(
-    log: &dyn Log,
-    partition: Partition,
-    cell: &Cell<P>,
-) -> Result<(), LogError> {
-    loop {
-        let from = cell.lock().shell.next().max(log.start(partition)?);
-        let entries = log.read(partition, from, READ).await?;
-        if entries.is_empty() {
-            return Ok(());
-        }
-        cell.feed(Input::Entries(entries));
-        if cell.lock().shell.role() == crate::Role::Ended {
-            // Its partition's task says why.
-            return Ok(());
-        }
-    }
 }

@@ -33,6 +33,8 @@ pub(crate) fn start(steps: i32, account: Option<StreamKey>) -> StartExecution {
         inputs: None,
         account: account.map(|key| key.stream),
         steps,
+        plan: Vec::new(),
+        on_failure: omium_schemas::catalogue::OnFailure::FinishOthers,
         slice: account.map(|_| Money::dollars(1)),
         deadline: None,
     }

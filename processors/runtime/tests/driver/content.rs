@@ -97,7 +97,7 @@ async fn a_block_waits_for_the_blob_that_it_names_and_other_partitions_do_not() 
 
 #[tokio::test]
 async fn a_blob_that_cannot_be_stored_ends_the_partition_and_the_outcome_is_unknown() {
-    let place = Place::memory(1);
+    let place = Place::disk(1);
     let (gate, _arrives, opens) = Gate::new();
     drop(opens);
     let mut node: BankNode = place.open_with(place.config(), gate).await;
@@ -107,6 +107,7 @@ async fn a_blob_that_cannot_be_stored_ends_the_partition_and_the_outcome_is_unkn
     }
     assert!(node.ended[0].1.to_string().contains("the log is closed"));
     node.node.halt().await;
+    drop(node);
     // The block was not written, so after a new start nothing of it is there.
     let node: BankNode = place.open().await;
     assert!(node.node.view(job(1)).await.unwrap().is_none());

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use omium_log::contract::Waiting;
 use omium_log::{Appender, Entry, Log, LogError, MemoryLog, Source};
-use omium_schemas::{Offset, Partition};
+use omium_schemas::block::epoch_record;
+use omium_schemas::{Block, BlockNo, Epoch, Offset, Partition};
 use tokio::sync::watch;
 
 /// What goes wrong with the next appends.
@@ -17,6 +18,8 @@ pub(crate) enum Fault {
     FailsAfter,
     /// The record is not in the log, and its writer is told of an error.
     FailsBefore,
+    /// In the record's place stands that of another leader, and its writer is told of an error.
+    Usurped,
 }
 
 /// The log and how many of the next appends go wrong.
@@ -51,6 +54,12 @@ impl Between {
     }
 }
 
+/// The record of a leader with a far higher epoch.
+fn usurper(block: &Bytes) -> Bytes {
+    let head = Block::peek(block).expect("a block");
+    epoch_record(head.partition, Epoch(head.epoch.0 + 10), BlockNo(head.no.0 - 1), head.prev, head.time).bytes
+}
+
 fn failed() -> LogError {
     LogError::Broker { doing: "appending", why: "the test says so".into() }
 }
@@ -64,7 +73,7 @@ impl Source for Between {
             return None;
         }
         *self.taken.lock().expect("no panic") = fault;
-        Some(block)
+        Some(if fault == Some(Fault::Usurped) { usurper(&block) } else { block })
     }
 
     fn settled(&self, outcome: Result<Offset, LogError>) {

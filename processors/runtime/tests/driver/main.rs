@@ -10,4 +10,5 @@ mod faulty;
 mod limits;
 mod place;
 mod reopening;
+mod retaking;
 mod world;

@@ -20,6 +20,7 @@ pub(crate) enum Told {
     Dispatched(Dispatch),
     Published(Bytes),
     Ended(Partition, Ended),
+    Retaken(Ended),
 }
 
 /// Passes on what it is told.
@@ -44,6 +45,10 @@ impl World for TestWorld {
 
     fn publish(&self, _: Partition, block: Bytes) {
         self.tell(Told::Published(block));
+    }
+
+    fn retaken(&self, _: Partition, why: &Ended) {
+        self.tell(Told::Retaken(why.clone()));
     }
 
     fn ended(&self, partition: Partition, why: Ended) {
@@ -73,11 +78,19 @@ pub(crate) struct Running<P: Processors> {
     pub(crate) dispatched: Vec<Dispatch>,
     pub(crate) seen: Vec<Seen>,
     pub(crate) ended: Vec<(Partition, Ended)>,
+    pub(crate) retaken: Vec<Ended>,
 }
 
 impl<P: Processors> Running<P> {
     pub(crate) fn new(node: Node<P>, told: mpsc::UnboundedReceiver<Told>) -> Running<P> {
-        Running { node, told, dispatched: Vec::new(), seen: Vec::new(), ended: Vec::new() }
+        Running {
+            node,
+            told,
+            dispatched: Vec::new(),
+            seen: Vec::new(),
+            ended: Vec::new(),
+            retaken: Vec::new(),
+        }
     }
 
     /// Submits a command without extras.
@@ -97,6 +110,24 @@ impl<P: Processors> Running<P> {
         }
     }
 
+    /// Submits a command with an idempotency key, again and again while the answer is that nobody knows.
+    pub(crate) async fn insist(&self, request: Request) -> Done {
+        let partition = request.key.stream.partition(request.key.tenant, self.node.partitions());
+        let insisting = async {
+            loop {
+                match self.node.submit(request.clone()).await {
+                    Answer::Done(done) => return done,
+                    Answer::Unknown | Answer::NotLeading | Answer::Busy => {
+                        assert!(self.node.is_led(partition).await, "the partition has ended");
+                        tokio::task::yield_now().await;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, insisting).await.expect("an answer")
+    }
+
     /// Takes in one thing that the world was told.
     pub(crate) async fn hear(&mut self) {
         let told = tokio::time::timeout(PATIENCE, self.told.recv()).await.expect("news from the node");
@@ -107,6 +138,7 @@ impl<P: Processors> Running<P> {
         match told {
             Told::Dispatched(dispatch) => self.dispatched.push(dispatch),
             Told::Published(block) => self.seen.extend(records(block)),
+            Told::Retaken(why) => self.retaken.push(why),
             Told::Ended(partition, why) => self.ended.push((partition, why)),
         }
     }

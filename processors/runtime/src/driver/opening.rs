@@ -1,0 +1,63 @@
+//! From the store and the log to a shell that knows all that the log holds.
+
+use omium_log::{Log, LogError};
+use omium_processor::Processors;
+use omium_schemas::Partition;
+use omium_store::{Store, StoreError};
+
+use super::carrier::READ;
+use super::cell::Cell;
+use super::node::{NodeParts, OpenError};
+use crate::key::{partition_prefix, position_key};
+use crate::port::Input;
+use crate::shell::Shell;
+use crate::snapshot::Position;
+
+/// A shell that knows what the store knows.
+pub(super) fn open_shell<P: Processors>(
+    parts: &NodeParts,
+    partition: Partition,
+) -> Result<Shell<P>, OpenError> {
+    let row = parts.store.get(&[position_key(partition)])?.pop().flatten();
+    // A position before the log's start has missed what was dropped; the log says everything again from there.
+    let start = parts.log.start(partition)?;
+    let usable = |position: &Position| position.layout == P::layout() && position.next >= start;
+    let position = row.as_deref().and_then(Position::read).filter(usable);
+    if position.is_none() {
+        wipe(&*parts.store, partition)?;
+    }
+    Ok(Shell::new(partition, parts.config.clone(), parts.vault.clone(), position))
+}
+
+/// State of another layout, or none that can be read: it is folded again from the log.
+fn wipe(store: &dyn Store, partition: Partition) -> Result<(), StoreError> {
+    loop {
+        let rows = store.scan(&partition_prefix(partition), None, 10_000)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut batch = omium_store::Batch::default();
+        rows.into_iter().for_each(|(key, _)| batch.delete(key));
+        store.write(batch)?;
+    }
+}
+
+/// Folds what the log holds behind it.
+pub(super) async fn catch_up<P: Processors>(
+    log: &dyn Log,
+    partition: Partition,
+    cell: &Cell<P>,
+) -> Result<(), LogError> {
+    loop {
+        let from = cell.lock().shell.next().max(log.start(partition)?);
+        let entries = log.read(partition, from, READ).await?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        cell.feed(Input::Entries(entries));
+        if cell.lock().shell.role() == crate::Role::Ended {
+            // Its partition's task says why.
+            return Ok(());
+        }
+    }
+}
