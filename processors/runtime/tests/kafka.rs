@@ -1,0 +1,142 @@
+//! A node on a real broker that dies and comes back.
+
+#[path = "../../log/tests/servers/mod.rs"]
+mod servers;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use omium_log::blobs::BlobDirectory;
+use omium_log::{KafkaLog, KafkaOptions};
+use omium_processor::testkit::{BankState, BankSuite};
+use omium_runtime::{
+    Answer, Config, Dispatch, Done, Ended, MemoryVault, Node, NodeParts, Request, StreamKey, World,
+};
+use omium_schemas::catalogue::{TopUpAccount, TransferMoney};
+use omium_schemas::{Money, Partition, StreamId, StreamKind, TenantId};
+use omium_store::MemoryStore;
+use servers::Server;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+type BankNode = Node<BankSuite>;
+
+const PARTITIONS: u16 = 2;
+/// Far more than anything here takes; a test that reaches it hangs.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Passes on what a node says about its partitions.
+struct Ears(mpsc::UnboundedSender<Ended>, mpsc::UnboundedSender<Ended>);
+
+impl World for Ears {
+    fn dispatch(&self, _: Dispatch) {}
+
+    fn retaken(&self, _: Partition, why: &Ended) {
+        // A test that has ended does not listen any more.
+        let _ = self.0.send(why.clone());
+    }
+
+    fn ended(&self, _: Partition, why: Ended) {
+        let _ = self.1.send(why);
+    }
+}
+
+struct Running {
+    node: BankNode,
+    retaken: mpsc::UnboundedReceiver<Ended>,
+    ended: mpsc::UnboundedReceiver<Ended>,
+}
+
+async fn open(options: &KafkaOptions, store: &Arc<MemoryStore>, blobs: &Path) -> Running {
+    let ((retakes, retaken), (ends, ended)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    let parts = NodeParts {
+        log: Arc::new(KafkaLog::open(options.clone()).await.expect("a topic")),
+        store: store.clone(),
+        blobs: Arc::new(BlobDirectory::open(blobs.to_owned()).expect("a directory")),
+        vault: Arc::new(MemoryVault::new([7; 32])),
+        world: Arc::new(Ears(retakes, ends)),
+        config: Config { partitions: PARTITIONS, ..Config::default() },
+    };
+    Running { node: Node::open(parts).await.expect("a node"), retaken, ended }
+}
+
+fn account(name: &str) -> StreamKey {
+    StreamKey::new(TenantId([1; 16]), StreamId::named(StreamKind::Account, name))
+}
+
+fn top_up(name: &str, key: &str) -> Request {
+    Request::new(account(name), TopUpAccount { amount: Money::dollars(1) }).with_key(key.to_owned())
+}
+
+/// Submits until the answer is known.
+async fn insist(node: &BankNode, request: Request) -> Done {
+    let partition = request.key.stream.partition(request.key.tenant, PARTITIONS);
+    let insisting = async {
+        loop {
+            match node.submit(request.clone()).await {
+                Answer::Done(done) => return done,
+                Answer::Unknown | Answer::NotLeading => {
+                    assert!(node.is_led(partition).await, "the partition has ended");
+                    tokio::task::yield_now().await;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    timeout(LONG, insisting).await.expect("an answer")
+}
+
+async fn balance(node: &BankNode, name: &str) -> Money {
+    let stream = node.view(account(name)).await.expect("a view").expect("it exists");
+    match &stream.state.0 {
+        BankState::Account(account) => account.balance,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn options(server: &Server) -> KafkaOptions {
+    let mut options = KafkaOptions::new(server.value("bootstrap"), "omium.log");
+    (options.partitions, options.replication, options.timeout) = (PARTITIONS, 1, Duration::from_secs(3));
+    options
+}
+
+/// Ends the broker of `dir` as a crash would.
+fn crash(dir: &Path) {
+    let status = Command::new(servers::script("kafka")).arg("kill").arg("--dir").arg(dir).status();
+    assert!(status.expect("the script runs").success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_outlives_a_broker_that_dies_and_comes_back() {
+    let (dir, blobs) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let Some(server) = Server::start("kafka", Some(dir.path())) else { return };
+    let (options, store) = (options(&server), Arc::default());
+    let mut running = open(&options, &store, blobs.path()).await;
+    for n in 0..20 {
+        insist(&running.node, top_up("a", &format!("before {n}"))).await;
+    }
+    crash(dir.path());
+    assert_eq!(running.node.submit(top_up("a", "during")).await, Answer::Unknown);
+    let why = timeout(LONG, running.retaken.recv()).await.expect("a take-over").expect("the node lives");
+    assert!(matches!(why, Ended::AppendFailed(_)), "{why}");
+    drop(server);
+    let _again = Server::start("kafka", Some(dir.path())).expect("it could be started before");
+
+    // The same key: whether the first sending was written or not, it counts once.
+    insist(&running.node, top_up("a", "during")).await;
+    let moved = TransferMoney { to: account("b").stream, amount: Money::dollars(5) };
+    insist(&running.node, Request::new(account("a"), moved).with_key("moved")).await;
+    for n in 0..20 {
+        assert!(insist(&running.node, top_up("a", &format!("before {n}"))).await.repeated);
+    }
+    assert_eq!(balance(&running.node, "a").await, Money::dollars(16));
+    assert!(running.ended.try_recv().is_err(), "a partition has ended");
+    running.node.stop().await.expect("nothing fails");
+    drop(running);
+
+    let running = open(&options, &Arc::default(), blobs.path()).await;
+    assert_eq!(balance(&running.node, "a").await, Money::dollars(16), "folded from the log alone");
+    running.node.stop().await.expect("nothing fails");
+}
