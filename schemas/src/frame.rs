@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::avro::{DecodeError, EncodeError, Reader, write_varint};
+use crate::avro::{DecodeError, EncodeError, Reader};
 use crate::block::{BLOCK_CRC, BLOCK_HEAD, MAX_BLOCK};
 use crate::digest::Digest;
 use crate::ids::{StreamId, TenantId};
@@ -72,7 +72,6 @@ pub struct FrameBuilder<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
     count: u16,
-    scratch: Vec<u8>,
 }
 
 impl<'a> FrameBuilder<'a> {
@@ -102,7 +101,7 @@ impl<'a> FrameBuilder<'a> {
             out.extend_from_slice(&trace.span);
             out.push(trace.flags);
         }
-        FrameBuilder { out, start, count: 0, scratch: Vec::new() }
+        FrameBuilder { out, start, count: 0 }
     }
 
     /// Appends one record, whose body `write` appends.
@@ -115,12 +114,21 @@ impl<'a> FrameBuilder<'a> {
         if usize::from(self.count) == MAX_RECORDS {
             return Err(EncodeError::TooLarge { what: "the number of records in a frame" });
         }
-        self.scratch.clear();
-        write(&mut self.scratch)?;
         self.out.extend_from_slice(&kind.0.to_le_bytes());
         self.out.push(cause);
-        write_varint(self.scratch.len() as u64, self.out);
-        self.out.extend_from_slice(&self.scratch);
+        // The body is written where it stays, and only then moved up by what its length takes beyond one byte.
+        let place = self.out.len();
+        self.out.push(0);
+        write(self.out)?;
+        let (body, end) = (place + 1, self.out.len());
+        let length = end - body;
+        let more = length.max(1).ilog2() as usize / 7;
+        self.out.resize(end + more, 0);
+        self.out.copy_within(body..end, body + more);
+        for at in 0..=more {
+            let goes_on = if at < more { 0x80 } else { 0 };
+            self.out[place + at] = (length >> (7 * at)) as u8 & 0x7f | goes_on;
+        }
         self.count += 1;
         Ok(())
     }

@@ -70,6 +70,8 @@ fn a_job_starts_once_and_asks_for_its_slice_first() {
         inputs: None,
         account: Some(StreamId::account()),
         steps: 2,
+        plan: Vec::new(),
+        on_failure: omium_schemas::catalogue::OnFailure::FinishOthers,
         slice: Some(Money::dollars(1)),
         deadline: None,
     };

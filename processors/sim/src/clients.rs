@@ -247,6 +247,8 @@ impl World {
                 .then(|| omium_schemas::Content::open("an input that is sealed")),
             account: paid.then_some(payer),
             steps: self.chance.between(1, 4) as i32,
+            plan: Vec::new(),
+            on_failure: omium_schemas::catalogue::OnFailure::FinishOthers,
             slice: paid.then_some(slice),
             deadline: None,
         };

@@ -87,6 +87,8 @@ async fn begin(node: &Node<BankSuite>) -> anyhow::Result<()> {
         inputs: Some(Content::open("the quarter's figures")),
         account: Some(account.stream),
         steps: 4,
+        plan: Vec::new(),
+        on_failure: omium_schemas::catalogue::OnFailure::FinishOthers,
         slice: Some(Money::dollars(1)),
         deadline: None,
     };
