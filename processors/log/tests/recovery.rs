@@ -14,6 +14,8 @@ mod failing;
 mod golden;
 #[path = "recovery/rolling.rs"]
 mod rolling;
+#[path = "recovery/seals.rs"]
+mod seals;
 #[path = "recovery/tail.rs"]
 mod tail;
 #[path = "recovery/tools.rs"]

@@ -56,5 +56,5 @@ fn segment(seen: &SegmentSeen) -> Value {
 
 pub(super) fn repaired(done: &Repaired) -> Value {
     let cut = done.cut.as_ref().map(|cut| json!({ "file": cut.file, "at": cut.at, "why": cut.why }));
-    json!({ "applied": done.applied, "cut": cut, "copied": done.copied })
+    json!({ "applied": done.applied, "cut": cut, "copied": done.copied, "resealed": done.resealed })
 }

@@ -71,6 +71,8 @@ pub struct Opened {
     pub cut: Option<Cut>,
     /// How many bytes of the last segment were copied to a new file and synced.
     pub copied: u64,
+    /// Full segments whose seal was damaged, and written anew from their records, which were not.
+    pub resealed: Vec<PathBuf>,
 }
 
 /// A torn tail.

@@ -8,6 +8,7 @@ mod prepare;
 mod reader;
 mod repair;
 mod scan;
+mod seals;
 mod segment;
 mod survey;
 mod thread;

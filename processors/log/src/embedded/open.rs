@@ -1,7 +1,6 @@
 //! Opening a log directory: first everything is looked at, then it is decided, and only then is anything changed.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use super::journal::{Active, JournalOptions, Opened, Parts};
 use super::layout::{self, Identity, Layout};
 use super::prepare::{Preparation, Prepared, zero};
 use super::reader::{Current, Reader, Sealed, State};
+use super::seals;
 use super::survey::{Last, Survey, survey, tail_must_be_copied};
 use crate::contract::LogError;
 use crate::disk::{Disk, DiskError, DiskFault, DiskFile};
@@ -37,8 +37,8 @@ pub(crate) fn open<D: Disk>(disk: D, options: JournalOptions) -> Result<Parts<D>
     }
     let survey = survey(&disk, &layout, identity, &options.claims)?;
     let clean = survey.clean;
-    let mut opened = Opened { created, clean, cut: survey.cut.clone(), copied: 0 };
-    let (active, next) = settle(&disk, &layout, &survey, &options, &mut opened)?;
+    let mut opened = Opened { created, clean, cut: survey.cut.clone(), copied: 0, resealed: Vec::new() };
+    let (active, next) = settle(&disk, &layout, identity, &survey, &options, &mut opened)?;
     let Survey { sealed, last, starts, .. } = survey;
     let sealed: VecDeque<Sealed> = sealed.iter().map(|(number, spans)| Sealed::new(*number, spans)).collect();
     let current = Current { number: active.number, file: active.file.clone(), spans: last.spans };
@@ -101,11 +101,16 @@ fn create<D: Disk>(disk: &D, layout: &Layout, options: &JournalOptions) -> Resul
 fn settle<D: Disk>(
     disk: &D,
     layout: &Layout,
+    identity: Identity,
     survey: &Survey<D>,
     options: &JournalOptions,
     opened: &mut Opened,
 ) -> Result<(Active<D>, Option<Prepared<D>>), LogError> {
     remove_leftovers(disk, layout, survey)?;
+    for damaged in &survey.damaged {
+        seals::rebuild(disk, layout, identity, damaged)?;
+        opened.resealed.push(layout.segment(damaged.at.segment));
+    }
     let mut spare =
         survey.unused.iter().find(|(number, _, blank)| *blank && *number == survey.last.number + 1);
     if tail_must_be_copied(survey) {
@@ -167,17 +172,7 @@ fn copy_tail<D: Disk>(
         }
         None => disk.create(&beside)?,
     };
-    let mut buffer = vec![0; 1024 * 1024];
-    let mut at = 0;
-    while at < u64::from(length) {
-        let wanted = buffer.len().min((u64::from(length) - at) as usize);
-        let read = from.read_at(&mut buffer[..wanted], at)?;
-        if read == 0 {
-            break;
-        }
-        to.write_at(&mut [IoSlice::new(&buffer[..read])], at)?;
-        at += read as u64;
-    }
+    seals::copy(from, &to, u64::from(length))?;
     if sealed {
         to.truncate(u64::from(length))?;
     } else if spare.is_none() {

@@ -4,8 +4,8 @@ use omium_schemas::Offset;
 
 use super::journal::{Claim, Cut};
 use super::layout::{self, Identity, Layout};
-use super::reader::unsealed;
 use super::scan::{self, Ending, Scanned};
+use super::seals::{self, DamagedSeal, Seals};
 use super::segment::{self, Place, Span, Standing};
 use crate::contract::LogError;
 use crate::disk::{Disk, DiskFile};
@@ -13,6 +13,8 @@ use crate::disk::{Disk, DiskFile};
 /// What the files of a log say, before anything is changed.
 pub(crate) struct Survey<D: Disk> {
     pub(crate) sealed: Vec<(u32, Vec<Span>)>,
+    /// Seals that cannot be read, of segments whose records are all there.
+    pub(crate) damaged: Vec<DamagedSeal>,
     pub(crate) last: Last<D>,
     /// The segments behind the last one, which nothing was acknowledged in, and whether they are all zeros.
     pub(crate) unused: Vec<(u32, D::File, bool)>,
@@ -51,7 +53,8 @@ pub(crate) fn survey<D: Disk>(
     let mark = layout::read_clean(disk, layout, identity)?;
     let numbers = segments(disk, layout)?;
     let Split { before, last: head, unused } = split(disk, layout, identity, &numbers)?;
-    let sealed = seals(disk, layout, identity, &before, head.as_ref().map(|(_, _, standings)| standings))?;
+    let end = head.as_ref().map(|(_, _, standings)| standings.as_slice());
+    let Seals { sealed, damaged } = seals::read(disk, layout, identity, &before, end)?;
     let (last, cut) = match head {
         Some((number, file, standings)) => judge_last(layout, identity, number, file, &standings)?,
         None => (blank_last(identity, unused.first().map(|(number, ..)| *number)), None),
@@ -59,7 +62,7 @@ pub(crate) fn survey<D: Disk>(
     let clean = check_mark(layout, mark, &last, cut.as_ref())?;
     check_starts(layout, &starts, sealed.first().map_or(&last.spans, |(_, spans)| spans), &last.spans)?;
     check_claims(layout, claims, &last)?;
-    Ok(Survey { sealed, last, unused, starts, clean, cut })
+    Ok(Survey { sealed, damaged, last, unused, starts, clean, cut })
 }
 
 /// The numbers of the segments, which follow one another without a gap.
@@ -123,39 +126,6 @@ fn split<D: Disk>(
         }
     }
     Ok(Split { before: Vec::new(), last: None, unused })
-}
-
-/// The indexes of the sealed segments. Each must end where the next one begins.
-fn seals<D: Disk>(
-    disk: &D,
-    layout: &Layout,
-    identity: Identity,
-    numbers: &[u32],
-    end: Option<&Vec<Standing>>,
-) -> Result<Vec<(u32, Vec<Span>)>, LogError> {
-    let mut sealed: Vec<(u32, Vec<Span>)> = Vec::with_capacity(numbers.len());
-    for number in numbers {
-        let file = disk.open_to_read(&layout.segment(*number))?;
-        let (_, mut spans) =
-            scan::seal_at_end(&file, identity, *number)?.ok_or_else(|| unsealed(layout, *number))?;
-        if let Some((before, ends)) = sealed.last() {
-            let follows = ends.iter().zip(&spans).all(|(end, span)| end.end() == span.first);
-            follows.then_some(()).ok_or_else(|| gap(layout, *before, *number))?;
-        }
-        // Points are read again when someone reads from the segment; memory holds one row per segment.
-        spans.iter_mut().for_each(|span| span.points = Vec::new());
-        sealed.push((*number, spans));
-    }
-    if let (Some((number, spans)), Some(standings)) = (sealed.last(), end) {
-        let follows = spans.iter().map(Span::standing).eq(standings.iter().copied());
-        follows.then_some(()).ok_or_else(|| gap(layout, *number, number + 1))?;
-    }
-    Ok(sealed)
-}
-
-fn gap(layout: &Layout, before: u32, number: u32) -> LogError {
-    let why = format!("it does not begin where segment {before} ends");
-    LogError::Damaged { place: layout.segment(number), at: 0, why }
 }
 
 /// Walks the last segment. Bytes that are no write end it, unless something shows that they were acknowledged.

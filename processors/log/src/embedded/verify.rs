@@ -53,6 +53,9 @@ const RESTORE: &str =
 const OPEN: &str =
     "nothing: the next opening cuts it off, and `omium log repair --apply` does the same offline";
 
+const RESEAL: &str = "all that it seals is sound: the next opening writes it anew, and `omium log repair --apply` does \
+                      the same offline";
+
 impl Verified {
     /// Whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
@@ -133,6 +136,7 @@ pub fn verify_and_read<D: Disk>(disk: &D, root: &Path, visit: &mut Visit<'_>) ->
         identity,
         audits: Vec::new(),
         ends: Vec::new(),
+        damaged_seals: Vec::new(),
         verified: Verified::default(),
         visit,
     };
@@ -150,6 +154,8 @@ struct Verifier<'a, D: Disk> {
     audits: Vec<Audit>,
     /// Where each partition stands at the end of the segment before.
     ends: Vec<Standing>,
+    /// Of segments whose records are all there.
+    damaged_seals: Vec<Place>,
     verified: Verified,
     visit: &'a mut Visit<'a>,
 }
@@ -160,6 +166,11 @@ impl<D: Disk> Verifier<'_, D> {
         match survey(self.disk, &self.layout, self.identity, &[]) {
             Ok(survey) => {
                 self.verified.clean = survey.clean;
+                for seal in &survey.damaged {
+                    let (file, at) = (self.layout.segment(seal.at.segment), u64::from(seal.at.byte));
+                    self.verified.problems.push(problem(file, at, "its seal is damaged".into(), RESEAL));
+                    self.damaged_seals.push(seal.at);
+                }
                 self.verified.torn = survey.cut.map(|cut| problem(cut.file, cut.at, cut.why, OPEN));
             }
             Err(LogError::Damaged { place, at, why }) => {
@@ -220,7 +231,7 @@ impl<D: Disk> Verifier<'_, D> {
         let mut at = Place { segment: number, byte: segment::head_length(self.identity.partitions) as u32 };
         let mut whole = true;
         loop {
-            if self.is_torn(at) {
+            if self.is_torn(at) || self.damaged_seals.contains(&at) {
                 return Ok(spans);
             }
             let bytes = window.get(u64::from(at.byte), WRITE_HEAD)?;
