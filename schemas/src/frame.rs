@@ -316,6 +316,17 @@ mod tests {
     }
 
     #[test]
+    fn a_body_of_any_length_reads_back() {
+        for length in [0, 1, 127, 128, 16_383, 16_384, 200_000] {
+            let body: Vec<u8> = (0..length).map(|at: usize| at as u8).collect();
+            let (bytes, _) = build(&head(None), &[&body, b"next"]);
+            let frame = Frame::parse(bytes.into()).expect("it was just built");
+            let bodies: Vec<&[u8]> = frame.records().map(|record| record.body).collect();
+            assert_eq!(bodies, [&body[..], b"next"], "{length} bytes");
+        }
+    }
+
+    #[test]
     fn no_prefix_of_a_frame_is_a_frame_and_no_flip_panics() {
         let (bytes, _) = build(&head(Some("a")), &[b"command", b"event"]);
         for end in 0..bytes.len() {

@@ -16,7 +16,9 @@ pub use key::{
     PlainHasher, StreamKey, WindowKey, open_key, open_prefix, partition_prefix, position_key, stream_key,
     stream_of, stream_prefix, window_key,
 };
-pub use port::{Answer, Dispatch, Done, Ended, Input, Loaded, Now, Output, Parcel, Submission, Ticket};
+pub use port::{
+    Answer, Dispatch, Done, Ended, Found, Input, Loaded, Now, Output, Parcel, Submission, Ticket,
+};
 pub use sealing::{DataKey, Place, Vault, open, place, seal};
 pub use shell::{Config, Figures, Role, Shell};
 pub use snapshot::{Changed, Position, Snapshot, Used};

@@ -9,7 +9,7 @@ use omium_schemas::catalogue::{Command, Message, Origin};
 use omium_schemas::{BlockNo, Branch, Digest, Epoch, Offset, Partition, Seq, StepId, Time, TraceContext};
 
 use crate::key::{StreamKey, WindowKey};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Used};
 use crate::stream::StreamState;
 
 /// The moment of an input, by both clocks.
@@ -38,8 +38,20 @@ pub struct Submission {
     pub trace: Option<TraceContext>,
     /// Its idempotency key, entropy and control seq.
     pub origin: Origin,
+    /// What the store was found to hold of its idempotency key. Without it, or where more has been stored since then,
+    /// the shell asks.
+    pub found: Option<Found>,
     /// The command.
     pub command: Command,
+}
+
+/// What the store was found to hold of an idempotency key.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// [`crate::Shell::stored`] before the store was asked.
+    pub stored: BlockNo,
+    /// Its use; nothing where it was not used.
+    pub used: Option<Used>,
 }
 
 /// A message between streams, opened for its receiver.

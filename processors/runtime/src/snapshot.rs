@@ -8,7 +8,7 @@ use omium_store::Batch;
 use serde::{Deserialize, Serialize};
 
 use crate::book::Book;
-use crate::key::{StreamKey, WindowKey, open_key, position_key, stream_key, window_key};
+use crate::key::{Lookup, StreamKey, WindowKey, open_key, position_key, stream_key, window_key};
 use crate::stream::StreamState;
 
 /// Where a partition stands, and its book. One row of the store.
@@ -102,7 +102,7 @@ pub struct Snapshot<S> {
     /// Streams that changed.
     pub streams: Vec<Changed<S>>,
     /// Idempotency keys that were used.
-    pub window: Vec<(WindowKey, Used)>,
+    pub window: Arc<Lookup<WindowKey, Used>>,
 }
 
 impl<S: Serialize + for<'a> Deserialize<'a>> Snapshot<S> {
@@ -116,7 +116,7 @@ impl<S: Serialize + for<'a> Deserialize<'a>> Snapshot<S> {
         }
         // Sorted here, where nobody waits: equal snapshots give equal batches.
         let mut window: Vec<_> = self.window.iter().collect();
-        window.sort_by(|a, b| a.0.cmp(&b.0));
+        window.sort_unstable_by_key(|(key, _)| *key);
         for (key, used) in window {
             let used = postcard::to_stdvec(used).expect("an entry holds nothing that cannot be serialised");
             batch.put(window_key(self.partition, key), used);

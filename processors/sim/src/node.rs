@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use omium_log::Entry;
 use omium_runtime::{
-    Ended, Input, Loaded, Now, Position, Role, StreamKey, WindowKey, open_prefix, position_key, stream_key,
-    stream_of, window_key,
+    Ended, Found, Input, Loaded, Now, Position, Role, StreamKey, Used, WindowKey, open_prefix, position_key,
+    stream_key, stream_of, window_key,
 };
 use omium_schemas::{Block, BlockNo, Digest, Offset, Partition, Time};
 use omium_store::{Batch, MemoryStore, Store};
@@ -124,6 +124,20 @@ impl World {
             self.check(Err(broken(1, text)));
         }
     }
+    /// What the store of a leader holds of an idempotency key now.
+    pub(crate) fn find(
+        &mut self,
+        life: Life,
+        partition: Partition,
+        stream: &StreamKey,
+        used: &[u8],
+    ) -> Option<Found> {
+        let stored = self.shell(life, partition)?.stored();
+        let row = window_key(partition, &WindowKey { stream: *stream, key: used.to_vec() });
+        let row = self.nodes[life.node].store.get(&[row]).expect(NEVER_FAILS).pop().flatten();
+        Some(Found { stored, used: row.and_then(|row| Used::read(&row)) })
+    }
+
 
     fn load(&mut self, life: Life, partition: Partition, streams: Vec<StreamKey>, window: Vec<WindowKey>) {
         let store = &self.nodes[life.node].store;

@@ -1,20 +1,22 @@
 //! One partition: its shell under a lock, those who wait for it, and the log that pulls from it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use omium_log::{Appender, Log, LogError};
 use omium_processor::Processors;
-use omium_schemas::{Epoch, Offset};
+use omium_schemas::{BlockNo, Epoch, Offset, Partition};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock;
 use super::node::World;
 use super::seat::Seat;
 use super::telemetry::{Stage, Telemetry};
-use crate::key::{Lookup, StreamKey, WindowKey, stream_key, window_key};
-use crate::port::{Answer, Ended, Input, Loaded, Now, Output, Ticket};
+use crate::key::{Lookup, StreamKey, WindowKey, stream_key, window_key, window_row};
+use crate::port::{Answer, Ended, Found, Input, Loaded, Now, Output, Ticket};
 use crate::shell::{Figures, Shell};
+use crate::snapshot::Used;
 use crate::stream::StreamState;
 use omium_store::Store;
 
@@ -39,6 +41,8 @@ pub(super) struct Inside<P: Processors> {
     answers: Lookup<Ticket, oneshot::Sender<Answer>>,
     views: Lookup<Ticket, oneshot::Sender<Result<View<P>, Answer>>>,
     tickets: u64,
+    /// Room for what leaves, used again and again.
+    leaving: Vec<Leaving<P>>,
     /// The newest ticket at some moments of the past.
     marks: VecDeque<(u64, Ticket)>,
     told: Figures,
@@ -54,6 +58,8 @@ pub(super) struct Inside<P: Processors> {
 /// One partition of a node.
 pub(super) struct Cell<P: Processors> {
     inside: Mutex<Inside<P>>,
+    /// [`Shell::stored`], or what it was a moment ago, to be read without the lock.
+    stored: AtomicU64,
     store: Arc<dyn Store>,
     appender: RwLock<Option<Box<dyn Appender>>>,
     leaving: mpsc::UnboundedSender<Leaving<P>>,
@@ -77,6 +83,7 @@ impl<P: Processors> Cell<P> {
             answers,
             views,
             tickets: 0,
+            leaving: Vec::new(),
             marks: VecDeque::new(),
             told: Figures::default(),
             life: 0,
@@ -86,7 +93,8 @@ impl<P: Processors> Cell<P> {
         };
         let (inside, appender) = (Mutex::new(inside), RwLock::new(None));
         let standing = watch::Sender::new(Standing::Opening);
-        (Arc::new(Cell { inside, store, appender, leaving, standing, world, telemetry }), arriving)
+        let stored = AtomicU64::new(0);
+        (Arc::new(Cell { inside, stored, store, appender, leaving, standing, world, telemetry }), arriving)
     }
 
     /// Asks for the partition under an epoch that none of this node's shells has asked for before.
@@ -179,13 +187,17 @@ impl<P: Processors> Cell<P> {
 
     /// Rows of the store are read at once, for they are nearly always in memory; everything else leaves.
     pub(super) fn carry_out(&self, inside: &mut Inside<P>, now: Now) {
+        // Whoever reads this finds in the store all that is in it by then.
+        self.stored.store(inside.shell.stored().0, Ordering::Release);
+        let mut outputs = std::mem::take(&mut inside.leaving);
         loop {
             let mut load = None;
-            let outputs: Vec<Leaving<P>> = inside.shell.outputs().collect();
+            outputs.extend(inside.shell.outputs());
             if outputs.is_empty() {
+                inside.leaving = outputs;
                 return;
             }
-            for output in outputs {
+            for output in outputs.drain(..) {
                 match output {
                     Output::Load(streams, window) => {
                         let (all_streams, all_window) = load.get_or_insert_with(|| (Vec::new(), Vec::new()));
@@ -216,6 +228,17 @@ impl<P: Processors> Cell<P> {
                 };
                 inside.shell.handle(input, now);
             }
+        }
+    }
+
+    /// What the store holds of an idempotency key, asked for before the lock is taken. Nothing where it cannot be
+    /// read: the shell asks once more then, and ends by name.
+    pub(super) fn find(&self, partition: Partition, stream: &StreamKey, key: &[u8]) -> Option<Found> {
+        let stored = BlockNo(self.stored.load(Ordering::Acquire));
+        let row = self.store.get(&[window_row(partition, stream, key)]).ok()?.pop()?;
+        match row {
+            None => Some(Found { stored, used: None }),
+            Some(row) => Some(Found { stored, used: Some(Used::read(&row)?) }),
         }
     }
 

@@ -148,8 +148,11 @@ impl<P: Processors> Node<P> {
             control: request.control,
         };
         let Request { key, actor, trace, command, .. } = request;
+        let found = origin.key.as_ref().and_then(|used| cell.find(partition, &key, used));
+        let mut submission = Box::new(Submission { ticket: None, key, actor, trace, origin, found, command });
         let answer = cell.ask(|ticket| {
-            Input::Submit(Box::new(Submission { ticket: Some(ticket), key, actor, trace, origin, command }))
+            submission.ticket = Some(ticket);
+            Input::Submit(submission)
         });
         if let Some(span) = &span {
             span.span().add_event("decided", Vec::new());

@@ -1,6 +1,6 @@
 //! From a command to a frame: decide, react until quiet, seal, number, encode, hash, apply.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use omium_processor::{Context, Processors, Recorded, Refusal, Why};
@@ -12,8 +12,9 @@ use omium_schemas::catalogue::{
 use omium_schemas::mutant::Mutant;
 use omium_schemas::{Content, Digest, EncodeError, FrameBuilder, FrameHead, MAX_FRAME, Partition, Seq, Time};
 
-use super::commands::window_key;
+use super::commands::Asked;
 use super::{Role, Shell};
+use crate::book::Book;
 use crate::key::StreamKey;
 use crate::port::{Answer, Done, Now, Output, Parcel, Submission};
 use crate::sealing::{self, DataKey, Place};
@@ -44,43 +45,46 @@ struct Made<S> {
     state: StreamState<S>,
     length: usize,
     hash: Digest,
-    events: Vec<(Seq, Event)>,
+    events: Vec<Event>,
     parcels: Vec<Parcel>,
     blobs: Vec<(Digest, bytes::Bytes)>,
     last: Seq,
 }
 
 impl<P: Processors> Shell<P> {
-    pub(super) fn decide(&mut self, submission: Submission, now: Now) {
-        let Some(submission) = self.answer_known(submission) else { return };
-        if let Some(refusal) = self.wrong_sending(&submission) {
-            return self.refuse(submission.ticket, refusal);
+    pub(super) fn decide(&mut self, mut asked: Asked, now: Now) {
+        let Submission { ticket, key, .. } = *asked.submission;
+        if let Some(answer) = self.known_answer(&asked) {
+            return self.answer(ticket, answer);
+        }
+        if let Some(refusal) = self.wrong_sending(&asked.submission) {
+            return self.refuse(ticket, refusal);
         }
         let time = self.time(now);
-        let decided = catch_unwind(AssertUnwindSafe(|| self.events_of(&submission, time)));
+        let decided = catch_unwind(AssertUnwindSafe(|| self.events_of(&asked.submission, time)));
         let outcome = match decided {
-            Ok(Ok(events)) if events.is_empty() && submission.ticket.is_none() => return,
-            Ok(Ok(events)) => self.commit(&submission, events, time),
-            Ok(Err(refusal)) => return self.refuse(submission.ticket, refusal),
+            Ok(Ok(events)) if events.is_empty() && ticket.is_none() => return,
+            Ok(Ok(events)) => self.commit(&mut asked, events, time),
+            Ok(Err(refusal)) => return self.refuse(ticket, refusal),
             Err(_) => Err(Trouble::Panic("decide")),
         };
         match outcome {
             Ok(done) => {
                 self.figures.decided += 1;
-                self.answer(submission.ticket, Answer::Done(done));
-                self.settle_due(&submission.key, now);
-                match submission.command {
+                self.answer(ticket, Answer::Done(done));
+                self.settle_due(&key, now);
+                match asked.submission.command {
                     Command::SeeControl(_) => self.control_arrived(now),
-                    Command::ReleaseStream(_) => self.hear_held(&submission.key, now),
+                    Command::ReleaseStream(_) => self.hear_held(&key, now),
                     _ => {}
                 }
             }
-            Err(trouble) => self.trouble(submission, trouble, time),
+            Err(trouble) => self.trouble(asked, trouble, time),
         }
     }
 
-    fn trouble(&mut self, submission: Submission, trouble: Trouble, time: Time) {
-        let Submission { ticket, key, .. } = submission;
+    fn trouble(&mut self, mut asked: Asked, trouble: Trouble, time: Time) {
+        let Submission { ticket, key, .. } = *asked.submission;
         match trouble {
             Trouble::Apply => self.freeze(key, ticket),
             Trouble::Erased => {
@@ -91,7 +95,7 @@ impl<P: Processors> Shell<P> {
                 let reason = format!("a processor panicked in {where_}");
                 let event = StreamQuarantined { reason: reason.clone() }.into();
                 self.outputs.push(Output::Alarm(format!("{} is quarantined: {reason}", key.stream)));
-                if self.commit(&submission, vec![event], time).is_err() {
+                if self.commit(&mut asked, vec![event], time).is_err() {
                     return self.freeze(key, ticket);
                 }
                 self.answer(ticket, Answer::Quarantined(reason));
@@ -99,8 +103,8 @@ impl<P: Processors> Shell<P> {
             Trouble::TooLarge(size, reason) => {
                 let command = QuarantineStream { reason: reason.clone() }.into();
                 let event = FrameRefused { reason: reason.clone(), size: size as i64 }.into();
-                let own = self.own(key, command);
-                if self.commit(&own, vec![event], time).is_err() {
+                let mut own = self.own(key, command);
+                if self.commit(&mut own, vec![event], time).is_err() {
                     return self.freeze(key, ticket);
                 }
                 self.refuse(ticket, Refusal::new(Why::Invalid, reason));
@@ -170,45 +174,31 @@ impl<P: Processors> Shell<P> {
     fn ask(&self, submission: &Submission, time: Time) -> Result<Vec<Event>, Refusal> {
         let slot = self.residents.get(&submission.key).expect("a stream is loaded before it is decided on");
         let open = |content: &Content| sealing::open(&*self.vault, submission.key, content);
-        let context = Context {
-            tenant: submission.key.tenant,
-            stream: submission.key.stream,
-            now: time,
-            seq: slot.value.seq.next(),
-            entropy: submission.origin.entropy,
-            logic: self.book.logic,
-            control: &self.book.control.2,
-            open: &open,
-        };
+        let context = context(&self.book, submission, slot.value.seq.next(), time, &open);
         P::decide(&slot.value.state, &submission.command, &context)
     }
 
     /// Makes the frame, puts it into the open block and moves the state on.
     pub(super) fn commit(
         &mut self,
-        submission: &Submission,
+        asked: &mut Asked,
         mut events: Vec<Event>,
         time: Time,
     ) -> Result<Done, Trouble> {
-        let first = self.seq_of(&submission.key).unwrap_or_default().next();
+        let first = self.seq_of(&asked.submission.key).unwrap_or_default().next();
         if Mutant::SplitFrame.on() && events.len() > 1 {
-            let rest = events.split_off(1);
-            self.commit_one(submission, events, time)?;
+            let (rest, window) = (events.split_off(1), asked.window.clone());
+            self.commit_one(asked, events, time)?;
             self.close(time);
-            events = rest;
+            (events, asked.window) = (rest, window);
         }
-        let last = self.commit_one(submission, events, time)?;
+        let last = self.commit_one(asked, events, time)?;
         Ok(Done { first, last, repeated: false })
     }
 
-    fn commit_one(
-        &mut self,
-        submission: &Submission,
-        events: Vec<Event>,
-        time: Time,
-    ) -> Result<Seq, Trouble> {
+    fn commit_one(&mut self, asked: &mut Asked, events: Vec<Event>, time: Time) -> Result<Seq, Trouble> {
         let start = self.open.buffer().len();
-        let made = match self.assemble(submission, events, time) {
+        let made = match self.assemble(&asked.submission, events, time) {
             Ok(made) if made.length > MAX_FRAME => {
                 let text = format!("the frame has {} bytes, a block holds {MAX_FRAME}", made.length);
                 Err(Trouble::TooLarge(made.length, text))
@@ -222,13 +212,13 @@ impl<P: Processors> Shell<P> {
             self.open = next;
         }
         self.open.push(made.length, made.hash);
-        Ok(self.enter(submission, made, time))
+        Ok(self.enter(asked, made, time))
     }
 
     fn assemble(
         &mut self,
         submission: &Submission,
-        events: Vec<Event>,
+        mut events: Vec<Event>,
         time: Time,
     ) -> Result<Made<P::State>, Trouble> {
         let Submission { key, origin, .. } = submission;
@@ -259,73 +249,57 @@ impl<P: Processors> Shell<P> {
             partitions: self.config.partitions,
             next: BTreeMap::new(),
         };
-        let mut made = Vec::with_capacity(events.len());
         let mut parcels = Vec::new();
-        let mut queue: VecDeque<(Event, u8, u8)> = events.into_iter().map(|event| (event, 0, 0)).collect();
-        while let Some((mut event, cause, depth)) = queue.pop_front() {
-            if made.len() == EVENTS || depth > ROUNDS {
+        let open = |content: &Content| sealing::open(&*vault, *key, content);
+        let context = context(&self.book, submission, first, time, &open);
+        // What reactions cause stands behind what caused it; each with the record that caused it and its round.
+        let mut causes = vec![(0_u8, 0_u8); events.len()];
+        let mut at = 0;
+        while let Some(event) = events.get_mut(at) {
+            let (cause, round) = causes[at];
+            if at == EVENTS || round > ROUNDS {
                 let text =
                     format!("the command causes more than {EVENTS} events or {ROUNDS} rounds of reactions");
-                return Err(Trouble::TooLarge(made.len(), text));
+                return Err(Trouble::TooLarge(at, text));
             }
-            let seq = Seq(first.0 + made.len() as u64 + 1);
-            parcels.extend(post.number(&mut event, &self.book.sent));
+            at += 1;
+            let seq = Seq(first.0 + at as u64);
+            parcels.extend(post.number(event, &self.book.sent));
             let plain = event.has_content().then(|| event.clone());
             if plain.is_some() {
                 sealer.seal(seq, |visit| event.contents_mut(visit))?;
             }
             frame.record(event.type_id(), cause, |out| event.encode(out)).map_err(too_large)?;
-            let recorded = Recorded {
-                tenant: key.tenant,
-                stream: key.stream,
-                seq,
-                time,
-                event: &event,
-                command: &command,
-            };
+            let (tenant, stream) = (key.tenant, key.stream);
+            let recorded = Recorded { tenant, stream, seq, time, event, command: &command };
             state = state.apply::<P>(&recorded).ok_or(Trouble::Apply)?;
-            let seen = plain.as_ref().unwrap_or(&event);
-            let open = |content: &Content| sealing::open(&*vault, *key, content);
-            let context = Context {
-                tenant: key.tenant,
-                stream: key.stream,
-                now: time,
-                seq: first,
-                entropy: origin.entropy,
-                logic: self.book.logic,
-                control: &self.book.control.2,
-                open: &open,
-            };
-            for which in 0..P::COUNT {
-                let caused = catch_unwind(AssertUnwindSafe(|| P::react(which, &state.state, seen, &context)))
-                    .map_err(|_| Trouble::Panic("react"))?;
-                queue.extend(
-                    caused.into_iter().map(|event| (event, (made.len() + 1).min(255) as u8, depth + 1)),
-                );
-            }
-            made.push((seq, event));
+            let seen = plain.as_ref().unwrap_or(event);
+            let react = || (0..P::COUNT).flat_map(|which| P::react(which, &state.state, seen, &context));
+            let caused = catch_unwind(AssertUnwindSafe(|| react().collect::<Vec<Event>>()))
+                .map_err(|_| Trouble::Panic("react"))?;
+            causes.extend(caused.iter().map(|_| (at.min(255) as u8, round + 1)));
+            events.extend(caused);
         }
         let (length, hash) = frame.finish();
-        let last = Seq(first.0 + made.len() as u64);
+        let last = Seq(first.0 + events.len() as u64);
         state.seq = last;
         state.hash = hash;
-        Ok(Made { state, length, hash, events: made, parcels, blobs: sealer.blobs, last })
+        Ok(Made { state, length, hash, events, parcels, blobs: sealer.blobs, last })
     }
 
     /// The frame is in the open block: everything in memory moves on, everything that leaves waits for the block.
-    fn enter(&mut self, submission: &Submission, made: Made<P::State>, time: Time) -> Seq {
+    fn enter(&mut self, asked: &mut Asked, made: Made<P::State>, time: Time) -> Seq {
         let Made { state, hash, events, parcels, blobs, last, .. } = made;
-        let key = submission.key;
+        let Submission { key, ref origin, .. } = *asked.submission;
         let first = Seq(last.0 - events.len() as u64);
         self.residents.change(&key, state, LastFrame::Hashed(hash));
         self.ahead.time = time;
         let no = self.ahead.no.next();
-        if let Some(window) = window_key(submission) {
-            let used = Used { first, last, at: time, request: submission.origin.request };
-            self.recent.insert(window, (no, used));
+        if let Some(window) = asked.window.take() {
+            self.recent.insert(window, Used { first, last, at: time, request: origin.request });
         }
-        for (seq, event) in &events {
-            self.book.apply(&key, *seq, &submission.origin.entropy, event);
+        for (event, seq) in events.iter().zip(first.0 + 1..) {
+            self.book.apply(&key, Seq(seq), &origin.entropy, event);
         }
         for (digest, bytes) in blobs {
             self.blobs.insert(digest, no);
@@ -340,6 +314,19 @@ impl<P: Processors> Shell<P> {
         }
         last
     }
+}
+
+/// What the processors are told of a command on a stream that goes on at `seq`.
+fn context<'a>(
+    book: &'a Book,
+    submission: &Submission,
+    seq: Seq,
+    now: Time,
+    open: &'a dyn Fn(&Content) -> Option<bytes::Bytes>,
+) -> Context<'a> {
+    let StreamKey { tenant, stream } = submission.key;
+    let (entropy, control) = (submission.origin.entropy, &book.control.2);
+    Context { tenant, stream, now, seq, entropy, logic: book.logic, control, open }
 }
 
 fn too_large(error: EncodeError) -> Trouble {

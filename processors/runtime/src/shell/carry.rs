@@ -17,13 +17,12 @@ use omium_schemas::{Block, Filter, Frame, Offset, Seq, StreamKind, Time, Verdict
 use super::{Role, Shell};
 use crate::key::StreamKey;
 use crate::port::{Answer, Done, Now, Output, Ticket};
+use crate::window::WINDOW_MICROS;
 
 /// How many streams are carried at once, so that commands do not wait for all of them.
 const STREAMS: usize = 256;
 /// How many keys, messages or schemas one frame carries.
 const TOGETHER: usize = 100;
-/// For how long an idempotency key is kept where its stream's frames are not.
-const WINDOW_MICROS: u64 = 24 * 3600 * 1_000_000;
 
 /// A trim on its way.
 #[derive(Default)]
@@ -175,8 +174,8 @@ impl<P: Processors> Shell<P> {
         events: Vec<Event>,
         time: Time,
     ) -> Result<(), String> {
-        let own = self.own(key, command.into());
-        match self.commit(&own, events, time) {
+        let mut own = self.own(key, command.into());
+        match self.commit(&mut own, events, time) {
             Ok(_) => Ok(()),
             Err(_) => Err(format!("what stands for {} could not be written", key.stream)),
         }

@@ -10,33 +10,53 @@ use crate::port::{Answer, Done, Ended, Input, Loaded, Now, Output, Submission, T
 use crate::snapshot::Used;
 use crate::stream::StreamState;
 
+/// A submission, and what its idempotency key is looked up by.
+pub(super) struct Asked {
+    pub(super) submission: Box<Submission>,
+    pub(super) window: Option<WindowKey>,
+}
+
+impl Asked {
+    pub(super) fn new(submission: Box<Submission>) -> Asked {
+        let stream = submission.key;
+        let window = submission.origin.key.as_ref().map(|key| WindowKey { stream, key: key.to_vec() });
+        Asked { submission, window }
+    }
+
+    fn ticket(&self) -> Option<Ticket> {
+        self.submission.ticket
+    }
+}
+
 impl<P: Processors> Shell<P> {
-    pub(super) fn submit(&mut self, submission: Submission, now: Now) {
+    pub(super) fn submit(&mut self, asked: Asked, now: Now) {
+        let Submission { ticket, key, ref origin, .. } = *asked.submission;
         if !matches!(self.role, Role::Leading(_)) || self.stopping {
-            return self.answer_at_once(submission.ticket, Answer::NotLeading);
+            return self.answer_at_once(ticket, Answer::NotLeading);
         }
-        if self.is_full() && submission.ticket.is_some() {
-            return self.answer_at_once(submission.ticket, Answer::Busy);
+        if self.is_full() && ticket.is_some() {
+            return self.answer_at_once(ticket, Answer::Busy);
         }
-        if submission.origin.control > self.book.control.0 {
-            return self.awaiting_control.push(submission);
+        if origin.control > self.book.control.0 {
+            return self.awaiting_control.push(asked);
         }
-        if self.parked.contains_key(&submission.key) || !self.is_ready(&submission) {
-            return self.park(submission);
+        if self.parked.contains_key(&key) || !self.is_ready(&asked) {
+            return self.park(asked);
         }
-        self.decide(submission, now);
+        self.decide(asked, now);
     }
 
     /// Issues a command of the shell's own.
     pub(super) fn issue(&mut self, key: StreamKey, command: impl Into<Command>, now: Now) {
-        let submission = self.own(key, command.into());
-        self.submit(submission, now);
+        let asked = self.own(key, command.into());
+        self.submit(asked, now);
     }
 
-    pub(super) fn own(&mut self, key: StreamKey, command: Command) -> Submission {
+    pub(super) fn own(&mut self, key: StreamKey, command: Command) -> Asked {
         let origin =
             Origin { key: None, request: None, entropy: self.entropy(), control: self.book.control.0 };
-        Submission { ticket: None, key, actor: None, trace: None, origin, command }
+        let own = Submission { ticket: None, key, actor: None, trace: None, origin, found: None, command };
+        Asked::new(Box::new(own))
     }
 
     fn entropy(&mut self) -> [u8; 16] {
@@ -56,18 +76,24 @@ impl<P: Processors> Shell<P> {
             || self.parked_count + control >= self.config.waiting_commands
     }
 
-    fn is_ready(&self, submission: &Submission) -> bool {
-        self.residents.has(&submission.key)
-            && window_key(submission)
-                .is_none_or(|key| self.recent.contains_key(&key) || self.looked_up.contains_key(&key))
+    fn is_ready(&self, asked: &Asked) -> bool {
+        let known = |key| self.recent.get(key).is_some() || self.looked_up.contains_key(key);
+        self.residents.has(&asked.submission.key)
+            && (self.is_found(&asked.submission) || asked.window.as_ref().is_none_or(known))
     }
 
-    fn park(&mut self, submission: Submission) {
-        let key = submission.key;
+    /// Whether the store was asked before, and nothing has gone from memory into it since then.
+    fn is_found(&self, submission: &Submission) -> bool {
+        submission.found.as_ref().is_some_and(|found| found.stored == self.stored)
+    }
+
+    fn park(&mut self, asked: Asked) {
+        let key = asked.submission.key;
         let streams = if self.residents.has(&key) { Vec::new() } else { vec![key] };
-        let window = window_key(&submission).filter(|key| !self.recent.contains_key(key));
-        self.need(streams, window.into_iter().collect());
-        self.parked.entry(key).or_default().push_back(submission);
+        let unknown = |window: &&WindowKey| self.recent.get(window).is_none();
+        let window: Vec<_> = asked.window.iter().filter(unknown).cloned().collect();
+        self.need(streams, window);
+        self.parked.entry(key).or_default().push_back(asked);
         self.parked_count += 1;
     }
 
@@ -130,49 +156,52 @@ impl<P: Processors> Shell<P> {
         ready.sort_unstable();
         for key in ready {
             while let Some(queue) = self.parked.get_mut(&key) {
-                let Some(submission) = queue.pop_front() else {
+                let Some(asked) = queue.pop_front() else {
                     self.parked.remove(&key);
                     break;
                 };
-                if !self.is_ready(&submission) {
-                    self.parked.entry(key).or_default().push_front(submission);
+                if !self.is_ready(&asked) {
+                    self.parked.entry(key).or_default().push_front(asked);
                     break;
                 }
                 self.parked_count -= 1;
-                self.decide(submission, now);
+                self.decide(asked, now);
             }
         }
     }
 
-    /// Answers what can be answered without deciding. Gives the submission back where it must be decided.
-    pub(super) fn answer_known(&mut self, submission: Submission) -> Option<Submission> {
-        if self.frozen.contains(&submission.key) {
-            self.answer(submission.ticket, Answer::Frozen);
-            return None;
+    /// What can be answered without deciding.
+    pub(super) fn known_answer(&mut self, asked: &Asked) -> Option<Answer> {
+        let Submission { key, origin, command, .. } = &*asked.submission;
+        if self.frozen.contains(key) {
+            return Some(Answer::Frozen);
         }
-        if let Some(key) = window_key(&submission)
-            && let Some(used) = self.used(&key)
+        if let Some(used) = self.used(asked)
             && !Mutant::NoDedupe.on()
         {
-            let other = used.request.is_some() && used.request != submission.origin.request;
-            let done = Done { first: used.first, last: used.last, repeated: true };
             self.figures.repeated += 1;
-            self.answer(submission.ticket, if other { Answer::OtherRequest } else { Answer::Done(done) });
+            if used.request.is_some() && used.request != origin.request {
+                return Some(Answer::OtherRequest);
+            }
+            return Some(Answer::Done(Done { first: used.first, last: used.last, repeated: true }));
+        }
+        if matches!(command, Command::ReleaseStream(_) | Command::DeliverMessage(_)) {
             return None;
         }
-        let quarantine = self.residents.get(&submission.key).and_then(|slot| slot.value.quarantine.clone());
-        match (quarantine, &submission.command) {
-            (None, _) | (_, Command::ReleaseStream(_) | Command::DeliverMessage(_)) => Some(submission),
-            (Some(reason), _) => {
-                self.answer(submission.ticket, Answer::Quarantined(reason));
-                None
-            }
-        }
+        let reason = self.residents.get(key).and_then(|slot| slot.value.quarantine.clone());
+        reason.map(Answer::Quarantined)
     }
 
-    fn used(&mut self, key: &WindowKey) -> Option<Used> {
-        let looked_up = self.looked_up.remove(key).flatten();
-        self.recent.get(key).map(|(_, used)| used.clone()).or(looked_up)
+    fn used(&mut self, asked: &Asked) -> Option<Used> {
+        let key = asked.window.as_ref()?;
+        let looked_up = if self.looked_up.is_empty() { None } else { self.looked_up.remove(key) };
+        if let Some(used) = self.recent.get(key) {
+            return Some(used.clone());
+        }
+        if self.is_found(&asked.submission) {
+            return asked.submission.found.as_ref()?.used.clone();
+        }
+        looked_up.flatten()
     }
 
     pub(super) fn read(&mut self, ticket: Ticket, key: StreamKey) {
@@ -216,13 +245,12 @@ impl<P: Processors> Shell<P> {
                 self.outputs.push(Output::Answer(ticket, Answer::Unknown));
             }
         }
-        let mut waiting: Vec<Submission> = std::mem::take(&mut self.awaiting_control);
+        let mut waiting: Vec<Asked> = std::mem::take(&mut self.awaiting_control);
         if let Some(ticket) = self.carrying.take().and_then(|carry| carry.ticket()) {
             self.outputs.push(Output::Answer(ticket, Answer::Unknown));
         }
         waiting.extend(std::mem::take(&mut self.parked).into_values().flatten());
-        let mut tickets: Vec<Ticket> =
-            waiting.into_iter().filter_map(|submission| submission.ticket).collect();
+        let mut tickets: Vec<Ticket> = waiting.iter().filter_map(Asked::ticket).collect();
         tickets.sort_unstable();
         tickets.into_iter().for_each(|ticket| self.answer_at_once(Some(ticket), Answer::NotLeading));
     }
@@ -236,8 +264,4 @@ impl<P: Processors> Shell<P> {
             _ => {}
         }
     }
-}
-
-pub(super) fn window_key(submission: &Submission) -> Option<WindowKey> {
-    submission.origin.key.as_ref().map(|key| WindowKey { stream: submission.key, key: key.to_vec() })
 }

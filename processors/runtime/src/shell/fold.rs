@@ -121,7 +121,7 @@ impl<P: Processors> Shell<P> {
                 ));
             }
             if !self.fits_front(key, Waiting { frame: frame.clone(), hash, no })? {
-                return self.read_ahead(key, frame, no, copied);
+                return self.read_ahead(key, frame, copied);
             }
         }
         let slot = self.residents.get(&key).ok_or("a stream was let go while it was being folded")?;
@@ -150,7 +150,7 @@ impl<P: Processors> Shell<P> {
             let recorded = Recorded { tenant, stream, seq, time, event: &event, command: &command };
             state = state.and_then(|state| state.apply::<P>(&recorded));
             match &event {
-                Event::KeysCarried(carried) => self.use_keys(key, &carried.keys, no),
+                Event::KeysCarried(carried) => self.use_keys(key, &carried.keys),
                 Event::LogStarted(log) => started = Some(log.at),
                 _ => {}
             }
@@ -175,20 +175,20 @@ impl<P: Processors> Shell<P> {
             state.hash = hash;
         }
         self.residents.change(&key, state, last);
-        self.note_key(key, frame, origin, no);
+        self.note_key(key, frame, origin);
         started.map_or(Ok(()), |at| self.close_front(at))
     }
 
-    fn note_key(&mut self, stream: StreamKey, frame: &Frame, origin: Origin, no: BlockNo) {
+    fn note_key(&mut self, stream: StreamKey, frame: &Frame, origin: Origin) {
         let Some(used) = origin.key else { return };
         let window = WindowKey { stream, key: used.to_vec() };
         let (first, at, request) = (frame.head.first, frame.head.time, origin.request);
-        self.recent.insert(window, (no, Used { first, last: frame.last(), at, request }));
+        self.recent.insert(window, Used { first, last: frame.last(), at, request });
     }
 
     /// What the book and the window learn from a frame that has to wait. Its stream may never fold it: an opening event
     /// may take its place.
-    fn read_ahead(&mut self, key: StreamKey, frame: &Frame, no: BlockNo, copied: bool) -> Result<(), String> {
+    fn read_ahead(&mut self, key: StreamKey, frame: &Frame, copied: bool) -> Result<(), String> {
         let mut records = frame.records();
         let record = records.next().expect("a frame holds at least its command");
         let (origin, _) = Command::decode(record.kind, record.body).map_err(words)?;
@@ -198,17 +198,17 @@ impl<P: Processors> Shell<P> {
                 self.book.apply(&key, Seq(seq), &origin.entropy, &event);
             }
             if let Event::KeysCarried(carried) = &event {
-                self.use_keys(key, &carried.keys, no);
+                self.use_keys(key, &carried.keys);
             }
         }
-        self.note_key(key, frame, origin, no);
+        self.note_key(key, frame, origin);
         Ok(())
     }
 
-    fn use_keys(&mut self, stream: StreamKey, keys: &[KeyUsed], no: BlockNo) {
+    fn use_keys(&mut self, stream: StreamKey, keys: &[KeyUsed]) {
         for KeyUsed { key, request, last, seq, at } in keys {
             let window = WindowKey { stream, key: key.to_vec() };
-            self.recent.insert(window, (no, Used { first: *seq, last: *last, at: *at, request: *request }));
+            self.recent.insert(window, Used { first: *seq, last: *last, at: *at, request: *request });
         }
     }
 }

@@ -81,9 +81,9 @@ impl<P: Processors> Shell<P> {
             self.outputs.push(Output::Alarm(format!("a message for {} was put into the book", key.stream)));
             key = StreamKey::book(self.partition);
         }
-        let submission =
+        let asked =
             self.own(key, DeliverMessage { from_partition, number, from: from.stream, message }.into());
-        self.decide(submission, now);
+        self.decide(asked, now);
         if self.book.received.get(&from_partition).copied() == Some(number) {
             self.gate(Output::Acknowledge(from_partition, number));
         }
@@ -99,8 +99,8 @@ impl<P: Processors> Shell<P> {
             message.body =
                 held.body.and_then(|body| sealing::open(&*self.vault, *key, &body)).map(Content::Open);
             let (from_partition, number, from) = (held.from_partition, held.number, held.from);
-            let submission = self.own(*key, DeliverMessage { from_partition, number, from, message }.into());
-            self.decide(submission, now);
+            let asked = self.own(*key, DeliverMessage { from_partition, number, from, message }.into());
+            self.decide(asked, now);
         }
     }
 

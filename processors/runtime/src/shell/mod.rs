@@ -13,6 +13,7 @@ mod lead;
 mod messages;
 mod residents;
 mod save;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -25,10 +26,12 @@ use omium_schemas::{
 
 use crate::book::Book;
 use crate::key::{Lookup, StreamKey, WindowKey};
-use crate::port::{Ended, Input, Now, Output, Parcel, Submission};
+use crate::port::{Ended, Input, Now, Output, Parcel};
 use crate::sealing::Vault;
 use crate::snapshot::{Position, Snapshot, Used};
+use commands::Asked;
 use residents::Residents;
+use window::Window;
 
 /// What does not change while a shell lives.
 #[derive(Clone)]
@@ -131,7 +134,7 @@ pub struct Shell<P: Processors> {
     book: Book,
     residents: Residents<P::State>,
     frozen: BTreeSet<StreamKey>,
-    recent: Lookup<WindowKey, (BlockNo, Used)>,
+    recent: Window,
     ahead: Ahead,
     open: BlockBuilder,
     closed: VecDeque<ClosedBlock>,
@@ -140,11 +143,11 @@ pub struct Shell<P: Processors> {
     blobs: BTreeMap<Digest, BlockNo>,
 
     // What waits for rows of the store, for control, or for its turn.
-    parked: Lookup<StreamKey, VecDeque<Submission>>,
+    parked: Lookup<StreamKey, VecDeque<Asked>>,
     parked_count: usize,
     loading: BTreeSet<StreamKey>,
     looked_up: Lookup<WindowKey, Option<Used>>,
-    awaiting_control: Vec<Submission>,
+    awaiting_control: Vec<Asked>,
     inbox: BTreeMap<(Partition, i64), Parcel>,
     acknowledged: BTreeMap<Partition, i64>,
     timers: BTreeSet<(Time, StreamKey)>,
@@ -154,6 +157,7 @@ pub struct Shell<P: Processors> {
     unsaved_records: u64,
     saved_at: u64,
     saving: Option<BlockNo>,
+    stored: BlockNo,
     snapshot: Option<Box<Snapshot<P::State>>>,
 
     seed: ([u8; 16], u64),
@@ -187,6 +191,7 @@ impl<P: Processors> Shell<P> {
             None => (Filter::new(), Offset(0), Book::default()),
         };
         let residents = Residents::new(config.residents);
+        let stored = filter.no;
         Shell {
             partition,
             config,
@@ -202,7 +207,7 @@ impl<P: Processors> Shell<P> {
             book,
             residents,
             frozen: BTreeSet::new(),
-            recent: Lookup::default(),
+            recent: Window::default(),
             ahead: Ahead::default(),
             open: BlockBuilder::default(),
             closed: VecDeque::new(),
@@ -221,6 +226,7 @@ impl<P: Processors> Shell<P> {
             unsaved_records: 0,
             saved_at: 0,
             saving: None,
+            stored,
             snapshot: None,
             seed: ([0; 16], 0),
             stopping: false,
@@ -238,7 +244,7 @@ impl<P: Processors> Shell<P> {
             return self.refuse_all(input);
         }
         match input {
-            Input::Submit(submission) => self.submit(*submission, now),
+            Input::Submit(submission) => self.submit(Asked::new(submission), now),
             Input::Read(ticket, key) => self.read(ticket, key),
             Input::Lead(epoch, seed) => self.lead(epoch, seed),
             Input::Failed(why) => self.end(why),
@@ -283,6 +289,11 @@ impl<P: Processors> Shell<P> {
     /// The last block that is durable and counts, as far as it knows.
     pub fn durable(&self) -> BlockNo {
         self.filter.no
+    }
+
+    /// The last block whose state it knows to be in the store.
+    pub fn stored(&self) -> BlockNo {
+        self.stored
     }
 
     /// The current epoch, as far as it knows.

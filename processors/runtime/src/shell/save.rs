@@ -51,7 +51,7 @@ impl<P: Processors> Shell<P> {
             Changed { key, value, open: !P::due(&slot.value.state).is_empty() || !slot.value.held.is_empty() }
         });
         let streams = streams.collect();
-        let window: Vec<_> = self.recent.iter().map(|(key, (_, used))| (key.clone(), used.clone())).collect();
+        let window = self.recent.take();
         self.unsaved_records = 0;
         self.saved_at = now.boot;
         self.figures.snapshots += 1;
@@ -72,7 +72,8 @@ impl<P: Processors> Shell<P> {
         if self.saving.take_if(|saving| *saving <= no).is_some() {
             self.residents.saved();
             self.residents.evict();
-            self.recent.retain(|_, (used_in, _)| *used_in > no);
+            self.recent.saved();
+            self.stored = no;
             self.stop_if_quiet(now);
         }
     }
@@ -80,7 +81,7 @@ impl<P: Processors> Shell<P> {
     pub(super) fn stop(&mut self, now: Now) {
         self.stopping = true;
         for waiting in std::mem::take(&mut self.awaiting_control) {
-            self.answer_at_once(waiting.ticket, Answer::NotLeading);
+            self.answer_at_once(waiting.submission.ticket, Answer::NotLeading);
         }
         if self.role == Role::Following || matches!(self.role, Role::Opening(..)) {
             return self.outputs.push(Output::Stopped);
