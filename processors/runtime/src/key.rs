@@ -137,11 +137,16 @@ pub fn stream_prefix(partition: Partition) -> Vec<u8> {
     row(partition, Space::Stream, &[])
 }
 
-/// Reads the stream from the key of a row that [`open_key`] or [`stream_key`] made.
+/// Reads the stream from the key of a row that [`open_key`], [`stream_key`] or [`window_key`] made.
 pub fn stream_of(row: &[u8]) -> Option<StreamKey> {
     let (tenant, stream) = row.get(3..35)?.split_at(16);
     let stream = StreamId::from_bytes(stream.try_into().ok()?).ok()?;
     Some(StreamKey::new(TenantId(tenant.try_into().ok()?), stream))
+}
+
+/// The front of all rows that hold idempotency keys.
+pub(crate) fn window_prefix(partition: Partition) -> Vec<u8> {
+    row(partition, Space::Window, &[])
 }
 
 /// Where an idempotency key stands.
@@ -160,22 +165,17 @@ pub(crate) fn window_row(partition: Partition, stream: &StreamKey, key: &[u8]) -
 
 #[cfg(test)]
 mod tests {
+    use omium_schemas::ExecutionId;
+
     use super::*;
 
     /// What a table of 65,536 places and 128 tags sees of a key.
     fn seen(key: impl std::hash::Hash) -> (u64, u64) {
         let mut hasher = PlainHasher::default();
-    use omium_schemas::ExecutionId;
-
         key.hash(&mut hasher);
         (hasher.finish() & 0xffff, hasher.finish() >> 57)
     }
 
-    #[test]
-    fn keys_that_count_up_do_not_collide_wherever_they_count() {
-        let stream = StreamKey::new(TenantId([1; 16]), StreamId::account());
-        let counted = |bytes: [u8; 8]| WindowKey { stream, key: bytes.to_vec() };
-        for count in [u64::to_le_bytes, u64::to_be_bytes] {
     #[test]
     fn streams_that_count_up_do_not_collide_wherever_they_count() {
         for at in 0..8 {
@@ -190,6 +190,11 @@ mod tests {
         }
     }
 
+    #[test]
+    fn keys_that_count_up_do_not_collide_wherever_they_count() {
+        let stream = StreamKey::new(TenantId([1; 16]), StreamId::account());
+        let counted = |bytes: [u8; 8]| WindowKey { stream, key: bytes.to_vec() };
+        for count in [u64::to_le_bytes, u64::to_be_bytes] {
             let places: std::collections::BTreeSet<_> =
                 (0..10_000_u64).map(|n| seen(counted(count(n))).0).collect();
             // 10,000 random ones would fill 9,274 of 65,536 places.

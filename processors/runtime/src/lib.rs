@@ -9,6 +9,7 @@ mod shell;
 mod snapshot;
 mod stream;
 mod vault;
+mod window;
 
 pub use book::{Book, Unacknowledged};
 pub use driver::{Node, NodeParts, OpenError, Request, Telemetry, TrimError, World};

@@ -103,6 +103,8 @@ pub struct Snapshot<S> {
     pub streams: Vec<Changed<S>>,
     /// Idempotency keys that were used.
     pub window: Arc<Lookup<WindowKey, Used>>,
+    /// Older keys of streams whose work is over may be forgotten. Nothing while it is not known what the time is.
+    pub forget: Option<Time>,
 }
 
 impl<S: Serialize + for<'a> Deserialize<'a>> Snapshot<S> {

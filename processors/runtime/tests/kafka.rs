@@ -1,4 +1,9 @@
 //! A node on a real broker that dies and comes back.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test starts the servers that it needs"
+)]
 
 #[path = "../../log/tests/servers/mod.rs"]
 mod servers;

@@ -1,6 +1,6 @@
 //! One task per partition: carries out what leaves its shell.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use super::telemetry::Stage;
 use crate::Snapshot;
 use crate::key::{open_prefix, stream_of};
 use crate::port::{Ended, Input, Output};
+use crate::window::Sweep;
 
 /// How much is read from the log at once.
 pub(super) const READ: usize = 4 << 20;
@@ -44,6 +45,7 @@ pub(super) struct Carrier<P: Processors> {
     pub(super) parts: Arc<NodeParts>,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) leads: Leads,
+    sweep: Arc<Mutex<Sweep>>,
 }
 
 impl<P: Processors> Carrier<P> {
@@ -53,7 +55,7 @@ impl<P: Processors> Carrier<P> {
         parts: Arc<NodeParts>,
         phase: watch::Receiver<Phase>,
     ) -> Carrier<P> {
-        Carrier { partition, cells, parts, phase, leads: Leads::default() }
+        Carrier { partition, cells, parts, phase, leads: Leads::default(), sweep: Arc::default() }
     }
 
     pub(super) async fn run(mut self, mut outputs: mpsc::UnboundedReceiver<Leaving<P>>) {
@@ -121,12 +123,13 @@ impl<P: Processors> Carrier<P> {
     /// Until the state is in the store the shell takes no other snapshot, so this is tried until it succeeds.
     fn flush(&self, snapshot: Snapshot<P::State>) -> impl Future<Output = ()> + Send + 'static {
         let (cell, store, mut phase) = (self.cell().clone(), self.parts.store.clone(), self.phase.clone());
-        let snapshot = Arc::new(snapshot);
+        let (snapshot, sweep) = (Arc::new(snapshot), self.sweep.clone());
         async move {
             let since = clock::now().boot;
             loop {
-                let (store, taken) = (store.clone(), snapshot.clone());
-                let written = tokio::task::spawn_blocking(move || save(&*store, &taken)).await;
+                let (store, taken, sweep) = (store.clone(), snapshot.clone(), sweep.clone());
+                let write = move || save::<P>(&*store, &taken, &sweep);
+                let written = tokio::task::spawn_blocking(write).await;
                 let Ok(Err(error)) = written else {
                     cell.measured(Stage::Flush, since);
                     return cell.feed(Input::Flushed(omium_schemas::BlockNo(snapshot.position.no)));
@@ -191,10 +194,12 @@ pub(super) async fn reaches(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     let _ = phase.wait_for(|phase| *phase >= wanted).await;
 }
 
-fn save<S>(store: &dyn Store, snapshot: &Snapshot<S>) -> Result<(), StoreError>
-where
-    S: serde::Serialize + for<'a> serde::Deserialize<'a>,
-{
+fn save<P: Processors>(
+    store: &dyn Store,
+    snapshot: &Snapshot<P::State>,
+    sweep: &Mutex<Sweep>,
+) -> Result<(), StoreError> {
     snapshot.batches().into_iter().try_for_each(|batch| store.write(batch))?;
+    sweep.lock().unwrap_or_else(PoisonError::into_inner).go_on::<P>(store, snapshot)?;
     store.flush()
 }

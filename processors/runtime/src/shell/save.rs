@@ -1,11 +1,12 @@
 //! State on its way to the store: taken where a block ends, written when that block is durable.
 
 use omium_processor::Processors;
-use omium_schemas::{BlockNo, Epoch, Filter, Offset};
+use omium_schemas::{BlockNo, Epoch, Filter, Offset, Time};
 
 use super::{Role, Shell};
 use crate::port::{Answer, Now, Output};
 use crate::snapshot::{Changed, Position, Snapshot};
+use crate::window::WINDOW_MICROS;
 
 impl<P: Processors> Shell<P> {
     fn is_due(&self, now: Now) -> bool {
@@ -55,7 +56,9 @@ impl<P: Processors> Shell<P> {
         self.unsaved_records = 0;
         self.saved_at = now.boot;
         self.figures.snapshots += 1;
-        Snapshot { partition: self.partition, position, streams, window }
+        let forget = Time(position.time.0.saturating_sub(WINDOW_MICROS));
+        let forget = Some(forget).filter(|_| self.parted.is_none());
+        Snapshot { partition: self.partition, position, streams, window, forget }
     }
 
     pub(super) fn save_if_reached(&mut self, no: BlockNo) {

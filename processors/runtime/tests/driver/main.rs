@@ -11,4 +11,5 @@ mod limits;
 mod place;
 mod reopening;
 mod retaking;
+mod window;
 mod world;
