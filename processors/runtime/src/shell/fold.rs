@@ -93,7 +93,10 @@ impl<P: Processors> Shell<P> {
 
     fn next_held(&mut self, frame: &Frame) -> Option<Waiting> {
         let key = key_of(frame);
-        let seq = self.seq_of(&key).filter(|_| self.front.is_open())?;
+        if !self.front.is_open() {
+            return None;
+        }
+        let seq = self.seq_of(&key)?;
         self.front.next(key, seq)
     }
 
@@ -120,12 +123,11 @@ impl<P: Processors> Shell<P> {
                     key.stream, frame.head.first, slot.value.seq
                 ));
             }
+            // Where it fits, the stream begins with it, and its chain too.
             if !self.fits_front(key, Waiting { frame: frame.clone(), hash, no })? {
                 return self.read_ahead(key, frame, copied);
             }
-        }
-        let slot = self.residents.get(&key).ok_or("a stream was let go while it was being folded")?;
-        if hash.is_some() && slot.last.hash() != frame.head.prev {
+        } else if hash.is_some() && slot.last.hash() != frame.head.prev {
             return Err(format!("the chain of {} is broken at seq {}", key.stream, frame.head.first));
         }
         let mut records = frame.records();
