@@ -118,6 +118,19 @@ pub enum LogError {
         /// The first that is there.
         start: Offset,
     },
+    /// Records that were there are gone from its end.
+    #[error(
+        "partition {partition} of the log ends at {end}, before {wanted}: records that were there are gone. The partition \
+         stops; compare its replicas before anything is appended"
+    )]
+    Truncated {
+        /// The partition.
+        partition: Partition,
+        /// The offset that is known to have been there, or to come next.
+        wanted: Offset,
+        /// Where it ends now.
+        end: Offset,
+    },
     /// Another process has it open.
     #[error(
         "{place} is in use by another omium process{holder}; stop it first, or start this one with another directory"

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omium_log::blobs::BlobDirectory;
-use omium_log::{KafkaLog, KafkaOptions};
+use omium_log::{KafkaLog, KafkaOptions, Log};
 use omium_processor::testkit::{BankState, BankSuite};
 use omium_runtime::{
-    Answer, Config, Dispatch, Done, Ended, MemoryVault, Node, NodeParts, Request, StreamKey, World,
+    Answer, Config, Dispatch, Done, Ended, MemoryVault, Node, NodeParts, OpenError, Request, StreamKey, World,
 };
 use omium_schemas::catalogue::{TopUpAccount, TransferMoney};
-use omium_schemas::{Money, Partition, StreamId, StreamKind, TenantId};
+use omium_schemas::{Money, Offset, Partition, StreamId, StreamKind, TenantId};
 use omium_store::MemoryStore;
 use servers::Server;
 use tokio::sync::mpsc;
@@ -55,6 +55,14 @@ struct Running {
 }
 
 async fn open(options: &KafkaOptions, store: &Arc<MemoryStore>, blobs: &Path) -> Running {
+    try_open(options, store, blobs).await.expect("a node")
+}
+
+async fn try_open(
+    options: &KafkaOptions,
+    store: &Arc<MemoryStore>,
+    blobs: &Path,
+) -> Result<Running, OpenError> {
     let ((retakes, retaken), (ends, ended)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
     let parts = NodeParts {
         log: Arc::new(KafkaLog::open(options.clone()).await.expect("a topic")),
@@ -64,7 +72,7 @@ async fn open(options: &KafkaOptions, store: &Arc<MemoryStore>, blobs: &Path) ->
         world: Arc::new(Ears(retakes, ends)),
         config: Config { partitions: PARTITIONS, ..Config::default() },
     };
-    Running { node: Node::open(parts).await.expect("a node"), retaken, ended }
+    Ok(Running { node: Node::open(parts).await?, retaken, ended })
 }
 
 fn account(name: &str) -> StreamKey {
@@ -143,5 +151,67 @@ async fn a_node_outlives_a_broker_that_dies_and_comes_back() {
 
     let running = open(&options, &Arc::default(), blobs.path()).await;
     assert_eq!(balance(&running.node, "a").await, Money::dollars(16), "folded from the log alone");
+    running.node.stop().await.expect("nothing fails");
+}
+
+/// Kafka's own tool, for what we would never do to a topic.
+fn alter(options: &KafkaOptions, args: &[&str]) {
+    let libs = Command::new(servers::script("kafka")).arg("libs").output().expect("the script runs").stdout;
+    let libs = String::from_utf8(libs).expect("a path");
+    let done = Command::new("java")
+        .args(["-Xmx64m", "-cp", &format!("{}/*", libs.trim()), "org.apache.kafka.tools.TopicCommand"])
+        .args(["--bootstrap-server", &options.bootstrap, "--topic", &options.topic])
+        .args(args)
+        .output()
+        .expect("java runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_truncated_or_made_anew_stops_the_partition_with_a_clear_message() {
+    let blobs = tempfile::tempdir().expect("a directory");
+    let Some(server) = Server::start("kafka", None) else { return };
+    let (mut options, store) = (options(&server), Arc::default());
+    let mut running = open(&options, &store, blobs.path()).await;
+    for n in 0..10 {
+        insist(&running.node, top_up("a", &format!("{n}"))).await;
+    }
+    let partition = account("a").stream.partition(account("a").tenant, PARTITIONS);
+
+    // Made anew while the node runs: what it decides then is never said to be done.
+    alter(&options, &["--delete"]);
+    let made = async {
+        while KafkaLog::open(options.clone()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, made).await.expect("a topic");
+    let why = loop {
+        let answer = running.node.submit(top_up("a", "lost")).await;
+        assert!(!matches!(answer, Answer::Done(_)), "{answer:?}");
+        if let Ok(why) = running.ended.try_recv() {
+            break why;
+        }
+        running.node.is_led(partition).await;
+    };
+    assert!(
+        matches!(&why, Ended::Unreadable(why) if why.contains("records that were there are gone")),
+        "{why}"
+    );
+    running.node.stop().await.expect("nothing fails");
+    let Err(error) = try_open(&options, &store, blobs.path()).await else { panic!("it opened") };
+    assert!(error.to_string().contains("records that were there are gone"), "{error}");
+
+    // Records deleted from the front of a topic that is used.
+    options.topic = "omium.another".into();
+    let store = Arc::default();
+    let mut running = open(&options, &store, blobs.path()).await;
+    for n in 0..10 {
+        insist(&running.node, top_up("a", &format!("{n}"))).await;
+    }
+    let tool = KafkaLog::open(options.clone()).await.expect("a topic");
+    tool.trim(partition, Offset(4)).await.expect("deleted");
+    let why = timeout(LONG, running.ended.recv()).await.expect("an alarm").expect("the node lives");
+    assert!(why.to_string().contains("were removed from the log, and not by omium"), "{why}");
     running.node.stop().await.expect("nothing fails");
 }

@@ -149,14 +149,7 @@ impl KafkaLog {
             return Err(LogError::Trimmed { partition, wanted: from, start });
         }
         if from > end {
-            return Err(LogError::Broker {
-                doing: "reading",
-                why: format!(
-                    "partition {partition} of topic {} ends at {end}, before {from}: records that were there are gone. \
-                     The partition stops; compare its replicas before anything is appended",
-                    self.options.topic
-                ),
-            });
+            return Err(LogError::Truncated { partition, wanted: from, end });
         }
         Ok(end)
     }

@@ -124,7 +124,11 @@ fn files_of_impossible_size_cost_no_memory() {
     let path = &directory.segments()[1];
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 36).unwrap();
     let journal = directory.open().unwrap();
-    assert_eq!(journal.opened().resealed, std::slice::from_ref(path), "what stands behind a seal is nobody's");
+    assert_eq!(
+        journal.opened().resealed,
+        std::slice::from_ref(path),
+        "what stands behind a seal is nobody's"
+    );
     directory.assert_holds_all(&journal);
     let directory = small(true);
     let format = directory.root().join("FORMAT");

@@ -8,10 +8,11 @@ use omium_processor::Processors;
 use omium_schemas::{Digest, Offset, Partition};
 use omium_store::{Store, StoreError};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::cell::{Cell, Leaving, Standing};
 use super::clock;
+use super::intact::check_start;
 use super::node::NodeParts;
 use super::retake::Leads;
 use super::telemetry::Stage;
@@ -24,6 +25,8 @@ use crate::window::Sweep;
 pub(super) const READ: usize = 4 << 20;
 /// How often a shell is told that time has passed.
 const TICK: Duration = Duration::from_millis(100);
+/// After how many microseconds it is asked again whether the log still begins where it should.
+const LOOK: u64 = 5_000_000;
 /// After how long a store that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -46,6 +49,7 @@ pub(super) struct Carrier<P: Processors> {
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) leads: Leads,
     sweep: Arc<Mutex<Sweep>>,
+    looking: Option<(u64, AbortHandle)>,
 }
 
 impl<P: Processors> Carrier<P> {
@@ -55,7 +59,15 @@ impl<P: Processors> Carrier<P> {
         parts: Arc<NodeParts>,
         phase: watch::Receiver<Phase>,
     ) -> Carrier<P> {
-        Carrier { partition, cells, parts, phase, leads: Leads::default(), sweep: Arc::default() }
+        Carrier {
+            partition,
+            cells,
+            parts,
+            phase,
+            leads: Leads::default(),
+            sweep: Arc::default(),
+            looking: None,
+        }
     }
 
     pub(super) async fn run(mut self, mut outputs: mpsc::UnboundedReceiver<Leaving<P>>) {
@@ -70,6 +82,7 @@ impl<P: Processors> Carrier<P> {
                 () = reaches(&mut phase, Phase::Over) => break,
                 _ = ticks.tick() => {
                     self.cell().feed(Input::Tick);
+                    self.look_at_the_log(&mut work);
                     self.cell().report();
                 }
                 Some(_) = work.join_next() => {}
@@ -82,6 +95,24 @@ impl<P: Processors> Carrier<P> {
         // Nothing of this node may touch log or store once it is over: another one may have opened them.
         while work.join_next().await.is_some() {}
         self.cell().report();
+    }
+
+    /// Somebody may remove records while nobody reads them.
+    fn look_at_the_log(&mut self, work: &mut JoinSet<()>) {
+        let now = clock::now().boot;
+        let last = self.looking.as_ref();
+        let due = last.is_none_or(|(at, looking)| now - at >= LOOK && looking.is_finished());
+        if !due || *self.cell().standing.borrow() != Standing::Leading {
+            return;
+        }
+        let (cell, parts, partition) = (self.cell().clone(), self.parts.clone(), self.partition);
+        let looking = work.spawn_blocking(move || {
+            let known = cell.lock().shell.book().start;
+            if let Err(why @ Ended::Unreadable(_)) = check_start(&*parts.log, partition, known) {
+                cell.feed(Input::Failed(why));
+            }
+        });
+        self.looking = Some((now, looking));
     }
 
     pub(super) fn cell(&self) -> &Arc<Cell<P>> {

@@ -6,6 +6,7 @@ mod cell;
 mod clock;
 mod deadline;
 mod directory;
+mod intact;
 mod node;
 mod opening;
 mod retake;

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::carrier::{Carrier, Phase};
 use super::cell::{Cell, Standing, View};
+use super::intact::Rests;
 use super::opening::{catch_up, open_shell};
 use super::telemetry::Telemetry;
 use super::trim::{self, TrimError};
@@ -78,9 +79,10 @@ impl<P: Processors> Node<P> {
         let phase = watch::Sender::new(Phase::Running);
         let telemetry = Telemetry::new(&opentelemetry::global::meter("omium"));
         let mut cells = Vec::new();
-        let mut arriving = Vec::new();
+        let (mut arriving, mut resting) = (Vec::new(), Vec::new());
         for partition in (0..parts.log.partitions()).map(Partition) {
-            let shell = open_shell(&parts, partition)?;
+            let (shell, rests) = open_shell(&parts, partition)?;
+            resting.push(rests);
             let (cell, outputs) =
                 Cell::new(shell, parts.store.clone(), parts.world.clone(), telemetry.clone());
             cells.push(cell);
@@ -105,16 +107,17 @@ impl<P: Processors> Node<P> {
             store: parts.store.clone(),
             vault: parts.vault.clone(),
         };
-        if let Err(error) = node.take_over().await {
+        if let Err(error) = node.take_over(resting).await {
             node.halt().await;
             return Err(error);
         }
         Ok(node)
     }
 
-    async fn take_over(&self) -> Result<(), OpenError> {
-        for (partition, cell) in (0..).map(Partition).zip(&self.cells) {
-            catch_up(&*self.log, partition, cell).await?;
+    async fn take_over(&self, resting: Vec<Option<Rests>>) -> Result<(), OpenError> {
+        for ((partition, cell), rests) in (0..).map(Partition).zip(&self.cells).zip(resting) {
+            let folded = catch_up(&*self.log, partition, cell, rests).await;
+            folded.map_err(|why| OpenError::NotLed(partition, why))?;
             cell.lead(&*self.log)?;
         }
         for (partition, cell) in (0..).map(Partition).zip(&self.cells) {

@@ -1,23 +1,24 @@
 //! From the store and the log to a shell that knows all that the log holds.
 
-use omium_log::{Log, LogError};
+use omium_log::Log;
 use omium_processor::Processors;
 use omium_schemas::Partition;
 use omium_store::{Store, StoreError};
 
 use super::carrier::READ;
 use super::cell::Cell;
+use super::intact::{Rests, check_start};
 use super::node::{NodeParts, OpenError};
 use crate::key::{partition_prefix, position_key};
-use crate::port::Input;
+use crate::port::{Ended, Input};
 use crate::shell::Shell;
 use crate::snapshot::Position;
 
-/// A shell that knows what the store knows.
+/// A shell that knows what the store knows, and what that rests on.
 pub(super) fn open_shell<P: Processors>(
     parts: &NodeParts,
     partition: Partition,
-) -> Result<Shell<P>, OpenError> {
+) -> Result<(Shell<P>, Option<Rests>), OpenError> {
     let row = parts.store.get(&[position_key(partition)])?.pop().flatten();
     // A position before the log's start has missed what was dropped; the log says everything again from there.
     let start = parts.log.start(partition)?;
@@ -26,7 +27,8 @@ pub(super) fn open_shell<P: Processors>(
     if position.is_none() {
         wipe(&*parts.store, partition)?;
     }
-    Ok(Shell::new(partition, parts.config.clone(), parts.vault.clone(), position))
+    let rests = position.as_ref().and_then(Rests::of);
+    Ok((Shell::new(partition, parts.config.clone(), parts.vault.clone(), position), rests))
 }
 
 /// State of another layout, or none that can be read: it is folded again from the log.
@@ -42,17 +44,22 @@ fn wipe(store: &dyn Store, partition: Partition) -> Result<(), StoreError> {
     }
 }
 
-/// Folds what the log holds behind it.
+/// Folds what the log holds behind it, where that is the log that it belongs to, and whole.
 pub(super) async fn catch_up<P: Processors>(
     log: &dyn Log,
     partition: Partition,
     cell: &Cell<P>,
-) -> Result<(), LogError> {
+    rests: Option<Rests>,
+) -> Result<(), Ended> {
+    if let Some(rests) = rests {
+        rests.check(log, partition).await?;
+    }
     loop {
         let from = cell.lock().shell.next().max(log.start(partition)?);
         let entries = log.read(partition, from, READ).await?;
         if entries.is_empty() {
-            return Ok(());
+            let known = cell.lock().shell.book().start;
+            return check_start(log, partition, known);
         }
         cell.feed(Input::Entries(entries));
         if cell.lock().shell.role() == crate::Role::Ended {

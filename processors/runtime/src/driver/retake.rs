@@ -98,10 +98,10 @@ impl<P: Processors> Carrier<P> {
         let cell = self.cell();
         let (parts, partition) = (self.parts.clone(), self.partition);
         let opened = tokio::task::spawn_blocking(move || open_shell(&parts, partition)).await;
-        let shell =
+        let (shell, rests) =
             opened.map_err(|_| Ended::Halted)?.map_err(|error| Ended::Unreachable(error.to_string()))?;
         cell.renew(shell);
-        catch_up(&*self.parts.log, self.partition, cell).await?;
+        catch_up(&*self.parts.log, self.partition, cell, rests).await?;
         let (role, found, asked) = {
             let inside = cell.lock();
             (inside.shell.role(), inside.shell.epoch(), inside.asked)

@@ -1,6 +1,7 @@
 //! Blocks on their way into the log, and what waits for them.
 
 use bytes::Bytes;
+use omium_log::LogError;
 use omium_processor::Processors;
 use omium_schemas::block::epoch_record;
 use omium_schemas::mutant::Mutant;
@@ -70,6 +71,10 @@ impl<P: Processors> Shell<P> {
             Ok(offset) => offset,
             Err(why) => return self.end(Ended::AppendFailed(why)),
         };
+        if offset < self.next {
+            let gone = LogError::Truncated { partition: self.partition, wanted: self.next, end: offset };
+            return self.end(Ended::Unreadable(gone.to_string()));
+        }
         match self.role {
             Role::Opening(epoch, None) => {
                 self.role = Role::Opening(epoch, Some(offset));

@@ -135,5 +135,5 @@ async fn a_log_whose_front_was_dropped_by_hand_is_not_led() {
     let parts = omium_runtime::NodeParts { log, store, blobs, vault, world, config };
     let opened = omium_runtime::Node::<omium_processor::testkit::BankSuite>::open(parts).await;
     let why = opened.err().expect("nobody can know what was there").to_string();
-    assert!(why.contains("was not carried forward"), "{why}");
+    assert!(why.contains("restore the log from a backup"), "{why}");
 }

@@ -7,6 +7,7 @@ mod control;
 mod deadline;
 mod failing;
 mod faulty;
+mod intact;
 mod limits;
 mod place;
 mod reopening;
