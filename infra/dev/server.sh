@@ -66,7 +66,7 @@ wait_for() { # TEXT SECONDS
   wait "$follower" 2>/dev/null || true
   if [ $found -ne 0 ]; then
     tail -n 30 "$dir/server.log" >&2
-    halt KILL
+    halt_one KILL
     die "the server did not say '$1' within $2 s; its last lines stand above, the whole log is $dir/server.log"
   fi
 }
@@ -75,14 +75,17 @@ wait_for() { # TEXT SECONDS
 # it for ever): what tells that it has ended is that it holds no memory any more, so its command line is empty.
 ended() { # SECONDS
   local deadline=$((SECONDS + $1))
-  while [ -n "$(tr -d '\0' <"/proc/$pid/cmdline" 2>/dev/null)" ]; do
+  while [ -n "$(tr -d '\0' 2>/dev/null <"/proc/$pid/cmdline")" ]; do
     [ $SECONDS -lt $deadline ] || return 1
     read -r -t 0.05 <> <(:) || true
   done
 }
 
-# Ends the server and waits for its end, also where it is not our child.
-halt() { # SIGNAL
+# Ends what runs in $dir; a script that runs more than one server has a halt of its own.
+halt() { halt_one "$1"; } # SIGNAL
+
+# Ends one server and waits for its end, also where it is not our child.
+halt_one() { # SIGNAL
   alive "$dir" || { rm -f "$dir/pid"; return 0; }
   kill "-$1" "$pid" 2>/dev/null || true
   if ! ended 30; then

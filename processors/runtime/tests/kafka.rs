@@ -28,6 +28,9 @@ use tokio::time::timeout;
 
 type BankNode = Node<BankSuite>;
 
+/// Brokers are large: one test at a time.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 const PARTITIONS: u16 = 2;
 /// Far more than anything here takes; a test that reaches it hangs.
 const LONG: Duration = Duration::from_secs(120);
@@ -123,6 +126,7 @@ fn crash(dir: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_outlives_a_broker_that_dies_and_comes_back() {
+    let _turn = TURN.lock().await;
     let (dir, blobs) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let Some(server) = Server::start("kafka", Some(dir.path())) else { return };
     let (options, store) = (options(&server), Arc::default());
@@ -154,6 +158,32 @@ async fn a_node_outlives_a_broker_that_dies_and_comes_back() {
     running.node.stop().await.expect("nothing fails");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_three_brokers_dies_and_nothing_is_lost_or_doubled() {
+    let _turn = TURN.lock().await;
+    let (dir, blobs) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let Some(server) = Server::start("kafka-cluster", Some(dir.path())) else { return };
+    let mut options = options(&server);
+    (options.replication, options.timeout) = (3, Duration::from_secs(10));
+    let mut running = open(&options, &Arc::default(), blobs.path()).await;
+    for n in 0..90 {
+        if n == 30 {
+            crash(&dir.path().join("1"));
+        }
+        let name = if n % 2 == 0 { "a" } else { "c" };
+        assert!(!insist(&running.node, top_up(name, &format!("{n}"))).await.repeated || n >= 30, "{n}");
+    }
+    assert!(running.ended.try_recv().is_err(), "a partition has ended");
+    running.node.stop().await.expect("nothing fails");
+    drop(running);
+
+    let running = open(&options, &Arc::default(), blobs.path()).await;
+    for name in ["a", "c"] {
+        assert_eq!(balance(&running.node, name).await, Money::dollars(45), "folded from two brokers' copies");
+    }
+    running.node.stop().await.expect("nothing fails");
+}
+
 /// Kafka's own tool, for what we would never do to a topic.
 fn alter(options: &KafkaOptions, args: &[&str]) {
     let libs = Command::new(servers::script("kafka")).arg("libs").output().expect("the script runs").stdout;
@@ -169,6 +199,7 @@ fn alter(options: &KafkaOptions, args: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_was_truncated_or_made_anew_stops_the_partition_with_a_clear_message() {
+    let _turn = TURN.lock().await;
     let blobs = tempfile::tempdir().expect("a directory");
     let Some(server) = Server::start("kafka", None) else { return };
     let (mut options, store) = (options(&server), Arc::default());
