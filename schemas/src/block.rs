@@ -81,7 +81,7 @@ pub struct BlockBuilder {
 
 impl Default for BlockBuilder {
     fn default() -> Self {
-        BlockBuilder { buffer: vec![0; BLOCK_HEAD], frames: 0, hashes: Sha256::new(), crc: 0 }
+        BlockBuilder::with_room(BLOCK_HEAD)
     }
 }
 
@@ -97,6 +97,13 @@ pub struct ClosedBlock {
 }
 
 impl BlockBuilder {
+    /// An empty one that need not grow until it has this many bytes.
+    pub fn with_room(bytes: usize) -> BlockBuilder {
+        let mut buffer = Vec::with_capacity(bytes.max(BLOCK_HEAD));
+        buffer.resize(BLOCK_HEAD, 0);
+        BlockBuilder { buffer, frames: 0, hashes: Sha256::new(), crc: 0 }
+    }
+
     /// Whether it holds no frame.
     pub fn is_empty(&self) -> bool {
         self.frames == 0

@@ -1,0 +1,249 @@
+//! The only way in which a run changes: one recorded event at a time. Never fails: what is in the log has happened.
+
+use std::sync::Arc;
+
+use omium_schemas::catalogue::{
+    BranchRaised, CheckpointTaken, Command, CompleteLlmCall, CompleteToolCall, CostRecorded, Event,
+    ExecutionCarried, ExecutionFailed, ExecutionStarted, FailLlmCall, FailStep, FailToolCall, ForkStarted,
+    LlmCallCompleted, LlmCallFailed, LlmCallStarted, SignalExecution, SignalReceived, StepCancelled,
+    StepCompleted, StepFailed, StepLost, StepScheduled, StepSkipped, StepStarted, StepTimedOut,
+    ToolCallCompleted, ToolCallFailed, ToolCallStarted, VersionsPinned,
+};
+use omium_schemas::catalogue::{EffectClass, FailureClass};
+use omium_schemas::{Content, Seq, StepId, Time};
+
+use crate::state::{Call, CallKind, Mark, Outcome, Phase, Run, Signal, Status, Step};
+
+/// One event in its frame.
+#[derive(Clone, Copy)]
+pub(crate) struct Fact<'a> {
+    pub(crate) seq: Seq,
+    pub(crate) time: Time,
+    pub(crate) event: &'a Event,
+    pub(crate) command: &'a Command,
+}
+
+impl Run {
+    pub(crate) fn apply(&mut self, fact: Fact<'_>) {
+        let Fact { seq, time, event, command } = fact;
+        match event {
+            Event::ExecutionStarted(started) => self.start(started, time, command),
+            Event::ExecutionCarried(ExecutionCarried { spent, .. }) => {
+                *self = Run { spent: *spent, status: Status::Completed, ended: Some(time), ..Run::default() };
+            }
+            Event::VersionsPinned(VersionsPinned { workflow, .. }) => self.version = Some(*workflow),
+            Event::ForkStarted(ForkStarted { source, at, .. }) => self.source = Some((*source, *at)),
+            Event::ExecutionPaused(_) => (self.status, self.paused_at) = (Status::Paused, Some(time)),
+            Event::ExecutionResumed(_) => (self.status, self.paused_at) = (Status::Running, None),
+            Event::ExecutionCompleted(_) => self.end(Status::Completed, time),
+            Event::ExecutionFailed(ExecutionFailed { class }) => self.end(Status::Failed(*class), time),
+            Event::ExecutionCancelled(_) => self.end(Status::Cancelled, time),
+            Event::SignalReceived(SignalReceived { name }) => {
+                let body = match command {
+                    Command::SignalExecution(SignalExecution { body, .. }) => body.clone(),
+                    _ => None,
+                };
+                self.signals.push(Signal { name: name.clone(), at: seq, body, taken: None });
+            }
+            Event::CheckpointTaken(CheckpointTaken { name }) => {
+                self.marks.push(Mark { at: seq, time, name: name.clone() });
+            }
+            Event::BranchRaised(BranchRaised { branch, to }) => {
+                self.branch = *branch;
+                self.go_back(*to);
+            }
+            Event::CostRecorded(CostRecorded { step, amount }) => {
+                self.spent.0 += amount.0;
+                if let Some(step) = step.and_then(|step| self.step_mut(step)) {
+                    step.spent.0 += amount.0;
+                }
+            }
+            _ => self.apply_step(fact),
+        }
+    }
+
+    fn apply_step(&mut self, fact: Fact<'_>) {
+        let Fact { seq, time, event, command } = fact;
+        match event {
+            Event::StepScheduled(StepScheduled { step, attempt, not_before, timeout_at, .. }) => {
+                if let Some(step) = self.step_mut(*step) {
+                    (step.attempts, step.losses) = (*attempt, 0);
+                    step.phase = Phase::Waiting {
+                        since: time,
+                        not_before: *not_before,
+                        timeout_at: *timeout_at,
+                        begun: None,
+                    };
+                }
+            }
+            Event::StepStarted(StepStarted { step, .. }) => {
+                if let Some(Step { phase: Phase::Waiting { begun, .. }, .. }) = self.step_mut(*step) {
+                    *begun = Some(time);
+                }
+            }
+            Event::StepLost(StepLost { step, .. }) => {
+                if let Some(step) = self.step_mut(*step) {
+                    step.losses += 1;
+                    if let Phase::Waiting { begun, .. } = &mut step.phase {
+                        *begun = None;
+                    }
+                }
+            }
+            Event::StepCompleted(StepCompleted { step, output, .. }) => {
+                let output = self.output_of(*step, output, seq, command);
+                self.settle(*step, Phase::Done { at: seq, time, output });
+            }
+            Event::StepFailed(StepFailed { step, class, retryable, .. }) => {
+                let reason = match command {
+                    Command::FailStep(FailStep { reason, .. }) => reason.clone(),
+                    _ => None,
+                };
+                self.settle(*step, Phase::Failed { at: seq, class: *class, retryable: *retryable, reason });
+            }
+            Event::StepTimedOut(StepTimedOut { step, .. }) => {
+                let class = FailureClass::Timeout;
+                self.settle(*step, Phase::Failed { at: seq, class, retryable: true, reason: None });
+            }
+            Event::StepSkipped(StepSkipped { step, .. }) => self.settle(*step, Phase::Skipped),
+            Event::StepCancelled(StepCancelled { step, .. }) => self.settle(*step, Phase::Cancelled),
+            _ => self.apply_call(fact),
+        }
+    }
+
+    fn apply_call(&mut self, fact: Fact<'_>) {
+        let Fact { seq, event, command, .. } = fact;
+        match event {
+            Event::LlmCallStarted(LlmCallStarted { step, branch, caller, request, occurrence, .. }) => {
+                let model = match command {
+                    Command::StartLlmCall(start) => start.model.clone(),
+                    _ => String::new(),
+                };
+                let (step, branch, request, occurrence) = (*step, *branch, *request, *occurrence);
+                let (kind, caller, outcome) = (CallKind::Model(model), caller.clone(), Outcome::Open);
+                self.calls.push(Call { at: seq, step, branch, kind, caller, request, occurrence, outcome });
+            }
+            Event::ToolCallStarted(ToolCallStarted {
+                step,
+                branch,
+                caller,
+                tool,
+                effect,
+                request,
+                occurrence,
+            }) => {
+                let repeatable = matches!(effect, EffectClass::Read | EffectClass::Idempotent);
+                let kind = CallKind::Tool { tool: tool.clone(), repeatable };
+                let (step, branch, request, occurrence) = (*step, *branch, *request, *occurrence);
+                let (caller, outcome) = (caller.clone(), Outcome::Open);
+                self.calls.push(Call { at: seq, step, branch, kind, caller, request, occurrence, outcome });
+            }
+            Event::LlmCallCompleted(LlmCallCompleted { call, .. }) => {
+                let answer = match command {
+                    Command::CompleteLlmCall(CompleteLlmCall { answer, .. }) => Some(answer.clone()),
+                    _ => None,
+                };
+                self.answer(*call, Outcome::Answered(answer));
+            }
+            Event::ToolCallCompleted(ToolCallCompleted { call }) => {
+                let result = match command {
+                    Command::CompleteToolCall(CompleteToolCall { result, .. }) => result.clone(),
+                    _ => None,
+                };
+                self.answer(*call, Outcome::Answered(result));
+            }
+            Event::LlmCallFailed(LlmCallFailed { call, retryable, .. }) => {
+                let reason = match command {
+                    Command::FailLlmCall(FailLlmCall { reason, .. }) => reason.clone(),
+                    _ => None,
+                };
+                self.answer(*call, Outcome::Failed { retryable: *retryable, reason });
+            }
+            Event::ToolCallFailed(ToolCallFailed { call, .. }) => {
+                let reason = match command {
+                    Command::FailToolCall(FailToolCall { reason, .. }) => reason.clone(),
+                    _ => None,
+                };
+                self.answer(*call, Outcome::Failed { retryable: false, reason });
+            }
+            // What detectors, recovery and costs have found is theirs; messages and votes do not steer a run yet.
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, started: &ExecutionStarted, time: Time, command: &Command) {
+        let (plan, on_failure, inputs, budget) = match command {
+            Command::StartExecution(start) => (&start.plan, start.on_failure, &start.inputs, start.slice),
+            Command::StartFork(fork) => (&fork.plan, fork.on_failure, &fork.inputs, fork.slice),
+            _ => return,
+        };
+        *self = Run {
+            workflow: started.workflow.clone(),
+            plan: Arc::from(plan.as_slice()),
+            on_failure: on_failure.into(),
+            inputs: inputs.clone(),
+            started: time,
+            deadline: started.deadline,
+            steps: vec![Step::default(); plan.len()],
+            budget,
+            ..Run::default()
+        };
+    }
+
+    fn end(&mut self, status: Status, time: Time) {
+        (self.status, self.ended, self.paused_at) = (status, Some(time), None);
+        self.calls = Vec::new();
+    }
+
+    /// A step has ended, whichever way: its calls are not needed again.
+    fn settle(&mut self, step: StepId, phase: Phase) {
+        if matches!(phase, Phase::Done { .. } | Phase::Skipped | Phase::Cancelled) {
+            self.calls.retain(|call| call.step != step);
+        }
+        if let Some(step) = self.step_mut(step) {
+            step.phase = phase;
+        }
+    }
+
+    /// A result stands in the event, or in the frame's command, or in the signal that the step has waited for.
+    fn output_of(
+        &mut self,
+        step: StepId,
+        output: &Option<Content>,
+        seq: Seq,
+        command: &Command,
+    ) -> Option<Content> {
+        if output.is_some() {
+            return output.clone();
+        }
+        if let Command::StartFork(fork) = command {
+            return fork.done.iter().find(|done| done.step == step).and_then(|done| done.output.clone());
+        }
+        let wanted = self.step(step)?.0.signal.clone()?;
+        let signal =
+            self.signals.iter_mut().find(|signal| signal.taken.is_none() && signal.name == wanted)?;
+        signal.taken = Some(seq);
+        signal.body.clone()
+    }
+
+    /// What a rollback restores: the steps that were done there, what was heard until then, and nothing that ran.
+    fn go_back(&mut self, to: Seq) {
+        for step in &mut self.steps {
+            if !matches!(step.phase, Phase::Done { at, .. } if at <= to) {
+                (step.phase, step.attempts, step.losses) = (Phase::Blocked, 0, 0);
+            }
+        }
+        self.marks.retain(|mark| mark.at <= to);
+        self.signals.retain(|signal| signal.at <= to);
+        for signal in &mut self.signals {
+            signal.taken = signal.taken.filter(|at| *at <= to);
+        }
+        self.calls.clear();
+        (self.status, self.ended, self.paused_at) = (Status::Running, None, None);
+    }
+
+    fn answer(&mut self, call: Seq, outcome: Outcome) {
+        if let Some(found) = self.calls.iter_mut().find(|known| known.at == call) {
+            found.outcome = outcome;
+        }
+    }
+}

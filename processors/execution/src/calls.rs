@@ -1,0 +1,109 @@
+//! Model and tool calls of a step: each is recorded before it is made and again when it is answered, so that a step
+//! which begins again knows what was asked.
+
+use omium_processor::Refusal;
+use omium_schemas::catalogue::{
+    CompleteLlmCall, CompleteToolCall, FailLlmCall, FailToolCall, LlmCallCompleted, LlmCallFailed,
+    LlmCallStarted, ModelErrorClass, StartLlmCall, StartToolCall, ToolCallCompleted, ToolCallFailed,
+    ToolCallStarted,
+};
+use omium_schemas::{Digest, Seq, StepId};
+
+use crate::draft::{Draft, conflict, invalid};
+use crate::state::{Call, CallKind, Outcome};
+
+/// How many calls one step may make.
+const MAX_CALLS: usize = 1_000;
+
+impl Draft<'_> {
+    pub(crate) fn start_model_call(&mut self, call: &StartLlmCall) -> Result<(), Refusal> {
+        self.awaited(call.step, call.branch)?;
+        self.room(call.step)?;
+        let StartLlmCall { step, branch, caller, request, patch_set, .. } = call.clone();
+        let is_model = |known: &Call| matches!(known.kind, CallKind::Model(_));
+        let (occurrence, open) = self.occurrence(step, &caller, request, is_model);
+        let possible_double_charge = open;
+        self.push(LlmCallStarted {
+            step,
+            branch,
+            caller,
+            request,
+            patch_set,
+            occurrence,
+            possible_double_charge,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn complete_model_call(&mut self, call: &CompleteLlmCall) -> Result<(), Refusal> {
+        let step = self.open_call(call.call)?;
+        self.push(LlmCallCompleted { call: call.call, usage: call.usage.clone(), finish: call.finish });
+        self.charge(step, call.cost);
+        Ok(())
+    }
+
+    pub(crate) fn fail_model_call(&mut self, call: &FailLlmCall) -> Result<(), Refusal> {
+        self.open_call(call.call)?;
+        let FailLlmCall { call, class, retryable, .. } = *call;
+        let retryable = retryable && class != ModelErrorClass::Unauthenticated;
+        self.push(LlmCallFailed { call, class, retryable });
+        Ok(())
+    }
+
+    pub(crate) fn start_tool_call(&mut self, call: &StartToolCall) -> Result<(), Refusal> {
+        self.awaited(call.step, call.branch)?;
+        self.room(call.step)?;
+        let StartToolCall { step, branch, caller, tool, effect, request, .. } = call.clone();
+        let is_tool =
+            |known: &Call| matches!(&known.kind, CallKind::Tool { tool: known, .. } if *known == tool);
+        let (occurrence, _) = self.occurrence(step, &caller, request, is_tool);
+        self.push(ToolCallStarted { step, branch, caller, tool, effect, request, occurrence });
+        Ok(())
+    }
+
+    pub(crate) fn complete_tool_call(&mut self, call: &CompleteToolCall) -> Result<(), Refusal> {
+        self.open_call(call.call)?;
+        self.push(ToolCallCompleted { call: call.call });
+        Ok(())
+    }
+
+    pub(crate) fn fail_tool_call(&mut self, call: &FailToolCall) -> Result<(), Refusal> {
+        self.open_call(call.call)?;
+        self.push(ToolCallFailed { call: call.call, class: call.class });
+        Ok(())
+    }
+
+    fn room(&self, step: StepId) -> Result<(), Refusal> {
+        if self.run.calls.iter().filter(|call| call.step == step).count() >= MAX_CALLS {
+            return invalid(format!("{step} has made {MAX_CALLS} calls, the most that a step may make"));
+        }
+        Ok(())
+    }
+
+    /// How often the same was asked, this time included, and whether one of these was never answered.
+    fn occurrence(
+        &self,
+        step: StepId,
+        caller: &str,
+        request: Digest,
+        kind: impl Fn(&Call) -> bool,
+    ) -> (i32, bool) {
+        let same: Vec<&Call> = self
+            .run
+            .calls
+            .iter()
+            .filter(|call| {
+                call.step == step && call.caller == caller && call.request == request && kind(call)
+            })
+            .collect();
+        (same.len() as i32 + 1, same.iter().any(|call| call.outcome == Outcome::Open))
+    }
+
+    fn open_call(&self, at: Seq) -> Result<StepId, Refusal> {
+        match self.run.calls.iter().find(|call| call.at == at) {
+            Some(call) if call.outcome == Outcome::Open => Ok(call.step),
+            Some(_) => conflict(format!("the call at seq {at} was answered before")),
+            None => conflict(format!("no call at seq {at} is awaited; its step may be over")),
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Commands of an execution: which events they cause, or why they are refused.
+
+use std::collections::BTreeSet;
+
+use omium_processor::{Context, Refusal, Why};
+use omium_schemas::catalogue::{
+    BranchRaised, CheckpointTaken, Command, CompleteStep, CostRecorded, DeadlinePassed, Event,
+    ExecutionCancelled, ExecutionForked, ExecutionPaused, ExecutionResumed, ExecutionStarted, FailStep,
+    FailureClass, ForkExecution, ForkStarted, LoseStep, PlannedStep, RollBack, SignalExecution,
+    SignalReceived, StartExecution, StartFork, StartStep, StepCompleted, StepFailed, StepLost, StepStarted,
+    StepTimedOut, TakeCheckpoint, VersionsPinned,
+};
+use omium_schemas::{Branch, Money, Seq, StepId};
+
+use crate::draft::{Draft, conflict, invalid};
+use crate::rules;
+use crate::state::{Phase, Run, Status};
+
+/// How many steps a plan may have.
+const MAX_STEPS: usize = 1_000;
+/// How long the stream of one execution may become. What comes near is worth a new execution.
+const MAX_EVENTS: u64 = 200_000;
+/// How many signals an execution keeps.
+const MAX_SIGNALS: usize = 1_000;
+/// How often workers may lose one attempt before it counts as failed.
+const MAX_LOSSES: u32 = 5;
+
+type Decided = Result<Vec<Event>, Refusal>;
+
+/// Decides for a stream that is an execution.
+pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>) -> Decided {
+    let run = match (run, command) {
+        (None, Command::StartExecution(start)) => return begin(start, command, context),
+        (None, Command::StartFork(fork)) => return begin_fork(fork, command, context),
+        // Nobody sends messages to executions yet; one that comes is received and changes nothing.
+        (_, Command::DeliverMessage(_)) => return Ok(Vec::new()),
+        (Some(_), Command::StartExecution(_) | Command::StartFork(_)) => {
+            return conflict(format!(
+                "{} was started before; `omium show {}` says how it stands",
+                context.stream, context.stream
+            ));
+        }
+        (None, _) => {
+            let text =
+                format!("there is no execution {}; `omium list` shows those that there are", context.stream);
+            return Err(Refusal::new(Why::NotFound, text));
+        }
+        (Some(run), _) => run,
+    };
+    if context.seq.0 > MAX_EVENTS && !matches!(command, Command::CancelExecution(_)) {
+        let text =
+            format!("{} has {MAX_EVENTS} events, the most that one may have; cancel it", context.stream);
+        return Err(Refusal::new(Why::Exhausted, text));
+    }
+    let mut draft = Draft::new(run.clone(), command, context);
+    match command {
+        Command::CompleteStep(done) => draft.complete(done)?,
+        Command::FailStep(failed) => draft.fail(failed)?,
+        Command::StartStep(started) => draft.started(started)?,
+        Command::LoseStep(lost) => draft.lost(lost)?,
+        Command::MeetDeadline(_) => draft.meet_deadline(),
+        Command::PauseExecution(_) => draft.pause()?,
+        Command::ResumeExecution(_) => draft.resume()?,
+        Command::CancelExecution(_) => draft.cancel()?,
+        Command::SignalExecution(signal) => draft.signal(signal)?,
+        Command::TakeCheckpoint(checkpoint) => draft.checkpoint(checkpoint)?,
+        Command::RollBack(back) => draft.roll_back(back)?,
+        Command::RetryExecution(_) => draft.retry()?,
+        Command::ForkExecution(fork) => draft.fork(fork)?,
+        Command::StartLlmCall(call) => draft.start_model_call(call)?,
+        Command::CompleteLlmCall(call) => draft.complete_model_call(call)?,
+        Command::FailLlmCall(call) => draft.fail_model_call(call)?,
+        Command::StartToolCall(call) => draft.start_tool_call(call)?,
+        Command::CompleteToolCall(call) => draft.complete_tool_call(call)?,
+        Command::FailToolCall(call) => draft.fail_tool_call(call)?,
+        other => return invalid(format!("{} is nothing that an execution understands", other.name())),
+    }
+    Ok(draft.events())
+}
+
+fn begin(start: &StartExecution, command: &Command, context: &Context<'_>) -> Decided {
+    check_plan(&start.plan)?;
+    if start.deadline.is_some_and(|deadline| deadline <= context.now) {
+        return invalid("the deadline has passed already");
+    }
+    let mut draft = Draft::new(Run::default(), command, context);
+    let StartExecution { workflow, account, deadline, .. } = start.clone();
+    draft.push(ExecutionStarted { workflow, steps: start.plan.len() as i32, account, deadline });
+    draft.pin(start.workflow_version);
+    draft.push(CheckpointTaken { name: None });
+    draft.go_on();
+    Ok(draft.events())
+}
+
+fn begin_fork(fork: &StartFork, command: &Command, context: &Context<'_>) -> Decided {
+    check_plan(&fork.plan)?;
+    let mut draft = Draft::new(Run::default(), command, context);
+    let StartFork { workflow, deadline, source, at, state_hash, .. } = fork.clone();
+    draft.push(ExecutionStarted { workflow, steps: fork.plan.len() as i32, account: None, deadline });
+    draft.push(ForkStarted { source, at, state_hash });
+    draft.pin(fork.workflow_version);
+    let branch = draft.run.branch;
+    for done in &fork.done {
+        if draft.run.step(done.step).is_none() {
+            return invalid(format!("the plan has no {}", done.step));
+        }
+        draft.push(StepCompleted { step: done.step, branch, output: None });
+    }
+    draft.push(CheckpointTaken { name: None });
+    draft.go_on();
+    Ok(draft.events())
+}
+
+fn check_plan(plan: &[PlannedStep]) -> Result<(), Refusal> {
+    if plan.is_empty() || plan.len() > MAX_STEPS {
+        return invalid(format!("a plan has 1 to {MAX_STEPS} steps, not {}", plan.len()));
+    }
+    let mut ordered: BTreeSet<i32> = BTreeSet::new();
+    for rule in plan.iter().flat_map(|step| [&step.require, &step.ensure]).flatten() {
+        rules::compiles(rule).or_else(invalid)?;
+    }
+    while ordered.len() < plan.len() {
+        let ready = (1..=plan.len() as i32).filter(|step| !ordered.contains(step));
+        let ready: Vec<i32> = ready
+            .filter(|step| plan[*step as usize - 1].after.iter().all(|other| ordered.contains(other)))
+            .collect();
+        if ready.is_empty() {
+            return invalid("the plan has steps that wait for each other, or for one that there is not");
+        }
+        ordered.extend(ready);
+    }
+    if plan.iter().any(|step| step.attempts < 1) {
+        return invalid("a step is tried at least once");
+    }
+    Ok(())
+}
+
+impl Draft<'_> {
+    fn pin(&mut self, version: Option<omium_schemas::Digest>) {
+        if let Some(workflow) = version {
+            let logic = self.context.logic;
+            self.push(VersionsPinned { workflow, policy: None, price: None, logic });
+        }
+    }
+
+    fn complete(&mut self, done: &CompleteStep) -> Result<(), Refusal> {
+        self.awaited(done.step, done.branch)?;
+        let (step, branch) = (done.step, self.run.branch);
+        let cost = done.cost;
+        if cost < Money::ZERO {
+            return invalid("a cost is not negative");
+        }
+        let rule = self.run.step(step).and_then(|(plan, _)| plan.ensure.clone());
+        if let Some(rule) = rule
+            && rules::holds(&rule, &self.run, done.output.as_ref(), self.context).is_err()
+        {
+            self.charge(step, cost);
+            return self.attempt_failed(StepFailed {
+                step,
+                branch,
+                class: FailureClass::Hallucination,
+                retryable: true,
+            });
+        }
+        self.push(StepCompleted { step, branch, output: done.output.clone() });
+        self.charge(step, cost);
+        self.push(CheckpointTaken { name: None });
+        self.go_on_within_budget(step);
+        Ok(())
+    }
+
+    pub(crate) fn charge(&mut self, step: StepId, amount: Money) {
+        if amount > Money::ZERO {
+            self.push(CostRecorded { step: Some(step), amount });
+        }
+    }
+
+    /// What has been spent is spent; what comes next is not begun with money that is not there.
+    fn go_on_within_budget(&mut self, step: StepId) {
+        let over = |spent: Money, most: Option<Money>| most.is_some_and(|most| spent > most);
+        let of_step = self.run.step(step).is_some_and(|(plan, state)| over(state.spent, plan.budget));
+        let unfinished = self.run.steps.iter().any(|step| !matches!(step.phase, Phase::Done { .. }));
+        if unfinished && (of_step || over(self.run.spent, self.run.budget)) {
+            return self.end_failed(FailureClass::Budget);
+        }
+        self.go_on();
+    }
+
+    fn fail(&mut self, failed: &FailStep) -> Result<(), Refusal> {
+        self.awaited(failed.step, failed.branch)?;
+        let FailStep { step, class, retryable, .. } = *failed;
+        let branch = self.run.branch;
+        self.attempt_failed(StepFailed { step, branch, class, retryable })
+    }
+
+    fn attempt_failed(&mut self, failed: StepFailed) -> Result<(), Refusal> {
+        let step = failed.step;
+        self.push(failed);
+        self.push(CheckpointTaken { name: None });
+        self.go_on_within_budget(step);
+        Ok(())
+    }
+
+    fn started(&mut self, started: &StartStep) -> Result<(), Refusal> {
+        self.awaited(started.step, started.branch)?;
+        let StartStep { step, branch, delivery, .. } = *started;
+        self.push(StepStarted { step, branch, delivery });
+        Ok(())
+    }
+
+    fn lost(&mut self, lost: &LoseStep) -> Result<(), Refusal> {
+        self.awaited(lost.step, lost.branch)?;
+        let LoseStep { step, branch, delivery, reason, .. } = *lost;
+        self.push(StepLost { step, branch, delivery, reason });
+        if self.run.step(step).is_some_and(|(_, state)| state.losses >= MAX_LOSSES) {
+            return self.attempt_failed(StepFailed {
+                step,
+                branch,
+                class: FailureClass::Crashed,
+                retryable: true,
+            });
+        }
+        Ok(())
+    }
+
+    fn meet_deadline(&mut self) {
+        let now = self.context.now;
+        if !self.run.status.is_open() {
+            return;
+        }
+        if let Some(at) = self.run.deadline.filter(|at| *at <= now) {
+            self.push(DeadlinePassed { at });
+            return self.end_failed(FailureClass::Timeout);
+        }
+        let branch = self.run.branch;
+        let late = |run: &Run, step: &StepId| {
+            let phase = run.step(*step).map(|(_, state)| &state.phase);
+            matches!(phase, Some(Phase::Waiting { timeout_at: Some(at), .. }) if *at <= now)
+        };
+        let late: Vec<StepId> = self.run.ids().filter(|step| late(&self.run, step)).collect();
+        if late.is_empty() {
+            return;
+        }
+        for step in late {
+            self.push(StepTimedOut { step, branch });
+        }
+        self.push(CheckpointTaken { name: None });
+        self.go_on();
+    }
+
+    fn pause(&mut self) -> Result<(), Refusal> {
+        self.open()?;
+        if self.run.status == Status::Paused {
+            return conflict(format!("{} is paused already", self.context.stream));
+        }
+        self.push(ExecutionPaused {});
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), Refusal> {
+        self.open()?;
+        if self.run.status != Status::Paused {
+            return conflict(format!("{} is not paused; it runs", self.context.stream));
+        }
+        self.push(ExecutionResumed {});
+        self.go_on();
+        Ok(())
+    }
+
+    fn cancel(&mut self) -> Result<(), Refusal> {
+        self.open()?;
+        self.cancel_running();
+        self.push(ExecutionCancelled {});
+        Ok(())
+    }
+
+    fn signal(&mut self, signal: &SignalExecution) -> Result<(), Refusal> {
+        self.open()?;
+        if signal.name.trim().is_empty() || signal.name.len() > 256 {
+            return invalid("a signal has a name of 1 to 256 bytes");
+        }
+        if self.run.signals.len() >= MAX_SIGNALS {
+            let text = format!("{} keeps {MAX_SIGNALS} signals, and has as many", self.context.stream);
+            return Err(Refusal::new(Why::Exhausted, text));
+        }
+        self.push(SignalReceived { name: signal.name.clone() });
+        self.go_on();
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, checkpoint: &TakeCheckpoint) -> Result<(), Refusal> {
+        self.open()?;
+        let name = &checkpoint.name;
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if !(1..=64).contains(&name.len())
+            || !name.bytes().all(allowed)
+            || name == "last"
+            || name.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            return invalid(
+                "a checkpoint's name has 1 to 64 of A-Z a-z 0-9 _ . -, is no number and not `last`",
+            );
+        }
+        if self.run.marks.iter().any(|mark| mark.name.as_ref() == Some(name)) {
+            return conflict(format!("{} has a checkpoint `{name}` already", self.context.stream));
+        }
+        self.push(CheckpointTaken { name: Some(name.clone()) });
+        Ok(())
+    }
+
+    fn roll_back(&mut self, back: &RollBack) -> Result<(), Refusal> {
+        let stream = self.context.stream;
+        if matches!(self.run.status, Status::Completed | Status::Cancelled) {
+            return conflict(format!(
+                "{stream} has ended for good; `omium fork {stream} {}` starts a new one from there",
+                back.to
+            ));
+        }
+        if self.run.mark(back.to).is_none() {
+            let text = format!(
+                "seq {} is not a checkpoint of {stream}; `omium checkpoints list {stream}` shows them",
+                back.to
+            );
+            return Err(Refusal::new(Why::NotFound, text));
+        }
+        let running = self.run.running();
+        if !running.is_empty() && !back.cancel_running {
+            let names: Vec<&str> =
+                running.iter().filter_map(|step| Some(self.run.step(*step)?.0.agent.as_str())).collect();
+            return conflict(format!(
+                "{} still runs; wait for it, or roll back with `--cancel-running`",
+                names.join(", ")
+            ));
+        }
+        self.cancel_running();
+        self.raise(back.to);
+        Ok(())
+    }
+
+    fn raise(&mut self, to: Seq) {
+        let branch = self.run.branch.next();
+        self.push(BranchRaised { branch, to });
+        self.go_on();
+    }
+
+    fn retry(&mut self) -> Result<(), Refusal> {
+        if !matches!(self.run.status, Status::Failed(_)) {
+            return conflict(format!("{} has not failed; there is nothing to retry", self.context.stream));
+        }
+        let Some(last) = self.run.marks.last().map(|mark| mark.at) else {
+            return conflict(format!(
+                "{} has no checkpoint to go on from; start it again",
+                self.context.stream
+            ));
+        };
+        // The old deadline would end it at once.
+        if self.run.deadline.is_some_and(|deadline| deadline <= self.context.now) {
+            return conflict(format!(
+                "the deadline of {} has passed; `omium fork` starts one with its own",
+                self.context.stream
+            ));
+        }
+        self.raise(last);
+        Ok(())
+    }
+
+    fn fork(&mut self, fork: &ForkExecution) -> Result<(), Refusal> {
+        if self.run.mark(fork.at).is_none() {
+            let stream = self.context.stream;
+            let text = format!(
+                "seq {} is not a checkpoint of {stream}; `omium checkpoints list {stream}` shows them",
+                fork.at
+            );
+            return Err(Refusal::new(Why::NotFound, text));
+        }
+        self.push(ExecutionForked { to: fork.to, at: fork.at });
+        Ok(())
+    }
+
+    fn open(&self) -> Result<(), Refusal> {
+        let stream = self.context.stream;
+        match self.run.status {
+            Status::Running | Status::Paused => Ok(()),
+            Status::Failed(_) => {
+                conflict(format!("{stream} has failed; `omium retry {stream}` tries the failed step again"))
+            }
+            Status::Completed => conflict(format!("{stream} is completed; nothing changes it any more")),
+            Status::Cancelled => conflict(format!("{stream} was cancelled; nothing changes it any more")),
+        }
+    }
+
+    pub(crate) fn awaited(&self, step: StepId, branch: Branch) -> Result<(), Refusal> {
+        self.open()?;
+        if branch != self.run.branch {
+            return conflict(format!(
+                "branch {branch} is over; {} is on branch {}",
+                self.context.stream, self.run.branch
+            ));
+        }
+        match self.run.step(step).map(|(_, state)| &state.phase) {
+            Some(Phase::Waiting { .. }) => Ok(()),
+            Some(_) => conflict(format!("{step} is not awaited; its outcome is not needed")),
+            None => Err(Refusal::new(Why::NotFound, format!("{} has no {step}", self.context.stream))),
+        }
+    }
+}

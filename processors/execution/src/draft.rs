@@ -1,0 +1,41 @@
+//! A decision in the making: each event is applied at once to a copy, so that what follows is decided on what is true.
+
+use omium_processor::{Context, Refusal, Why};
+use omium_schemas::Seq;
+use omium_schemas::catalogue::{Command, Event};
+
+use crate::apply::Fact;
+use crate::state::Run;
+
+pub(crate) struct Draft<'a> {
+    pub(crate) run: Run,
+    pub(crate) context: &'a Context<'a>,
+    command: &'a Command,
+    events: Vec<Event>,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(run: Run, command: &'a Command, context: &'a Context<'a>) -> Draft<'a> {
+        Draft { run, context, command, events: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, event: impl Into<Event>) {
+        let event = event.into();
+        // The command takes the frame's first seq, its events follow.
+        let seq = Seq(self.context.seq.0 + 1 + self.events.len() as u64);
+        self.run.apply(Fact { seq, time: self.context.now, event: &event, command: self.command });
+        self.events.push(event);
+    }
+
+    pub(crate) fn events(self) -> Vec<Event> {
+        self.events
+    }
+}
+
+pub(crate) fn conflict<T>(text: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(Why::Conflict, text))
+}
+
+pub(crate) fn invalid<T>(text: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(Why::Invalid, text))
+}

@@ -1,0 +1,266 @@
+//! What an execution holds.
+
+use std::sync::Arc;
+
+use omium_schemas::catalogue::{FailureClass, OnFailure, PlannedStep};
+use omium_schemas::{Branch, Content, Digest, Money, Seq, StepId, StreamId, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::control::Control;
+
+/// What one stream holds, by its kind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum State {
+    /// Nothing has happened on it, or nothing that concerns workflows.
+    #[default]
+    Empty,
+    /// A run of a workflow.
+    Run(Box<Run>),
+    /// Tenants, keys and workflow versions.
+    Control(Box<Control>),
+}
+
+impl State {
+    /// The run, where it is one.
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            State::Run(run) => Some(run),
+            State::Empty | State::Control(_) => None,
+        }
+    }
+
+    /// What control holds, where it is the control stream.
+    pub fn control(&self) -> Option<&Control> {
+        match self {
+            State::Control(control) => Some(control),
+            State::Empty | State::Run(_) => None,
+        }
+    }
+}
+
+/// Where an execution stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// It goes on.
+    #[default]
+    Running,
+    /// Somebody stopped it for a while: what runs may end, nothing new begins.
+    Paused,
+    /// It ended well. Final.
+    Completed,
+    /// It failed. Only a retry or a rollback by decision leaves this.
+    Failed(FailureClass),
+    /// Somebody ended it. Final.
+    Cancelled,
+}
+
+impl Status {
+    /// Whether steps may still be done.
+    pub fn is_open(self) -> bool {
+        matches!(self, Status::Running | Status::Paused)
+    }
+}
+
+/// A run of a workflow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// The workflow's name.
+    pub workflow: String,
+    /// The version it is pinned to.
+    pub version: Option<Digest>,
+    /// What it does, in order. Shared: a state is copied whenever it changes, a plan never changes.
+    pub plan: Arc<[PlannedStep]>,
+    /// What becomes of the other lanes when a step has failed for good.
+    pub on_failure: Cancelling,
+    /// What it was given (sealed).
+    pub inputs: Option<Content>,
+    /// Where it stands.
+    pub status: Status,
+    /// When it was paused.
+    pub paused_at: Option<Time>,
+    /// When it began.
+    pub started: Time,
+    /// When it ended, where it has.
+    pub ended: Option<Time>,
+    /// When it fails if it has not ended.
+    pub deadline: Option<Time>,
+    /// The generation of its effects.
+    pub branch: Branch,
+    /// Its steps, in the plan's order.
+    pub steps: Vec<Step>,
+    /// The most it may cost.
+    pub budget: Option<Money>,
+    /// What it has cost, over all branches.
+    pub spent: Money,
+    /// Where it can go back to, in order.
+    pub marks: Vec<Mark>,
+    /// What it was told from outside.
+    pub signals: Vec<Signal>,
+    /// Calls of steps that run: what a step that begins again need not ask again.
+    pub calls: Vec<Call>,
+    /// Where it came from, if it is a fork.
+    pub source: Option<(StreamId, Seq)>,
+}
+
+/// Whether the other lanes are cancelled when a step has failed for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancelling(pub bool);
+
+impl From<OnFailure> for Cancelling {
+    fn from(said: OnFailure) -> Cancelling {
+        Cancelling(said == OnFailure::CancelOthers)
+    }
+}
+
+/// One step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Where it stands.
+    pub phase: Phase,
+    /// How many attempts were decided on this branch.
+    pub attempts: i32,
+    /// How often the present attempt was lost by a worker.
+    pub losses: u32,
+    /// What it has cost, over all attempts.
+    pub spent: Money,
+}
+
+/// Where a step stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Others come before it.
+    #[default]
+    Blocked,
+    /// An attempt is owed or on its way.
+    Waiting {
+        /// When it was decided.
+        since: Time,
+        /// When it may begin.
+        not_before: Time,
+        /// When it counts as failed.
+        timeout_at: Option<Time>,
+        /// When a worker said that it began.
+        begun: Option<Time>,
+    },
+    /// It is done.
+    Done {
+        /// The event that says so.
+        at: Seq,
+        /// When.
+        time: Time,
+        /// Its result (sealed).
+        output: Option<Content>,
+    },
+    /// Its last attempt failed; whether it is tried again follows from the plan.
+    Failed {
+        /// The event that says so.
+        at: Seq,
+        /// Why.
+        class: FailureClass,
+        /// Whether another attempt could help.
+        retryable: bool,
+        /// In words (sealed).
+        reason: Option<Content>,
+    },
+    /// It will not be done, because one before it failed.
+    Skipped,
+    /// It was running when the execution was ended.
+    Cancelled,
+}
+
+/// A checkpoint: a position in the stream. What was there follows from the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Where it was taken.
+    pub at: Seq,
+    /// When.
+    pub time: Time,
+    /// How somebody named it.
+    pub name: Option<String>,
+}
+
+/// Something that was said from outside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Signal {
+    /// Its name.
+    pub name: String,
+    /// Where it was received.
+    pub at: Seq,
+    /// What came with it (sealed).
+    pub body: Option<Content>,
+    /// The event of the step that took it.
+    pub taken: Option<Seq>,
+}
+
+/// A model or tool call of a step that runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// The event that began it; its name from then on.
+    pub at: Seq,
+    /// The step.
+    pub step: StepId,
+    /// The branch.
+    pub branch: Branch,
+    /// What kind of call.
+    pub kind: CallKind,
+    /// Who asks.
+    pub caller: String,
+    /// The digest of what is asked.
+    pub request: Digest,
+    /// How often the same was asked before by the same caller, from 1.
+    pub occurrence: i32,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What kind of call it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum CallKind {
+    /// A model was asked.
+    Model(String),
+    /// A tool was called. `repeatable` says that calling it twice does no harm.
+    Tool {
+        /// Its name.
+        tool: String,
+        /// Whether calling it twice does no harm.
+        repeatable: bool,
+    },
+}
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Nobody has said. After a crash: unknown.
+    Open,
+    /// It was answered (sealed).
+    Answered(Option<Content>),
+    /// It failed.
+    Failed {
+        /// Whether asking again could help.
+        retryable: bool,
+        /// In words (sealed).
+        reason: Option<Content>,
+    },
+}
+
+impl Run {
+    /// A step by its number.
+    pub fn step(&self, step: StepId) -> Option<(&PlannedStep, &Step)> {
+        let at = usize::try_from(step.0).ok()?.checked_sub(1)?;
+        Some((self.plan.get(at)?, self.steps.get(at)?))
+    }
+
+    pub(crate) fn step_mut(&mut self, step: StepId) -> Option<&mut Step> {
+        self.steps.get_mut(usize::try_from(step.0).ok()?.checked_sub(1)?)
+    }
+
+    /// The numbers of all steps.
+    pub fn ids(&self) -> impl Iterator<Item = StepId> + use<> {
+        (1..=self.steps.len() as u32).map(StepId)
+    }
+
+    /// The checkpoint at a seq.
+    pub fn mark(&self, at: Seq) -> Option<&Mark> {
+        self.marks.iter().find(|mark| mark.at == at)
+    }
+}

@@ -1,0 +1,340 @@
+//! What an execution does, command by command.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod story;
+
+use omium_execution::{Phase, Status};
+use omium_schemas::catalogue::{
+    CancelExecution, FailureClass, ForkExecution, ForkedStep, LoseStep, LossReason, OnFailure,
+    PauseExecution, PlannedStep, ResumeExecution, RetryExecution, RollBack, SignalExecution, StartExecution,
+    StartFork, TakeCheckpoint,
+};
+use omium_schemas::{Branch, Content, Digest, Epoch, ExecutionId, Money, Seq, StepId};
+use story::{Story, complete, human, start, step, stream};
+
+fn three() -> Vec<PlannedStep> {
+    vec![step("a", &[]), step("b", &[1]), step("c", &[2])]
+}
+
+fn roll_back(to: Seq, cancel_running: bool) -> RollBack {
+    RollBack { to, cancel_running }
+}
+
+#[test]
+fn steps_follow_each_other_with_a_checkpoint_between() {
+    let mut story = Story::new();
+    let started = story.does(start(three()));
+    assert_eq!(started, ["ExecutionStarted", "CheckpointTaken", "StepScheduled"]);
+    assert_eq!(story.owed(), [(1, 1)]);
+    assert_eq!(story.completes(1), ["StepCompleted", "CheckpointTaken", "StepScheduled"]);
+    assert_eq!(story.owed(), [(2, 1)]);
+    story.completes(2);
+    assert_eq!(story.completes(3), ["StepCompleted", "CheckpointTaken", "ExecutionCompleted"]);
+    assert_eq!((story.status(), story.owed(), story.deadline()), (Status::Completed, vec![], None));
+}
+
+#[test]
+fn a_graph_runs_what_can_run_at_once() {
+    let mut story = Story::of(vec![step("d", &[2, 3]), step("b", &[4]), step("c", &[4]), step("a", &[])]);
+    assert_eq!(story.owed(), [(4, 1)]);
+    story.completes(4);
+    assert_eq!(story.owed(), [(2, 1), (3, 1)]);
+    story.completes(3);
+    assert_eq!(story.owed(), [(2, 1)]);
+    story.completes(2);
+    assert_eq!(story.owed(), [(1, 1)]);
+}
+
+#[test]
+fn a_failed_attempt_is_repeated_later_and_later_until_the_budget_of_attempts_is_used_up() {
+    let mut story = Story::of(three());
+    assert_eq!(story.fails(1, true), ["StepFailed", "CheckpointTaken", "StepScheduled"]);
+    let Phase::Waiting { not_before, .. } = *story.phase(1) else { panic!() };
+    let first = not_before.0 - story.now.0;
+    story.fails(1, true);
+    let Phase::Waiting { not_before, .. } = *story.phase(1) else { panic!() };
+    assert!(not_before.0 - story.now.0 > first);
+    assert_eq!(story.owed(), [(1, 3)]);
+    assert_eq!(
+        story.fails(1, true),
+        ["StepFailed", "CheckpointTaken", "StepSkipped", "StepSkipped", "ExecutionFailed"]
+    );
+    assert_eq!(story.status(), Status::Failed(FailureClass::ToolError));
+}
+
+#[test]
+fn an_attempt_that_nothing_can_help_is_not_repeated() {
+    let mut story = Story::of(vec![step("a", &[])]);
+    assert_eq!(story.fails(1, false), ["StepFailed", "CheckpointTaken", "ExecutionFailed"]);
+}
+
+#[test]
+fn a_failed_lane_leaves_its_siblings_running() {
+    let mut story = Story::of(vec![step("a", &[]), step("b", &[]), step("c", &[1])]);
+    assert_eq!(story.fails(1, false), ["StepFailed", "CheckpointTaken", "StepSkipped"]);
+    assert_eq!((story.status(), story.owed()), (Status::Running, vec![(2, 1)]));
+    assert_eq!(story.completes(2), ["StepCompleted", "CheckpointTaken", "ExecutionFailed"]);
+}
+
+#[test]
+fn a_failed_lane_takes_its_siblings_with_it_where_that_is_said() {
+    let mut story = Story::new();
+    let plan = vec![step("a", &[]), step("b", &[]), step("c", &[1])];
+    story.does(StartExecution { on_failure: OnFailure::CancelOthers, ..start(plan) });
+    assert_eq!(story.fails(1, false), ["StepFailed", "CheckpointTaken", "StepCancelled", "ExecutionFailed"]);
+    let late = complete(2, Branch(0), "1");
+    story.refuses(late, "has failed");
+}
+
+#[test]
+fn a_step_that_takes_too_long_is_tried_again() {
+    let mut story = Story::of(three());
+    assert_eq!(story.meets_deadline(), ["StepTimedOut", "CheckpointTaken", "StepScheduled"]);
+    assert_eq!(story.owed(), [(1, 2)]);
+}
+
+#[test]
+fn an_execution_that_takes_too_long_fails() {
+    let mut story = Story::new();
+    let deadline = Some(story.now.plus_millis(500));
+    story.does(StartExecution { deadline, ..start(three()) });
+    assert_eq!(story.meets_deadline(), ["DeadlinePassed", "StepCancelled", "ExecutionFailed"]);
+    assert_eq!(story.status(), Status::Failed(FailureClass::Timeout));
+}
+
+#[test]
+fn a_paused_execution_ends_what_runs_and_begins_nothing() {
+    let mut story = Story::of(three());
+    story.does(PauseExecution {});
+    story.refuses(PauseExecution {}, "paused already");
+    assert_eq!(story.owed(), [(1, 1)]);
+    assert_eq!(story.completes(1), ["StepCompleted", "CheckpointTaken"]);
+    assert_eq!(story.owed(), []);
+    assert_eq!(story.does(ResumeExecution {}), ["ExecutionResumed", "StepScheduled"]);
+    assert_eq!(story.owed(), [(2, 1)]);
+    story.refuses(ResumeExecution {}, "not paused");
+}
+
+#[test]
+fn a_repetition_that_was_not_sent_before_a_pause_waits_for_its_end() {
+    let mut story = Story::of(three());
+    story.fails(1, true);
+    story.does(PauseExecution {});
+    assert_eq!(story.owed(), []);
+    story.does(ResumeExecution {});
+    assert_eq!(story.owed(), [(1, 2)]);
+}
+
+#[test]
+fn what_has_ended_for_good_is_not_changed_any_more() {
+    let mut story = Story::of(vec![step("a", &[])]);
+    story.completes(1);
+    let first = story.mark(0);
+    story.refuses(CancelExecution {}, "completed");
+    story.refuses(PauseExecution {}, "completed");
+    story.refuses(ResumeExecution {}, "completed");
+    story.refuses(RetryExecution {}, "not failed");
+    story.refuses(roll_back(first, true), "omium fork");
+    story.refuses(start(three()), "started before");
+    story.refuses(complete(1, Branch(0), "1"), "completed");
+}
+
+#[test]
+fn a_cancelled_execution_refuses_what_comes_late() {
+    let mut story = Story::of(three());
+    assert_eq!(story.does(CancelExecution {}), ["StepCancelled", "ExecutionCancelled"]);
+    story.refuses(complete(1, Branch(0), "1"), "cancelled");
+    assert_eq!((story.status(), story.owed()), (Status::Cancelled, vec![]));
+}
+
+#[test]
+fn a_human_completes_a_step_by_a_signal_that_comes_in_time_or_early() {
+    let mut story = Story::of(vec![human("review", &[]), human("sign", &[1])]);
+    assert_eq!(story.owed(), []);
+    let signal =
+        |name: &str| SignalExecution { name: name.into(), body: Some(Content::open(format!("\"{name}\""))) };
+    assert_eq!(story.does(signal("sign")), ["SignalReceived"]);
+    let events = story.does(signal("review"));
+    assert_eq!(
+        events,
+        [
+            "SignalReceived",
+            "StepCompleted",
+            "CheckpointTaken",
+            "StepScheduled",
+            "StepCompleted",
+            "CheckpointTaken",
+            "ExecutionCompleted"
+        ]
+    );
+    let Phase::Done { output: Some(output), .. } = story.phase(2) else { panic!() };
+    assert_eq!(output.plain().unwrap(), "\"sign\"");
+}
+
+#[test]
+fn a_rollback_restores_what_was_there_and_refuses_what_comes_late() {
+    let mut story = Story::of(vec![step("a", &[]), human("review", &[1]), step("c", &[2])]);
+    story.completes(1);
+    let to = story.mark(1);
+    let there = story.folded(to.next());
+    story.does(SignalExecution { name: "review".into(), body: None });
+    story.does(TakeCheckpoint { name: "reviewed".into() });
+    story.refuses(roll_back(to, false), "c still runs");
+    story.refuses(roll_back(Seq(to.0 + 1), true), "is not a checkpoint");
+    let events = story.does(roll_back(to, true));
+    assert_eq!(events, ["StepCancelled", "BranchRaised", "StepScheduled"]);
+    story.refuses(complete(3, Branch(0), "1"), "branch 0 is over");
+
+    let (now, then) = (story.run(), there.run().unwrap());
+    assert_eq!(
+        (&now.signals, &now.marks, &now.steps[0], now.branch),
+        (&then.signals, &then.marks, &then.steps[0], Branch(1))
+    );
+    assert!(matches!(story.phase(2), Phase::Waiting { .. }));
+    assert_eq!(story.phase(3), &Phase::Blocked);
+}
+
+#[test]
+fn a_failed_execution_is_retried_from_the_step_that_failed() {
+    let mut story = Story::of(three());
+    story.refuses(RetryExecution {}, "not failed");
+    story.completes(1);
+    story.fails(2, false);
+    story.refuses(complete(2, Branch(0), "1"), "omium retry");
+    assert_eq!(story.does(RetryExecution {}), ["BranchRaised", "StepScheduled"]);
+    assert_eq!(story.owed(), [(2, 1)]);
+    story.completes(2);
+    story.completes(3);
+    assert_eq!(story.status(), Status::Completed);
+}
+
+#[test]
+fn a_fork_begins_where_its_source_was() {
+    let mut source = Story::of(three());
+    source.completes(1);
+    let at = source.mark(1);
+    let to = ExecutionId::new([4; 15]).stream();
+    source.refuses(ForkExecution { to, at: Seq(99) }, "is not a checkpoint");
+    assert_eq!(source.does(ForkExecution { to, at }), ["ExecutionForked"]);
+
+    let mut fork = Story::new();
+    let done = vec![ForkedStep { step: StepId(1), output: Some(Content::open("1")) }];
+    let events = fork.does(StartFork {
+        source: stream(),
+        at,
+        state_hash: Digest::of(b"state"),
+        workflow: "w".into(),
+        workflow_version: Some(Digest::of(b"version")),
+        inputs: None,
+        plan: three(),
+        on_failure: OnFailure::FinishOthers,
+        slice: None,
+        deadline: None,
+        done,
+    });
+    assert_eq!(
+        events,
+        [
+            "ExecutionStarted",
+            "ForkStarted",
+            "VersionsPinned",
+            "StepCompleted",
+            "CheckpointTaken",
+            "StepScheduled"
+        ]
+    );
+    assert_eq!((fork.owed(), fork.run().source), (vec![(2, 1)], Some((stream(), at))));
+}
+
+#[test]
+fn a_worker_that_loses_a_step_again_and_again_costs_an_attempt() {
+    let mut story = Story::of(three());
+    let lose = |delivery| LoseStep {
+        step: StepId(1),
+        branch: Branch(0),
+        epoch: Epoch(1),
+        delivery,
+        worker: "w1".into(),
+        reason: LossReason::Silent,
+    };
+    for delivery in 1..5 {
+        assert_eq!(story.does(lose(delivery)), ["StepLost"]);
+        assert_eq!(story.owed(), [(1, 1)]);
+    }
+    assert_eq!(story.does(lose(5)), ["StepLost", "StepFailed", "CheckpointTaken", "StepScheduled"]);
+    assert_eq!(story.owed(), [(1, 2)]);
+}
+
+#[test]
+fn rules_hold_steps_back_and_reject_outputs() {
+    let careful = |rule: &str, ensure: &str| PlannedStep {
+        require: Some(rule.into()),
+        ensure: Some(ensure.into()),
+        ..step("b", &[1])
+    };
+    let mut story = Story::of(vec![
+        step("a", &[]),
+        careful("outputs.a.by == 1 && inputs.amount > 6.5", "output.by >= 2 && outputs.a.by < output.by"),
+    ]);
+    story.completes(1);
+    assert_eq!(story.owed(), [(2, 1)]);
+    let bad = story.does(complete(2, Branch(0), "{\"by\": 1.5}"));
+    assert_eq!(bad, ["StepFailed", "CheckpointTaken", "StepScheduled"]);
+    assert_eq!(story.completes(2), ["StepCompleted", "CheckpointTaken", "ExecutionCompleted"]);
+
+    let mut story = Story::of(vec![step("a", &[]), careful("inputs.amount > 100.0", "true")]);
+    assert_eq!(
+        story.completes(1),
+        ["StepCompleted", "CheckpointTaken", "StepFailed", "CheckpointTaken", "ExecutionFailed"]
+    );
+    assert_eq!(story.status(), Status::Failed(FailureClass::Policy));
+
+    Story::new()
+        .refuses(start(vec![PlannedStep { require: Some("1 +".into()), ..step("a", &[]) }]), "is not a rule");
+}
+
+#[test]
+fn what_is_spent_is_spent_and_no_step_begins_without_money() {
+    let mut story = Story::new();
+    story.does(StartExecution { slice: Some(Money::dollars(1)), ..start(three()) });
+    let mut dear = complete(1, Branch(0), "1");
+    dear.cost = Money::dollars(2);
+    assert_eq!(story.does(dear), ["StepCompleted", "CostRecorded", "CheckpointTaken", "ExecutionFailed"]);
+    assert_eq!(
+        (story.status(), story.run().spent),
+        (Status::Failed(FailureClass::Budget), Money::dollars(2))
+    );
+}
+
+#[test]
+fn a_plan_that_cannot_end_is_refused() {
+    Story::new().refuses(start(vec![]), "1 to 1000 steps");
+    Story::new().refuses(start(vec![step("a", &[2]), step("b", &[1])]), "wait for each other");
+    Story::new().refuses(start(vec![step("a", &[7])]), "one that there is not");
+}
+
+#[test]
+fn a_checkpoint_has_a_name_of_its_own() {
+    let mut story = Story::of(three());
+    story.does(TakeCheckpoint { name: "before-review".into() });
+    story.refuses(TakeCheckpoint { name: "before-review".into() }, "already");
+    for name in ["last", "12", "", "a b"] {
+        story.refuses(TakeCheckpoint { name: name.into() }, "a checkpoint's name");
+    }
+}
+
+#[test]
+fn a_rule_that_is_none_is_refused_whatever_it_is() {
+    for rule in [
+        "(".repeat(4_000),
+        "[".repeat(4_096),
+        "-".repeat(4_096),
+        "!".repeat(4_096),
+        "a".repeat(5_000),
+        "1 < 2 < ".repeat(500),
+        "\u{0}".into(),
+        "\"".into(),
+    ] {
+        Story::new().refuses(start(vec![PlannedStep { ensure: Some(rule), ..step("a", &[]) }]), "rule");
+    }
+}

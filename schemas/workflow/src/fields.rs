@@ -1,0 +1,195 @@
+//! Reads one mapping of a definition, key by key, and complains about the keys that nobody asked for.
+
+use omium_schemas::Money;
+
+use crate::problem::{Found, Place};
+use crate::source::{Node, Value};
+
+pub(crate) struct Fields<'n> {
+    pub(crate) place: Place,
+    /// What the mapping is, for messages.
+    what: &'static str,
+    entries: &'n [(Place, String, Node)],
+    asked: Vec<&'static str>,
+}
+
+impl<'n> Fields<'n> {
+    pub(crate) fn of(node: &'n Node, what: &'static str, found: &mut Found) -> Option<Fields<'n>> {
+        match &node.value {
+            Value::Map(entries) => Some(Fields { place: node.place, what, entries, asked: Vec::new() }),
+            _ => {
+                found.add(node.place, format!("{what} is {}", node.kind()), "write it as `key: value` lines");
+                None
+            }
+        }
+    }
+
+    /// The value of a key; a key without a value counts as not written.
+    pub(crate) fn get(&mut self, key: &'static str) -> Option<&'n Node> {
+        self.asked.push(key);
+        let entry = self.entries.iter().find(|(_, known, _)| known == key);
+        entry.map(|(_, _, node)| node).filter(|node| node.value != Value::Null)
+    }
+
+    /// Complains about what nobody asked for.
+    pub(crate) fn end(self, found: &mut Found) {
+        for (place, key, _) in self.entries {
+            if !self.asked.contains(&key.as_str()) {
+                let hint = match closest(key, &self.asked) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("{} knows: {}", self.what, self.asked.join(", ")),
+                };
+                found.add(*place, format!("{} has no `{key}`", self.what), hint);
+            }
+        }
+    }
+
+    pub(crate) fn text(&mut self, key: &'static str, found: &mut Found) -> Option<String> {
+        let node = self.get(key)?;
+        match &node.value {
+            Value::Text(text) => Some(text.clone()),
+            _ => {
+                found.add(
+                    node.place,
+                    format!("`{key}` is {}, not a text", node.kind()),
+                    "put it into quotes",
+                );
+                None
+            }
+        }
+    }
+
+    pub(crate) fn whole(
+        &mut self,
+        key: &'static str,
+        least: u64,
+        most: u64,
+        found: &mut Found,
+    ) -> Option<u64> {
+        let node = self.get(key)?;
+        let number = match &node.value {
+            Value::Number(number) => number.as_u64(),
+            _ => None,
+        };
+        let fits = number.filter(|number| (least..=most).contains(number));
+        if fits.is_none() {
+            found.add(
+                node.place,
+                format!("`{key}` is not a whole number from {least} to {most}"),
+                format!("for example `{key}: {}`", 3.clamp(least, most)),
+            );
+        }
+        fits
+    }
+
+    /// A length of time with its unit, in milliseconds.
+    pub(crate) fn duration(&mut self, key: &'static str, found: &mut Found) -> Option<u64> {
+        let node = self.get(key)?;
+        let parsed = match &node.value {
+            Value::Text(text) => parse_duration(text),
+            _ => None,
+        };
+        if parsed.is_none() {
+            found.add(
+                node.place,
+                format!("`{key}` is not a length of time"),
+                "write a number and a unit: 500ms, 60s, 5m, 2h, 7d",
+            );
+        }
+        parsed
+    }
+
+    /// `{usd: 0.05}`.
+    pub(crate) fn budget(&mut self, key: &'static str, found: &mut Found) -> Option<Money> {
+        let node = self.get(key)?;
+        let mut fields = Fields::of(node, "a budget", found)?;
+        let amount = fields.get("usd");
+        fields.end(found);
+        let parsed = amount.and_then(|amount| match &amount.value {
+            Value::Number(number) => parse_money(&number.to_string()),
+            Value::Text(text) => parse_money(text),
+            _ => None,
+        });
+        if parsed.is_none() {
+            found.add(
+                node.place,
+                format!("`{key}` says no amount of money"),
+                format!("write `{key}: {{usd: 0.05}}`, at most twelve decimals"),
+            );
+        }
+        parsed
+    }
+
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&'static str, T)],
+        found: &mut Found,
+    ) -> Option<T> {
+        let node = self.get(key)?;
+        let chosen = match &node.value {
+            Value::Text(text) => choices.iter().find(|(name, _)| name == text),
+            // `off` was a boolean in older YAML; some editors still write it so.
+            Value::Bool(false) => choices.iter().find(|(name, _)| *name == "off"),
+            _ => None,
+        };
+        if chosen.is_none() {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            found.add(
+                node.place,
+                format!("`{key}` has none of the values that are known"),
+                format!("it is one of: {}", names.join(", ")),
+            );
+        }
+        chosen.map(|(_, value)| *value)
+    }
+}
+
+pub(crate) fn parse_duration(text: &str) -> Option<u64> {
+    let split = text.find(|c: char| !c.is_ascii_digit())?;
+    let count: u64 = text[..split].parse().ok()?;
+    let unit: u64 = match text[split..].trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    count.checked_mul(unit).filter(|ms| (1..=366 * 86_400_000).contains(ms))
+}
+
+/// Dollars as a decimal text, exactly.
+pub(crate) fn parse_money(text: &str) -> Option<Money> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || whole.len() > 12 || decimals.len() > 12 || !digits(whole) || !digits(decimals) {
+        return None;
+    }
+    format!("{whole}{decimals:0<12}").parse().ok().map(Money)
+}
+
+/// The known name that differs least, if it differs little.
+pub fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let distance = |other: &str| {
+        let other: Vec<char> = other.chars().collect();
+        let mut row: Vec<usize> = (0..=other.len()).collect();
+        for (i, a) in word.chars().enumerate() {
+            let mut before = row[0];
+            row[0] = i + 1;
+            for (j, b) in other.iter().enumerate() {
+                let swap = before + usize::from(a != *b);
+                before = row[j + 1];
+                row[j + 1] = swap.min(row[j] + 1).min(row[j + 1] + 1);
+            }
+        }
+        row[other.len()]
+    };
+    let limit = (word.chars().count() / 3).max(1);
+    known
+        .iter()
+        .map(|name| (distance(name), *name))
+        .filter(|(far, _)| *far <= limit)
+        .min()
+        .map(|(_, name)| name)
+}

@@ -1,0 +1,40 @@
+//! Workflow definitions: YAML or JSON in, everything that is wrong in one go, or a plan that an execution decides by.
+
+mod definition;
+mod fields;
+mod plan;
+mod problem;
+mod read;
+mod source;
+mod template;
+
+pub use definition::{Agent, Constraint, Definition, Order, Recovery, RecoveryMode, Retry};
+pub use fields::closest;
+pub use plan::version;
+pub use problem::{Place, Problem, Problems};
+pub use read::{HUMAN, MAX_AGENTS};
+pub use source::MAX_BYTES;
+pub use template::{Missing, Part, Template};
+
+/// The JSON Schema of the format, for editors.
+pub const JSON_SCHEMA: &str = include_str!("schema.json");
+
+/// Reads a definition. `file` is named in what is said about it.
+pub fn parse(file: &str, text: &str) -> Result<Definition, Problems> {
+    let mut found = problem::Found::default();
+    let definition = match source::parse(text) {
+        Ok(root) => read::definition(&root, &mut found),
+        Err(problem) => {
+            found.0.push(problem);
+            None
+        }
+    };
+    match definition {
+        Some(definition) if found.0.is_empty() => Ok(definition),
+        _ => {
+            found.0.sort();
+            found.0.dedup();
+            Err(Problems { file: file.to_owned(), problems: found.0 })
+        }
+    }
+}

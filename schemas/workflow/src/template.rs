@@ -1,0 +1,177 @@
+//! Templates: `{{ }}` in texts, filled from inputs and earlier outputs. A text that is one placeholder alone takes the
+//! value as it is; inside a longer text a value is written as JSON, texts without their quotes.
+
+use serde_json::Value;
+
+use crate::problem::{Found, Place};
+use crate::source::{Node, Value as Source};
+
+/// A JSON value with placeholders in its texts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Template {
+    /// Nothing to fill in.
+    Plain(Value),
+    /// A text made of parts.
+    Text(Vec<Part>),
+    /// A list.
+    List(Vec<Template>),
+    /// A mapping.
+    Map(Vec<(String, Template)>),
+}
+
+/// A part of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// As it stands.
+    Literal(String),
+    /// What stands at a path.
+    Path(Vec<String>),
+}
+
+/// A placeholder that points at nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{{{{ {path} }}}}` finds nothing: there is no `{missing}` there")]
+pub struct Missing {
+    /// The whole path.
+    pub path: String,
+    /// The part of it that is not there.
+    pub missing: String,
+}
+
+impl Template {
+    /// A text that came without a place in a file.
+    pub fn text(text: &str) -> Result<Template, String> {
+        parse_text(text)
+    }
+
+    /// Fills it in.
+    pub fn render(&self, scope: &Value) -> Result<Value, Missing> {
+        Ok(match self {
+            Template::Plain(value) => value.clone(),
+            Template::List(items) => items.iter().map(|item| item.render(scope)).collect::<Result<_, _>>()?,
+            Template::Map(entries) => {
+                let filled: Result<serde_json::Map<_, _>, _> =
+                    entries.iter().map(|(key, item)| Ok((key.clone(), item.render(scope)?))).collect();
+                filled?.into()
+            }
+            Template::Text(parts) => match parts.as_slice() {
+                [Part::Path(path)] => find(path, scope)?.clone(),
+                parts => {
+                    let mut text = String::new();
+                    for part in parts {
+                        match part {
+                            Part::Literal(literal) => text.push_str(literal),
+                            Part::Path(path) => match find(path, scope)? {
+                                Value::String(value) => text.push_str(value),
+                                value => text.push_str(&value.to_string()),
+                            },
+                        }
+                    }
+                    text.into()
+                }
+            },
+        })
+    }
+
+    /// All paths that it reads.
+    pub fn paths(&self) -> Vec<&[String]> {
+        match self {
+            Template::Plain(_) => Vec::new(),
+            Template::Text(parts) => parts
+                .iter()
+                .filter_map(|part| match part {
+                    Part::Path(path) => Some(path.as_slice()),
+                    Part::Literal(_) => None,
+                })
+                .collect(),
+            Template::List(items) => items.iter().flat_map(Template::paths).collect(),
+            Template::Map(entries) => entries.iter().flat_map(|(_, item)| item.paths()).collect(),
+        }
+    }
+}
+
+pub(crate) fn read(node: &Node, found: &mut Found) -> Template {
+    match &node.value {
+        Source::Text(text) => parse_text(text).unwrap_or_else(|why| {
+            found.add(node.place, why, "write `{{ inputs.name }}` or `{{ outputs.agent.field }}`");
+            Template::Plain(Value::Null)
+        }),
+        Source::List(items) => Template::List(items.iter().map(|item| read(item, found)).collect()),
+        Source::Map(entries) => {
+            Template::Map(entries.iter().map(|(_, key, item)| (key.clone(), read(item, found))).collect())
+        }
+        _ => Template::Plain(node.json()),
+    }
+}
+
+/// Every placeholder must begin with something that there is.
+pub(crate) fn check(template: &Template, place: Place, agents: &[&str], found: &mut Found) {
+    for path in template.paths() {
+        let (first, second) = (path.first().map(String::as_str), path.get(1).map(String::as_str));
+        match (first, second) {
+            (Some("inputs"), _) | (Some("outputs"), None) | (Some("input"), _) => {}
+            (Some("outputs"), Some(agent)) if agents.contains(&agent) => {}
+            (Some("outputs"), Some(agent)) => {
+                let hint = match crate::fields::closest(agent, agents) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None if agents.is_empty() => "no agent is done before this one".to_owned(),
+                    None => format!("these are done before: {}", agents.join(", ")),
+                };
+                found.add(
+                    place,
+                    format!("`{{{{ {} }}}}`: no agent `{agent}` is done before", path.join(".")),
+                    hint,
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+// A bare `{{ amount }}` means an input: it is what people write first.
+fn parse_text(text: &str) -> Result<Template, String> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some(begin) = rest.find("{{") {
+        if begin > 0 {
+            parts.push(Part::Literal(rest[..begin].to_owned()));
+        }
+        let Some(length) = rest[begin..].find("}}") else {
+            return Err("a `{{` is never closed by `}}`".to_owned());
+        };
+        parts.push(Part::Path(parse_path(rest[begin + 2..begin + length].trim())?));
+        rest = &rest[begin + length + 2..];
+    }
+    if parts.is_empty() {
+        return Ok(Template::Plain(text.into()));
+    }
+    if !rest.is_empty() {
+        parts.push(Part::Literal(rest.to_owned()));
+    }
+    Ok(Template::Text(parts))
+}
+
+fn parse_path(text: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> = text.split('.').map(|name| name.trim().to_owned()).collect();
+    let fine =
+        |name: &String| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-".contains(c));
+    if !names.iter().all(fine) {
+        return Err(format!("`{{{{ {text} }}}}` is not a path of names with dots between them"));
+    }
+    Ok(match names[0].as_str() {
+        "inputs" | "outputs" | "input" => names,
+        _ => std::iter::once("inputs".to_owned()).chain(names).collect(),
+    })
+}
+
+fn find<'s>(path: &[String], scope: &'s Value) -> Result<&'s Value, Missing> {
+    let mut value = scope;
+    for name in path {
+        let inner = match value {
+            Value::Array(items) => name.parse::<usize>().ok().and_then(|at| items.get(at)),
+            value => value.get(name),
+        };
+        value = inner.ok_or_else(|| Missing { path: path.join("."), missing: name.clone() })?;
+    }
+    Ok(value)
+}

@@ -1,0 +1,129 @@
+//! What a definition says, and what is said about one that is wrong.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use omium_schemas::Money;
+use omium_workflow::{Definition, Order, parse};
+use serde_json::json;
+
+const LOAN: &str = r#"
+name: loan-decision
+inputs: {type: object, required: [amount, income]}
+agents:
+  - id: apr
+    framework: native
+    definition: {model: default, prompt: "Quote an APR for a loan of {{amount}}.", tools: []}
+    output_schema: {type: object, properties: {apr: {type: number}}, required: [apr]}
+    constraints: [{name: apr-range, rule: "output.apr >= 2.5 && output.apr <= 8.5", hint: "APR must be between 2.5% and 8.5%"}]
+    timeout: 60s
+    budget: {usd: 0.05}
+  - id: review
+    framework: human
+    input: {apr: "{{ outputs.apr.apr }}", note: "for {{ inputs.amount }} dollars"}
+recovery: {mode: auto, max_attempts: 3, min_confidence: 0.7}
+execution_order: sequential
+"#;
+
+fn loan() -> Definition {
+    parse("loan.yaml", LOAN).unwrap()
+}
+
+#[track_caller]
+fn wrong(text: &str, expected: &[&str]) {
+    let said = parse("w.yaml", text).unwrap_err().to_string();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines, expected, "\n{said}");
+}
+
+#[test]
+fn a_definition_becomes_a_plan() {
+    let loan = loan();
+    assert_eq!(loan.order, Order::Sequential);
+    let plan = loan.plan();
+    assert_eq!(plan.iter().map(|step| step.agent.as_str()).collect::<Vec<_>>(), ["apr", "review"]);
+    assert_eq!(plan[0].timeout_ms, 60_000);
+    assert_eq!(plan[0].budget, Some(Money(50_000_000_000)));
+    assert_eq!((plan[1].after.as_slice(), plan[1].signal.as_deref()), ([1].as_slice(), Some("review")));
+}
+
+#[test]
+fn a_placeholder_alone_keeps_the_type_of_its_value() {
+    let input = loan().agents[1].input.clone().unwrap();
+    let scope = json!({"inputs": {"amount": 9007199254740993_u64}, "outputs": {"apr": {"apr": 5.2}}});
+    assert_eq!(input.render(&scope).unwrap(), json!({"apr": 5.2, "note": "for 9007199254740993 dollars"}));
+    let missing = input.render(&json!({"inputs": {}, "outputs": {"apr": {}}})).unwrap_err();
+    assert_eq!(missing.to_string(), "`{{ outputs.apr.apr }}` finds nothing: there is no `apr` there");
+}
+
+#[test]
+fn json_is_read_as_well() {
+    let text = r#"{"name": "w", "agents": [{"id": "a", "prompt": "x \u0041"}], "timeout": "2h"}"#;
+    let read = parse("w.json", text).unwrap();
+    assert_eq!(read.timeout_ms, Some(7_200_000));
+    assert_eq!(read.agents[0].definition, json!({"prompt": "x A"}));
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_and_where_it_stands() {
+    wrong(
+        "name: w\nexecution_order: graph\ntimout: 5s\nagents:\n  - id: a\n    framework: crewia\n    after: [b]\n  - id: b\n    after: [a]\n    timeout: 60\n  - id: b\n    input: \"{{ outputs.c.x }}\"\n",
+        &[
+            "w.yaml:3:1: a workflow has no `timout`",
+            "  hint: did you mean `timeout`?",
+            "w.yaml:5:5: `a` waits for itself, by way of those that it comes after",
+            "  hint: remove one `after` from the circle",
+            "w.yaml:6:16: there is no framework `crewia`",
+            "  hint: did you mean `crewai`?",
+            "w.yaml:8:5: `b` waits for itself, by way of those that it comes after",
+            "  hint: remove one `after` from the circle",
+            "w.yaml:10:14: `timeout` is not a length of time",
+            "  hint: write a number and a unit: 500ms, 60s, 5m, 2h, 7d",
+            "w.yaml:11:5: a second agent is called `b`",
+            "  hint: give each agent an id of its own",
+            "w.yaml:12:12: `{{ outputs.c.x }}`: no agent `c` is done before",
+            "  hint: no agent is done before this one",
+        ],
+    );
+}
+
+#[test]
+fn a_text_that_is_no_definition_is_an_error_and_costs_little() {
+    for text in [
+        "",
+        "\u{0}",
+        "- a",
+        "name: [",
+        "a: &x [1]\nb: *x",
+        "name: .nan\nagents: [{id: a}]",
+        "name: w\nagents: 3",
+        "name: w\nname: w\nagents: [{id: a}]",
+        "name: w\nagents: [{id: a, budget: {usd: -1}}]",
+        "name: w\nagents: [{id: a, timeout: 99999999999999999999s}]",
+        "name: w\ninputs: {type: objekt}\nagents: [{id: a}]",
+        "name: w\ninputs: {const: 123456789012345678901234567890}\nagents: [{id: a}]",
+        "--- {name: w, agents: [{id: a}]}\n--- {}\n",
+    ] {
+        assert!(parse("w.yaml", text).is_err(), "{text:?}");
+    }
+    assert!(parse("deep.yaml", &"[".repeat(500_000)).is_err());
+    assert!(parse("long.yaml", &"x".repeat(10 << 20)).is_err());
+}
+
+#[test]
+fn the_schema_for_editors_names_the_same_keys() {
+    let schema: serde_json::Value = serde_json::from_str(omium_workflow::JSON_SCHEMA).unwrap();
+    for (keys, what) in
+        [(&schema["properties"], "a workflow"), (&schema["$defs"]["agent"]["properties"], "an agent")]
+    {
+        let text = match what {
+            "a workflow" => "name: w\nzzzzzzzzz: 1\nagents: [{id: a}]",
+            _ => "name: w\nagents: [{id: a, zzzzzzzzz: 1}]",
+        };
+        let said = parse("w.yaml", text).unwrap_err().to_string();
+        let mut known: Vec<&str> =
+            said.split("knows: ").nth(1).unwrap().lines().next().unwrap().split(", ").collect();
+        let mut named: Vec<&str> = keys.as_object().unwrap().keys().map(String::as_str).collect();
+        known.sort_unstable();
+        named.sort_unstable();
+        assert_eq!(named, known, "{what}");
+    }
+}
