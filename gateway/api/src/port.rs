@@ -1,0 +1,331 @@
+//! What the API needs from the engine behind it. The binary implements it; the API never sees a processor or a store.
+
+use async_trait::async_trait;
+use omium_schemas::catalogue::{FailureClass, LossReason};
+use omium_schemas::{Branch, Epoch, Money, Seq, StepId, TenantId};
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use crate::views::{
+    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, Started, WorkflowView,
+};
+
+/// Who asks, as his key says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// For whom.
+    pub tenant: TenantId,
+    /// The tenant's name.
+    pub label: String,
+    /// What he may do.
+    pub role: Role,
+    /// The public part of his key: the actor in the log.
+    pub key: String,
+}
+
+/// What a key may do; each role may do what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Looks.
+    Viewer,
+    /// Performs steps.
+    Worker,
+    /// Publishes, starts and steers.
+    Developer,
+    /// Manages keys.
+    Admin,
+}
+
+/// Why the engine does not do what was asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// Its class.
+    pub kind: FailureKind,
+    /// A word that programs can compare: `not-found`, `still-running`, …
+    pub code: &'static str,
+    /// What failed and what is true now.
+    pub detail: String,
+    /// What to do next.
+    pub hint: String,
+    /// All that is wrong with a definition: file, line, column, text, hint of each.
+    pub problems: Value,
+}
+
+/// The class of a failure, for the status of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// 404: what it speaks of is not there, or is another tenant's.
+    NotFound,
+    /// 409: it does not fit the present state.
+    Conflict,
+    /// 422: it makes no sense in any state.
+    Invalid,
+    /// 429: a limit of the execution or tenant is reached.
+    Exhausted,
+    /// 503: more than can be taken now; send it again later.
+    Busy,
+    /// 507: the disk is full; reads go on.
+    Full,
+    /// 503 with "outcome unknown": send it again with the same key.
+    Unknown,
+}
+
+impl Failure {
+    /// A failure without a list of problems.
+    pub fn new(
+        kind: FailureKind,
+        code: &'static str,
+        detail: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Failure {
+        Failure { kind, code, detail: detail.into(), hint: hint.into(), problems: Value::Null }
+    }
+}
+
+/// What an execution is started with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartRequest {
+    /// `name` or `name@3`.
+    pub workflow: String,
+    /// Its inputs.
+    pub inputs: Value,
+    /// The same key with the same request starts one execution only.
+    pub idempotency: Option<String>,
+    /// The most it may cost, where that is less than the definition says.
+    pub budget: Option<Money>,
+}
+
+/// What is done to an execution.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Begins nothing new.
+    Pause,
+    /// Goes on.
+    Resume,
+    /// Ends it.
+    Cancel,
+    /// Tries the failed step again.
+    Retry,
+    /// Tells it something.
+    Signal {
+        /// The signal's name.
+        name: String,
+        /// What comes with it.
+        body: Value,
+    },
+    /// Takes a checkpoint under this name.
+    Checkpoint {
+        /// Its name.
+        name: String,
+    },
+    /// Goes back.
+    RollBack {
+        /// A seq, `step:NAME:before`, `step:NAME:after`, a checkpoint's name, or `last`.
+        to: String,
+        /// Whether running steps are cancelled.
+        cancel_running: bool,
+    },
+}
+
+/// Which executions are listed, the newest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// Only those of this workflow.
+    pub workflow: Option<String>,
+    /// Only those that stand so: running, paused, completed, failed, cancelled.
+    pub status: Option<String>,
+    /// Goes on after this page.
+    pub cursor: Option<String>,
+    /// At most so many, 1 to 1000.
+    pub limit: usize,
+}
+
+/// Who performs steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerInfo {
+    /// Its name.
+    pub name: String,
+    /// The frameworks it can perform.
+    pub frameworks: Vec<String>,
+    /// How many steps at once.
+    pub capacity: u32,
+    /// Distribution and hash of what it runs.
+    pub code: Option<String>,
+}
+
+/// A step that a worker is to perform.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// The execution's id.
+    pub execution: String,
+    /// The workflow's name.
+    pub workflow: String,
+    /// Which step.
+    pub step: StepId,
+    /// The agent that does it.
+    pub agent: String,
+    /// Who can perform it.
+    pub framework: String,
+    /// With `epoch` and `delivery`: names this sending. All three come back with the outcome.
+    pub branch: Branch,
+    /// The leader's epoch.
+    pub epoch: Epoch,
+    /// Which sending.
+    pub delivery: i64,
+    /// Which attempt, from 1.
+    pub attempt: i32,
+    /// The same for every sending of the attempt's generation: what the world may deduplicate by.
+    pub effect_key: String,
+    /// What the agent is told, as the definition says.
+    pub definition: Value,
+    /// What it is given, templates filled in.
+    pub input: Value,
+    /// How long it may take.
+    pub timeout_ms: Option<u64>,
+}
+
+/// What a worker is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToWorker {
+    /// Perform this.
+    Perform(Box<Task>),
+    /// Stop performing this; its outcome is not needed.
+    Cancel {
+        /// The execution's id.
+        execution: String,
+        /// Which step.
+        step: StepId,
+        /// Which sending.
+        delivery: i64,
+    },
+}
+
+/// What became of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It is done.
+    Completed {
+        /// Its result.
+        output: Value,
+        /// What it cost beyond recorded model calls.
+        cost: Money,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        class: FailureClass,
+        /// In words.
+        reason: String,
+        /// Whether trying again could help.
+        retryable: bool,
+    },
+}
+
+/// A worker's own end of the engine.
+#[async_trait]
+pub trait WorkerSeat: Send + Sync {
+    /// Says what became of a step. An outcome that comes too late is refused and changes nothing.
+    async fn finish(&self, execution: &str, sending: Sending, outcome: Outcome) -> Result<Done, Failure>;
+
+    /// Says that a step has begun.
+    async fn begin(&self, execution: &str, sending: Sending) -> Result<Done, Failure>;
+
+    /// A step is no longer performed here: it goes to another worker.
+    async fn lose(&self, execution: &str, sending: Sending, reason: LossReason) -> Result<Done, Failure>;
+
+    /// The steps that the engine says are with this worker: whoever comes back after a broken connection compares.
+    fn holds(&self) -> Vec<(String, Sending)>;
+
+    /// How many more steps may be sent.
+    fn grant(&self, credit: u32);
+
+    /// No new steps are sent any more.
+    fn drain(&self);
+}
+
+/// Names one sending of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sending {
+    /// The step.
+    pub step: StepId,
+    /// The branch.
+    pub branch: Branch,
+    /// The leader's epoch.
+    pub epoch: Epoch,
+    /// Which sending.
+    pub delivery: i64,
+}
+
+/// The engine. Every call names its caller: a tenant sees only its own, and what is another's is not there.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Whose key this is; nothing where it is unknown, revoked or too old.
+    async fn authenticate(&self, key: &str) -> Option<Caller>;
+
+    /// Whether all partitions are led.
+    fn ready(&self) -> bool;
+
+    /// What `/metrics` counts.
+    fn counts(&self) -> Counts;
+
+    /// Publishes a version. The same text again is the same version.
+    async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure>;
+
+    /// All workflows, newest versions.
+    async fn workflows(&self, caller: &Caller) -> Result<Vec<WorkflowView>, Failure>;
+
+    /// One workflow, `name` or `name@3`, with its text.
+    async fn workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure>;
+
+    /// Starts an execution.
+    async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure>;
+
+    /// Executions, newest first.
+    async fn list(&self, caller: &Caller, filter: Filter) -> Result<Page<ExecutionSummary>, Failure>;
+
+    /// One execution; at a seq, as it was there.
+    async fn show(&self, caller: &Caller, execution: &str, at: Option<Seq>)
+    -> Result<ExecutionView, Failure>;
+
+    /// Does something to an execution.
+    async fn act(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        action: Action,
+        idempotency: Option<String>,
+    ) -> Result<Done, Failure>;
+
+    /// Starts another execution from a checkpoint of this one.
+    async fn fork(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        at: &str,
+        inputs: Option<Value>,
+        idempotency: Option<String>,
+    ) -> Result<Started, Failure>;
+
+    /// Its checkpoints, in order.
+    async fn checkpoints(&self, caller: &Caller, execution: &str) -> Result<Vec<CheckpointView>, Failure>;
+
+    /// Its events from a seq on, at most so many.
+    async fn events(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        from: Seq,
+        limit: usize,
+    ) -> Result<Vec<EventView>, Failure>;
+
+    /// The last seq of an execution, as it grows. Whoever follows reads events whenever it moves.
+    async fn follow(&self, caller: &Caller, execution: &str) -> Result<watch::Receiver<Seq>, Failure>;
+
+    /// Seats a worker. Steps arrive on the channel as far as its credit goes.
+    async fn seat(
+        &self,
+        caller: &Caller,
+        worker: WorkerInfo,
+        steps: mpsc::Sender<ToWorker>,
+    ) -> Result<Box<dyn WorkerSeat>, Failure>;
+}

@@ -1,0 +1,188 @@
+//! What the API shows: plain values, the same in every language.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A version of a workflow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkflowView {
+    /// Its name.
+    pub name: String,
+    /// Which version, from 1.
+    pub version: u32,
+    /// SHA-256 of its text, in hex.
+    pub hash: String,
+    /// When it was published, RFC 3339.
+    pub published_at: String,
+    /// Its agents, in order.
+    pub agents: Vec<String>,
+    /// Its text, where one workflow was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+}
+
+/// An execution that was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// Its id.
+    pub id: String,
+    /// Whether the same request had started it before.
+    pub repeated: bool,
+}
+
+/// Where a command stands in its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The seq of the command.
+    pub seq: u64,
+    /// The seq of its last event.
+    pub last: u64,
+    /// Whether this is the answer to an earlier one with the same key.
+    pub repeated: bool,
+}
+
+/// A line of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionSummary {
+    /// Its id.
+    pub id: String,
+    /// The workflow's name.
+    pub workflow: String,
+    /// running, paused, completed, failed, cancelled.
+    pub status: String,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339; nothing while it is open.
+    pub ended_at: Option<String>,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// What to ask with for the next part; nothing at the end.
+    pub next: Option<String>,
+}
+
+/// An execution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionView {
+    /// Its id.
+    pub id: String,
+    /// The workflow's name.
+    pub workflow: String,
+    /// Which version, in hex.
+    pub version: Option<String>,
+    /// running, paused, completed, failed, cancelled.
+    pub status: String,
+    /// Why it failed, where it has.
+    pub failure: Option<String>,
+    /// The generation of its effects.
+    pub branch: u64,
+    /// The last seq of its stream.
+    pub seq: u64,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339; nothing while it is open.
+    pub ended_at: Option<String>,
+    /// What it was given.
+    pub inputs: Value,
+    /// What it resulted in, where it is completed.
+    pub output: Value,
+    /// What it has cost, in dollars, exactly.
+    pub cost_usd: String,
+    /// Its steps, in the plan's order.
+    pub steps: Vec<StepView>,
+    /// The execution and seq that it was forked from.
+    pub forked_from: Option<(String, u64)>,
+    /// SHA-256 of the canonical state, in hex.
+    pub state_hash: String,
+}
+
+/// A step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepView {
+    /// Its number, from 1.
+    pub step: u32,
+    /// The agent that does it.
+    pub agent: String,
+    /// Who can perform it.
+    pub framework: String,
+    /// blocked, waiting, running, done, failed, skipped, cancelled, asking (it waits for a signal).
+    pub status: String,
+    /// Attempts so far on this branch.
+    pub attempts: i32,
+    /// RFC 3339.
+    pub since: Option<String>,
+    /// RFC 3339.
+    pub ended_at: Option<String>,
+    /// Its result, where it is done.
+    pub output: Value,
+    /// Why its last attempt failed.
+    pub failure: Option<String>,
+    /// In words.
+    pub reason: Option<String>,
+    /// What it has cost, in dollars, exactly.
+    pub cost_usd: String,
+    /// The signal that it waits for.
+    pub signal: Option<String>,
+    /// Model and tool calls of a step that runs.
+    pub calls: Vec<CallView>,
+}
+
+/// A model or tool call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallView {
+    /// The seq that names it.
+    pub seq: u64,
+    /// model or tool.
+    pub kind: String,
+    /// The model's or the tool's name.
+    pub name: String,
+    /// open, answered, failed.
+    pub status: String,
+}
+
+/// A checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointView {
+    /// Its position.
+    pub seq: u64,
+    /// How somebody named it.
+    pub name: Option<String>,
+    /// RFC 3339.
+    pub taken_at: String,
+    /// The agents whose steps were done there.
+    pub done: Vec<String>,
+    /// SHA-256 of the state there, in hex.
+    pub state_hash: String,
+}
+
+/// One event of an execution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventView {
+    /// Its seq.
+    pub seq: u64,
+    /// RFC 3339.
+    pub time: String,
+    /// Its type.
+    pub kind: String,
+    /// Whether it is the command that the events after it come from.
+    pub command: bool,
+    /// Who issued the command.
+    pub actor: Option<String>,
+    /// What it says; content opened for who may read it.
+    pub body: Value,
+}
+
+/// What `/metrics` counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Executions begun, by framework and tenant label.
+    pub started: Vec<(String, String, u64)>,
+    /// Executions that are open, by framework.
+    pub active: Vec<(String, u64)>,
+    /// How long executions took, by framework and status: (seconds, how many) in the buckets of the metric, and the sum.
+    pub durations: Vec<(String, String, [u64; 8], f64)>,
+}
