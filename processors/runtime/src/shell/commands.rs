@@ -88,19 +88,26 @@ impl<P: Processors> Shell<P> {
     }
 
     fn park(&mut self, asked: Asked) {
+        self.need_for(&asked);
+        self.parked.entry(asked.submission.key).or_default().push_back(asked);
+        self.parked_count += 1;
+    }
+
+    fn need_for(&mut self, asked: &Asked) {
         let key = asked.submission.key;
         let streams = if self.residents.has(&key) { Vec::new() } else { vec![key] };
         let unknown = |window: &&WindowKey| self.recent.get(window).is_none();
         let window: Vec<_> = asked.window.iter().filter(unknown).cloned().collect();
         self.need(streams, window);
-        self.parked.entry(key).or_default().push_back(asked);
-        self.parked_count += 1;
     }
 
-    /// Asks for rows of the store. A stream that is on its way already is not asked for again: what waits for it is
-    /// looked after when it comes, and two who ask for each other's answers would never end.
+    /// Asks for rows of the store. What is on its way already is not asked for again: what waits for it is looked after
+    /// when it comes, two who ask for each other's answers would never end, and an answer that nobody takes any more
+    /// would lie there until it is wrong.
     pub(super) fn need(&mut self, streams: Vec<StreamKey>, window: Vec<WindowKey>) {
         let streams: Vec<StreamKey> = streams.into_iter().filter(|key| self.loading.insert(*key)).collect();
+        let window: Vec<WindowKey> =
+            window.into_iter().filter(|key| self.looking_up.insert(key.clone())).collect();
         if !streams.is_empty() || !window.is_empty() {
             self.outputs.push(Output::Load(streams, window));
         }
@@ -118,6 +125,7 @@ impl<P: Processors> Shell<P> {
                 },
                 None => None,
             };
+            self.looking_up.remove(&key);
             self.looked_up.insert(key, used);
         }
         let mut keys = Vec::new();
@@ -161,6 +169,8 @@ impl<P: Processors> Shell<P> {
                     break;
                 };
                 if !self.is_ready(&asked) {
+                    // An earlier command with the same key has taken the answer, and was refused.
+                    self.need_for(&asked);
                     self.parked.entry(key).or_default().push_front(asked);
                     break;
                 }
