@@ -31,6 +31,13 @@ pub(crate) struct Client {
     paused: Vec<StreamKey>,
 }
 
+impl Client {
+    /// Whether it has asked something and does not know yet.
+    pub(crate) fn waits(&self) -> bool {
+        self.question.is_some()
+    }
+}
+
 /// What a client wants to know the end of.
 #[derive(Clone, Debug)]
 struct Question {
@@ -44,7 +51,23 @@ struct Question {
     done: Option<(Seq, Seq)>,
 }
 
-const CLIENTS: usize = 8;
+/// Of a hundred wishes, how many are of each kind. What is left of the hundred begins jobs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mix {
+    top_up: u64,
+    transfer: u64,
+    adopt: u64,
+    interfere: u64,
+}
+
+/// Runs differ in what they are about: what is rare in one is common in another.
+pub(crate) const MIXES: [Mix; 3] = [
+    Mix { top_up: 83, transfer: 5, adopt: 1, interfere: 4 },
+    Mix { top_up: 60, transfer: 30, adopt: 2, interfere: 3 },
+    Mix { top_up: 56, transfer: 10, adopt: 1, interfere: 15 },
+];
+
+const CLIENTS: usize = 12;
 const ACCOUNTS: u8 = 6;
 
 fn account(n: u8) -> StreamId {
@@ -57,6 +80,15 @@ impl World {
             let tenant = TenantId([1 + (n % 2) as u8; 16]);
             self.clients.push(Client { tenant, ..Client::default() });
             self.soon(20_000, Action::Client(n, 0));
+        }
+    }
+
+    /// Clients ask for new things, or do not.
+    pub(crate) fn keep_busy(&mut self, busy: bool) {
+        self.busy = busy;
+        let idle = (0..self.clients.len()).filter(|n| self.clients[*n].question.is_none());
+        if busy {
+            idle.collect::<Vec<_>>().into_iter().for_each(|n| self.plan(n, 1_000));
         }
     }
 
@@ -75,7 +107,7 @@ impl World {
         }
         let Some(question) = self.clients[n].question.clone() else { return };
         self.ask(n, &question);
-        if self.faulty && question.idempotency.is_some() && self.chance.per_mille(30) {
+        if self.faulty && question.idempotency.is_some() && self.chance.per_mille(40) {
             self.fault(Fault::RepeatedRequest);
             self.ask(n, &question);
         }
@@ -94,6 +126,11 @@ impl World {
         self.asked.insert(ticket, Asked { asker, key, seen: Seq(0) });
         let partition = key.stream.partition(key.tenant, self.config.partitions);
         let life = self.life(self.leaders[usize::from(partition.0)].0, partition);
+        // Every second one was looked up before it came in, and what was found may be old by then.
+        let used = origin.key.clone().filter(|_| ticket.0 % 2 == 0);
+        let found = used.and_then(|used| self.find(life, partition, &key, &used));
+        let (ticket, actor) = (Some(ticket), Some("sim".into()));
+        let submission = Submission { ticket, key, actor, trace: None, origin, found, command };
         self.soon(400, Action::Feed(life, partition, Input::Submit(Box::new(submission))));
     }
 
@@ -112,7 +149,7 @@ impl World {
 
     fn next(&mut self, n: usize) {
         self.clients[n].question = None;
-        self.plan(n, 8_000);
+        self.plan(n, 1_000);
     }
 
     fn plan(&mut self, n: usize, within: u64) {
@@ -126,11 +163,6 @@ impl World {
         self.mark(ticket.0);
         match &answer {
             Answer::Done(done) => self.check_done(partition, &asked, done),
-        // Every second one was looked up before it came in, and what was found may be old by then.
-        let used = origin.key.clone().filter(|_| ticket.0 % 2 == 0);
-        let found = used.and_then(|used| self.find(life, partition, &key, &used));
-        let (ticket, actor) = (Some(ticket), Some("sim".into()));
-        let submission = Submission { ticket, key, actor, trace: None, origin, found, command };
             Answer::Refused(_) => self.check_refusal(partition, &asked),
             Answer::Frozen => {
                 let text = format!("a processor panicked while {} was folded", asked.key.stream);
@@ -216,20 +248,21 @@ impl World {
         let tenant = self.clients[n].tenant;
         let mine = StreamKey::new(tenant, account(self.chance.below(u64::from(ACCOUNTS)) as u8));
         let amount = Money(i128::from(self.chance.between(1, 900)) * 1_000_000_000);
-        let jobs = self.clients[n].jobs.clone();
-        match self.chance.below(100) {
-            0..22 => (mine, TopUpAccount { amount: Money(amount.0 * 3) }.into()),
-            22..44 => {
+        let Mix { top_up, transfer, adopt, interfere } = self.mix;
+        let dice = self.chance.below(100);
+        match dice {
+            _ if dice < top_up => (mine, TopUpAccount { amount: Money(amount.0 * 3) }.into()),
+            _ if dice < top_up + transfer => {
                 let to = account(self.chance.below(u64::from(ACCOUNTS)) as u8);
                 (mine, TransferMoney { to, amount }.into())
             }
-            44..46 => {
+            _ if dice < top_up + transfer + adopt => {
                 let book =
                     StreamKey::book(Partition(self.chance.below(u64::from(self.config.partitions)) as u16));
                 (book, AdoptLogic { logic: 1 }.into())
             }
-            46..60 if !jobs.is_empty() => {
-                let job = *self.chance.pick(&jobs);
+            _ if dice < top_up + transfer + adopt + interfere && !self.clients[n].jobs.is_empty() => {
+                let job = *self.chance.pick(&self.clients[n].jobs);
                 (job, self.interfere(n, job))
             }
             _ => self.start(n, mine.stream),

@@ -9,10 +9,11 @@ use crate::world::{Action, World};
 pub(crate) const COMMANDS: u64 = 200;
 pub(crate) const FAULTS: u64 = 20;
 pub(crate) const CRASHES: u64 = 3;
+/// About as many commands are still acknowledged after the last fault.
+const LEFT: u64 = 25;
 
 impl World {
     pub(crate) fn plan_faults(&mut self) {
-        self.plan_crash();
         self.plan_election();
         let node = self.chance.below(self.nodes.len() as u64) as usize;
         let by = self.chance.between(0, 60_000_000) as i64 - 30_000_000;
@@ -22,7 +23,7 @@ impl World {
 
     fn plan_crash(&mut self) {
         let node = self.chance.below(self.nodes.len() as u64) as usize;
-        let at = self.chance.between(50_000, 600_000);
+        let at = self.chance.between(200, 6_000);
         self.after(at, Action::Crash(node));
     }
 
@@ -32,13 +33,16 @@ impl World {
         self.after(at, Action::Elect(partition));
     }
 
-    /// Another misfortune, from time to time, until the run has seen enough.
+    /// Another misfortune whenever some more commands have been acknowledged. By the time that a run has acknowledged
+    /// as many as it must, it has seen what it must, whatever its speed.
     pub(crate) fn keep_faulting(&mut self) {
-        if self.faulty {
-            self.plan_crash();
-            if self.nodes.len() > 1 {
-                self.plan_election();
-            }
+        if self.counts.acknowledged < self.next_misfortune || !self.faulty {
+            return;
+        }
+        self.next_misfortune = self.counts.acknowledged + self.chance.between(30, 55);
+        self.plan_crash();
+        if self.nodes.len() > 1 && self.chance.per_mille(500) {
+            self.plan_election();
         }
     }
 
@@ -53,8 +57,9 @@ impl World {
         }
     }
 
+    /// Whether the world may heal. What is under way then, and what clients ask of a healed world, makes up the rest.
     pub(crate) fn has_seen_enough(&self) -> bool {
-        self.counts.acknowledged >= COMMANDS
+        self.counts.acknowledged >= COMMANDS - LEFT
             && self.counts.total_faults() >= FAULTS
             && self.counts.of(Fault::Crash) >= CRASHES
     }
@@ -62,7 +67,7 @@ impl World {
     /// From now on nothing goes wrong any more, and everyone comes back.
     pub(crate) fn heal(&mut self) {
         self.faulty = false;
-        self.busy = false;
+        self.keep_busy(false);
         for node in 0..self.nodes.len() {
             self.nodes[node].skew = 0;
             self.restart(node);

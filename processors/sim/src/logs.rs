@@ -47,8 +47,8 @@ impl OnDisk {
     /// Opens the journal as a starting process would. Gives the records that it holds.
     pub(crate) fn open(&mut self, claims: Vec<(Offset, BlockNo)>, id: [u8; 16]) -> Result<(), Violation> {
         let mut options = JournalOptions::new(ROOT, self.partitions, id);
-        options.first_segment = 64 * 1024;
-        options.last_segment = 256 * 1024;
+        options.first_segment = 32 * 1024;
+        options.last_segment = 128 * 1024;
         options.claims = (0..)
             .zip(claims)
             .map(|(n, (before, no))| Claim { partition: Partition(n), before, no })

@@ -19,28 +19,28 @@ impl World {
             world.after(after, Action::Feed(from, partition, error));
         };
         match dice {
-            0..30 => {
+            0..7 => {
                 self.fault(Fault::LateAppend);
                 let late = self.chance.between(100_000, 4_000_000);
                 told(self, 250_000);
                 self.after(late, Action::Arrive(Append { answered: false, ..append }));
             }
-            30..50 => {
+            7..37 => {
                 self.fault(Fault::DoubledAppend);
                 let later = self.chance.between(delay, 1_500_000);
                 self.after(later, Action::Arrive(Append { answered: false, ..append.clone() }));
                 self.after(delay, Action::Arrive(append));
             }
-            50..60 => {
+            37..42 => {
                 self.fault(Fault::UnknownAppend);
                 told(self, 250_000);
                 self.after(delay, Action::Arrive(Append { answered: false, ..append }));
             }
-            60..70 => {
+            42..47 => {
                 self.fault(Fault::LostAppend);
                 told(self, 250_000);
             }
-            70..75 => {
+            47..51 => {
                 // It was taken by a broker that then lost it; nobody else ever saw it.
                 self.fault(Fault::LostSuffix);
                 told(self, delay);
@@ -99,8 +99,7 @@ impl World {
         self.control.seq = Seq(self.control.seq.0 + 1);
         let cap = self.chance.between(500, 100_000) * 1_000_000_000;
         self.control.body = Bytes::from(cap.to_string());
-        self.soon(100_000, Action::HearControl);
-        self.soon(600_000, Action::Control);
+        self.soon(2_000_000, Action::Control);
     }
 
     pub(crate) fn hear_control(&mut self) {
@@ -112,7 +111,7 @@ impl World {
             self.tell_leader(partition, Input::Control(seq, Digest::of(&body), body.clone()));
         }
         // Leaders change; whoever leads now hears it again.
-        let pause = if self.faulty { 400_000 } else { 10_000_000 };
+        let pause = if self.faulty { 400_000 } else { 2_000_000 };
         self.soon(pause, Action::HearControl);
     }
 }

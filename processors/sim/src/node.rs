@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use omium_log::Entry;
 use omium_runtime::{
     Ended, Found, Input, Loaded, Now, Position, Role, StreamKey, Used, WindowKey, open_prefix, position_key,
     stream_key, stream_of, window_key,
 };
-use omium_schemas::{Block, BlockNo, Digest, Offset, Partition, Time};
+use omium_schemas::{BlockNo, Offset, Partition, Time};
 use omium_store::{Batch, MemoryStore, Store};
 
 use crate::counts::Fault;
@@ -31,7 +32,7 @@ pub(crate) struct Node {
     pub(crate) skew: i64,
 }
 
-const NEVER_FAILS: &str = "the store in memory never fails";
+pub(crate) const NEVER_FAILS: &str = "the store in memory never fails";
 
 impl World {
     pub(crate) fn clock(&self, node: usize) -> Now {
@@ -101,9 +102,7 @@ impl World {
             Output::Deliver(parcel) => self.post(*parcel),
             Output::Acknowledge(to, through) => self.soon(2_000, Action::Acknowledge(partition, to, through)),
             Output::Publish(bytes) => {
-                if let Ok(hash) = Block::parse(bytes).and_then(|block| block.hash()) {
-                    self.publish(partition, hash);
-                }
+                self.publish(partition, &bytes);
             }
             Output::StoreBlob(digest, _) => {
                 self.soon(1_000, Action::Feed(life, partition, Input::BlobStored(digest)))
@@ -118,12 +117,13 @@ impl World {
     }
 
     /// What is published has to be in the log at that moment, or the world knows what never happened.
-    fn publish(&mut self, partition: Partition, hash: Digest) {
-        if !self.truths[usize::from(partition.0)].has_block(&hash) {
+    fn publish(&mut self, partition: Partition, bytes: &Bytes) {
+        if !self.truths[usize::from(partition.0)].has_block(bytes) {
             let text = format!("partition {partition} published a block that is not in the log");
             self.check(Err(broken(1, text)));
         }
     }
+
     /// What the store of a leader holds of an idempotency key now.
     pub(crate) fn find(
         &mut self,
@@ -137,7 +137,6 @@ impl World {
         let row = self.nodes[life.node].store.get(&[row]).expect(NEVER_FAILS).pop().flatten();
         Some(Found { stored, used: row.and_then(|row| Used::read(&row)) })
     }
-
 
     fn load(&mut self, life: Life, partition: Partition, streams: Vec<StreamKey>, window: Vec<WindowKey>) {
         let store = &self.nodes[life.node].store;
@@ -223,7 +222,7 @@ impl World {
         }
     }
 
-    pub(crate) fn sync(&mut self, life: Life, blocks: &[bytes::Bytes]) {
+    pub(crate) fn sync(&mut self, life: Life, blocks: &[Bytes]) {
         if !self.lives(life) {
             return;
         }
@@ -278,7 +277,7 @@ impl World {
     }
 
     fn standbys(&self) -> bool {
-        self.config.flush_records.is_multiple_of(3)
+        self.config.flush_records.is_multiple_of(5)
     }
 
     fn ended(&mut self, life: Life, partition: Partition, why: &Ended) {
@@ -370,7 +369,7 @@ impl World {
                 self.elect(partition);
             }
             // The moment after an unclean start is a good one for the next misfortune.
-            if self.faulty && self.chance.per_mille(400) {
+            if self.faulty && self.chance.per_mille(200) {
                 self.soon(1_500, Action::Crash(node));
             }
         }

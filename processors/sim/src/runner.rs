@@ -32,24 +32,22 @@ pub struct Run {
 /// Runs one seed.
 pub fn run_seed(seed: u64) -> Run {
     let mut world = World::new(seed);
-    let mut next_fault = 600_000;
     while world.violation.is_none() && !world.has_seen_enough() && world.step() {
-        if world.now > next_fault {
-            next_fault = world.now + 600_000;
-            world.keep_faulting();
-        }
+        world.keep_faulting();
         if world.now > PATIENCE || world.steps() > STEPS {
             world.check(Err(broken(10, "the clients get no answers any more")));
         }
     }
     if world.violation.is_none() {
         world.heal();
-        let end = world.now + REST;
-        while world.violation.is_none() && world.now < end && world.step() {
-            if world.steps() > STEPS {
-                let pending = world.pending();
-                world.check(Err(broken(10, format!("the world does not come to rest: {pending:?}"))));
+        come_to_rest(&mut world);
+        while world.violation.is_none() && world.counts.acknowledged < COMMANDS {
+            world.keep_busy(true);
+            while world.violation.is_none() && world.counts.acknowledged < COMMANDS && world.step() {
+                world.limit_steps();
             }
+            world.keep_busy(false);
+            come_to_rest(&mut world);
         }
     }
     if world.violation.is_none() {
@@ -57,6 +55,23 @@ pub fn run_seed(seed: u64) -> Run {
         world.check(outcome);
     }
     Run { seed, counts: world.counts, violation: world.violation, trace: world.trace }
+}
+
+fn come_to_rest(world: &mut World) {
+    let end = world.now + REST;
+    while world.violation.is_none() && world.now < end && !world.is_at_rest() && world.step() {
+        world.limit_steps();
+    }
+}
+
+impl World {
+    fn limit_steps(&mut self) {
+        if self.steps() > STEPS {
+            let (pending, roles) = (self.pending(), self.roles());
+            let text = format!("the world does not come to rest: {pending:?}, {roles:?}");
+            self.check(Err(broken(10, text)));
+        }
+    }
 }
 
 impl fmt::Display for Run {

@@ -34,7 +34,7 @@ pub(crate) struct Truth {
     pub(crate) read: usize,
     pub(crate) frames: Vec<Counted>,
     ends: BTreeMap<StreamKey, (Seq, Digest)>,
-    blocks: Vec<Digest>,
+    blocks: Vec<Bytes>,
     unknown: bool,
 }
 
@@ -58,7 +58,7 @@ impl Truth {
         let hashes: Vec<Digest> = frames.iter().map(Frame::hash).collect();
         self.no = head.no.0;
         self.prev = block.hash_of(hashes.iter());
-        self.blocks.push(self.prev);
+        self.blocks.push(bytes.clone());
         let copies = frames.first().is_some_and(marks_copies);
         for (n, (frame, hash)) in frames.into_iter().zip(hashes).enumerate() {
             if copies && n > 0 { self.compare(&frame)? } else { self.count(frame, hash)? }
@@ -99,14 +99,19 @@ impl Truth {
         self.ends.get(key).map_or(Seq(0), |(seq, _)| *seq)
     }
 
+    /// The hash of a stream's last frame.
+    pub(crate) fn hash(&self, key: &StreamKey) -> Digest {
+        self.ends.get(key).map_or(Digest::NONE, |(_, hash)| *hash)
+    }
+
     /// The frame of a stream that begins at this seq.
     pub(crate) fn frame(&self, key: &StreamKey, first: Seq) -> Option<&Counted> {
         self.frames.iter().rev().find(|counted| counted.first == first && counted.key == *key)
     }
 
-    /// Whether a block of this hash counts.
-    pub(crate) fn has_block(&self, hash: &Digest) -> bool {
-        self.blocks.iter().rev().any(|known| known == hash)
+    /// Whether this block counts.
+    pub(crate) fn has_block(&self, block: &Bytes) -> bool {
+        self.blocks.iter().rev().any(|known| known == block)
     }
 
     /// Every stream, with its last seq.

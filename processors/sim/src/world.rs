@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use omium_processor::testkit::BankSuite;
-use omium_runtime::{Config, DataKey, Dispatch, Input, Parcel, StreamKey, Ticket, Vault};
-use omium_schemas::{BlockNo, Epoch, KeyId, Offset, Partition, Seq};
+use omium_runtime::{Config, Dispatch, Input, MemoryVault, Parcel, StreamKey, Ticket, Vault};
+use omium_schemas::{BlockNo, Epoch, Offset, Partition, Seq};
 use omium_store::Batch;
 
 use crate::broker::Broker;
 use crate::chance::Chance;
-use crate::clients::{Client, Control};
+use crate::clients::{Client, Control, MIXES, Mix};
 use crate::counts::{Counts, Fault};
 use crate::logs::{Logs, OnDisk};
 use crate::node::Node;
@@ -116,6 +116,8 @@ pub(crate) struct World {
     actions: Vec<Option<Action>>,
     unused: Vec<u32>,
     queued: u64,
+    /// How many things are planned that are more than the passing of time.
+    work: u64,
     pub(crate) config: Config,
     pub(crate) vault: Arc<dyn Vault>,
     pub(crate) nodes: Vec<Node>,
@@ -123,6 +125,10 @@ pub(crate) struct World {
     pub(crate) truths: Vec<Truth>,
     pub(crate) leaders: Vec<(usize, Epoch)>,
     pub(crate) clients: Vec<Client>,
+    /// What clients like to ask for in this run.
+    pub(crate) mix: Mix,
+    /// After how many acknowledged commands the next misfortune comes.
+    pub(crate) next_misfortune: u64,
     pub(crate) control: Control,
     pub(crate) asked: BTreeMap<Ticket, Asked>,
     pub(crate) tickets: u64,
@@ -137,25 +143,22 @@ pub(crate) struct World {
     pub(crate) trace: u64,
 }
 
-/// One key for all: what is sealed is not the point here, that it is sealed the same way is.
-struct OneKey(DataKey);
-
-impl Vault for OneKey {
-    fn sealing(&self, _: &StreamKey) -> Option<DataKey> {
-        Some(self.0.clone())
-    }
-
-    fn opening(&self, _: &StreamKey, _: KeyId) -> Option<DataKey> {
-        Some(self.0.clone())
+impl Action {
+    /// Whether it is the mere passing of time, or comes again by itself.
+    fn is_routine(&self) -> bool {
+        matches!(
+            self,
+            Action::Tick(_) | Action::Control | Action::HearControl | Action::GiveUp(..) | Action::Jump(..)
+        )
     }
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> World {
         let mut chance = Chance::new(seed);
-        let partitions = if chance.per_mille(500) { 1 } else { 8 };
+        let partitions = if chance.per_mille(750) { 1 } else { 8 };
         let on_disk = chance.per_mille(350);
-        let nodes = if on_disk { 1 } else { chance.between(2, 3) as usize };
+        let nodes = if on_disk { 1 } else { 2 + usize::from(chance.per_mille(250)) };
         let config = Config {
             partitions,
             schemas: &omium_schemas::SCHEMAS[..2],
@@ -179,13 +182,16 @@ impl World {
             actions: Vec::new(),
             unused: Vec::new(),
             queued: 0,
+            work: 0,
             config,
-            vault: Arc::new(OneKey(DataKey::new(KeyId(1), [7; 32]))),
+            vault: Arc::new(MemoryVault::new([7; 32])),
             nodes: (0..nodes).map(|_| Node::default()).collect(),
             logs,
             truths: vec![Truth::default(); usize::from(partitions)],
             leaders: vec![(0, Epoch(0)); usize::from(partitions)],
             clients: Vec::new(),
+            mix: *chance.pick(&MIXES),
+            next_misfortune: chance.between(5, 40),
             control: Control::default(),
             asked: BTreeMap::new(),
             tickets: 0,
@@ -210,8 +216,9 @@ impl World {
         }
         self.hire_clients();
         self.after(50_000, Action::Control);
+        self.after(100_000, Action::HearControl);
         // Carrying forward is much work beside a run's few commands, so some runs do it often and most never.
-        if self.chance.per_mille(150) {
+        if self.chance.per_mille(50) {
             self.plan_trim();
         }
         self.plan_faults();
@@ -220,6 +227,7 @@ impl World {
     /// Lets something happen so many microseconds from now.
     pub(crate) fn after(&mut self, micros: u64, action: Action) {
         self.queued += 1;
+        self.work += u64::from(!action.is_routine());
         let place = self.unused.pop().unwrap_or_else(|| {
             self.actions.push(None);
             self.actions.len() as u32 - 1
@@ -249,15 +257,29 @@ impl World {
         self.trace = (self.trace.rotate_left(7) ^ what).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
+    /// What those are to their partitions that should lead them: for looking into a world that does not go on.
+    pub(crate) fn roles(&self) -> Vec<String> {
+        let role = |(at, (node, epoch)): (usize, &(usize, Epoch))| {
+            let role = self.nodes[*node].shells.get(at).map(Shell::role);
+            format!("partition {at}: node {node} is to lead epoch {epoch} and is {role:?}")
+        };
+        self.leaders.iter().enumerate().map(role).collect()
+    }
+
     /// What is about to happen, by kind: for looking into a world that does not come to rest.
     pub(crate) fn pending(&self) -> BTreeMap<String, u64> {
         let mut kinds = BTreeMap::new();
         for action in self.actions.iter().flatten() {
-            let mut kind = format!("{action:?}");
-            kind.truncate(90);
-            *kinds.entry(kind).or_default() += 1;
+            let text = format!("{action:?}");
+            let kind = text.split('(').next().unwrap_or_default();
+            *kinds.entry(kind.to_owned()).or_default() += 1;
         }
         kinds
+    }
+
+    /// Whether nothing is planned but the passing of time.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.work == 0
     }
 
     /// How many things have happened or are about to.
@@ -271,6 +293,7 @@ impl World {
         self.unused.push(place);
         let Some(action) = self.actions[place as usize].take() else { return true };
         self.now = at;
+        self.work -= u64::from(!action.is_routine());
         self.mark(at ^ number << 40);
         match action {
             Action::Feed(life, partition, input) => self.feed(life, partition, input),
