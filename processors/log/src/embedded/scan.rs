@@ -223,15 +223,15 @@ pub(crate) fn seal_at_end<F: DiskFile>(
 
 /// Whether a file holds nothing but zeros.
 pub(crate) fn is_blank<F: DiskFile>(file: &F) -> Result<bool, DiskError> {
+    const ZEROS: [u8; 4096] = [0; 4096];
     let mut window = Window::new(file);
-    let zeros = vec![0; CHUNK];
     let mut at = 0;
     loop {
         let bytes = window.get(at, CHUNK)?;
         if bytes.is_empty() {
             return Ok(true);
         }
-        if bytes != &zeros[..bytes.len()] {
+        if bytes.chunks(ZEROS.len()).any(|part| part != &ZEROS[..part.len()]) {
             return Ok(false);
         }
         at += bytes.len() as u64;

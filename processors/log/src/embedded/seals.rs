@@ -116,7 +116,7 @@ pub(crate) fn rebuild<D: Disk>(
 
 /// Copies the first `length` bytes of a file.
 pub(crate) fn copy<F: DiskFile>(from: &F, to: &F, length: u64) -> Result<(), DiskError> {
-    let mut buffer = vec![0; 1024 * 1024];
+    let mut buffer = vec![0; length.min(1024 * 1024) as usize];
     let mut at = 0;
     while at < length {
         let wanted = buffer.len().min((length - at) as usize);
