@@ -121,13 +121,16 @@ impl StreamId {
         if self.kind() == StreamKind::Book {
             return Partition(u16::from_be_bytes([self.0[1], self.0[2]]));
         }
+        if partitions <= 1 {
+            return Partition(0);
+        }
         let mut key = [0; 33];
         key[..16].copy_from_slice(&tenant.0);
         key[17..].copy_from_slice(&self.0);
         let hash = Digest::of(&key).0;
         let mut front = [0; 8];
         front.copy_from_slice(&hash[..8]);
-        Partition((u64::from_le_bytes(front) % u64::from(partitions.max(1))) as u16)
+        Partition((u64::from_le_bytes(front) % u64::from(partitions)) as u16)
     }
 }
 
