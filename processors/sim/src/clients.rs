@@ -62,9 +62,9 @@ pub(crate) struct Mix {
 
 /// Runs differ in what they are about: what is rare in one is common in another.
 pub(crate) const MIXES: [Mix; 3] = [
-    Mix { top_up: 83, transfer: 5, adopt: 1, interfere: 4 },
-    Mix { top_up: 60, transfer: 30, adopt: 2, interfere: 3 },
-    Mix { top_up: 56, transfer: 10, adopt: 1, interfere: 15 },
+    Mix { top_up: 90, transfer: 4, adopt: 1, interfere: 1 },
+    Mix { top_up: 72, transfer: 22, adopt: 1, interfere: 1 },
+    Mix { top_up: 64, transfer: 6, adopt: 1, interfere: 14 },
 ];
 
 const CLIENTS: usize = 12;

@@ -22,7 +22,11 @@ impl World {
     }
 
     fn plan_crash(&mut self) {
-        let node = self.chance.below(self.nodes.len() as u64) as usize;
+        let alive: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].alive).collect();
+        if alive.is_empty() {
+            return;
+        }
+        let node = *self.chance.pick(&alive);
         let at = self.chance.between(200, 6_000);
         self.after(at, Action::Crash(node));
     }
@@ -39,7 +43,7 @@ impl World {
         if self.counts.acknowledged < self.next_misfortune || !self.faulty {
             return;
         }
-        self.next_misfortune = self.counts.acknowledged + self.chance.between(30, 55);
+        self.next_misfortune = self.counts.acknowledged + self.chance.between(40, 60);
         self.plan_crash();
         if self.nodes.len() > 1 && self.chance.per_mille(500) {
             self.plan_election();

@@ -157,14 +157,14 @@ impl World {
     pub(crate) fn new(seed: u64) -> World {
         let mut chance = Chance::new(seed);
         let partitions = if chance.per_mille(750) { 1 } else { 8 };
-        let on_disk = chance.per_mille(350);
+        let on_disk = chance.per_mille(300);
         let nodes = if on_disk { 1 } else { 2 + usize::from(chance.per_mille(250)) };
         let config = Config {
             partitions,
             schemas: &omium_schemas::SCHEMAS[..2],
             logic: 1,
             verify: !on_disk || chance.per_mille(500),
-            flush_records: chance.between(20, 150),
+            flush_records: chance.between(50, 300),
             flush_micros: chance.between(100_000, 5_000_000),
             residents: chance.between(4, 40) as usize,
             waiting_blocks: chance.between(1, 4) as usize,
@@ -191,7 +191,7 @@ impl World {
             leaders: vec![(0, Epoch(0)); usize::from(partitions)],
             clients: Vec::new(),
             mix: *chance.pick(&MIXES),
-            next_misfortune: chance.between(5, 40),
+            next_misfortune: chance.between(5, 45),
             control: Control::default(),
             asked: BTreeMap::new(),
             tickets: 0,
