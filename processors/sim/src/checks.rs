@@ -16,7 +16,7 @@ use omium_schemas::{
 };
 use omium_store::{MemoryStore, Store};
 
-use crate::counts::Fault;
+use crate::counts::{Fault, Tally};
 use crate::folder::{Decoded, Folder, State};
 use crate::node::NEVER_FAILS;
 use crate::truth::{Counted, Truth, UNKNOWN, Violation, broken};
@@ -222,7 +222,8 @@ impl World {
     /// Walks all records of a partition: what is there once, what a rollback brings back, and what it all folds to, by a
     /// second folder that is no shell.
     fn check_records(&mut self, truth: &Truth, all: &Folded, flows: &mut Flows) -> Checked {
-        let mut keys = BTreeSet::new();
+        let mut keys = Vec::new();
+        let (mut commands, mut happened) = (Tally::default(), Tally::default());
         let mut completed = BTreeSet::new();
         let mut jobs: BTreeMap<StreamKey, Progress> = BTreeMap::new();
         let mut folder = Folder::default();
@@ -230,17 +231,14 @@ impl World {
             let decoded = Decoded::of(counted)?;
             folder.fold(counted, &decoded)?;
             let Decoded { origin, command, events } = decoded;
-            *self.counts.commands.entry(command.name()).or_default() += 1;
+            commands.add(command.name());
             if let Command::TopUpAccount(top_up) = &command {
                 *flows.came_in.entry(counted.key.tenant).or_default() += top_up.amount.0;
             }
-            if let Some(key) = origin.key
-                && !keys.insert((counted.key, key.clone()))
-            {
-                return Err(broken(3, format!("the command with key {key:?} is in the log twice")));
-            }
+            keys.extend(origin.key.map(|key| (counted.key, key)));
+            let job = jobs.entry(counted.key).or_default();
             for (seq, event) in events {
-                *self.counts.events.entry(event.name()).or_default() += 1;
+                happened.add(event.name());
                 match &event {
                     Event::StepCompleted(done) => {
                         self.check_completed(counted, (done.step, done.branch), &mut completed)?;
@@ -251,8 +249,14 @@ impl World {
                     }
                     _ => {}
                 }
-                jobs.entry(counted.key).or_default().walk(&event, seq)?;
+                job.walk(&event, seq)?;
             }
+        }
+        commands.into_counts(&mut self.counts.commands);
+        happened.into_counts(&mut self.counts.events);
+        keys.sort_unstable();
+        if let Some([(_, key), ..]) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(broken(3, format!("the command with key {key:?} is in the log twice")));
         }
         for (key, state) in folder.end(truth) {
             if all.get(&key).is_none_or(|(_, bytes)| state.bytes() != *bytes) {

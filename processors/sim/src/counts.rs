@@ -116,6 +116,24 @@ impl Counts {
     }
 }
 
+/// Counts names while they are few, faster than a map.
+#[derive(Default)]
+pub(crate) struct Tally(Vec<(&'static str, u64)>);
+
+impl Tally {
+    pub(crate) fn add(&mut self, name: &'static str) {
+        // One name may have two addresses: then it has two places here, which come together at the end.
+        match self.0.iter_mut().find(|(known, _)| std::ptr::eq(*known, name)) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((name, 1)),
+        }
+    }
+
+    pub(crate) fn into_counts(self, counts: &mut BTreeMap<&'static str, u64>) {
+        self.0.into_iter().for_each(|(name, count)| *counts.entry(name).or_default() += count);
+    }
+}
+
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(

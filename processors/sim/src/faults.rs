@@ -45,7 +45,7 @@ impl World {
         }
         self.next_misfortune = self.counts.acknowledged + self.chance.between(40, 60);
         self.plan_crash();
-        if self.nodes.len() > 1 && self.chance.per_mille(500) {
+        if self.nodes.len() > 1 && self.chance.per_mille(300) {
             self.plan_election();
         }
     }

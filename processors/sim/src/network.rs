@@ -19,28 +19,28 @@ impl World {
             world.after(after, Action::Feed(from, partition, error));
         };
         match dice {
-            0..7 => {
+            0..5 => {
                 self.fault(Fault::LateAppend);
                 let late = self.chance.between(100_000, 4_000_000);
                 told(self, 250_000);
                 self.after(late, Action::Arrive(Append { answered: false, ..append }));
             }
-            7..37 => {
+            5..35 => {
                 self.fault(Fault::DoubledAppend);
                 let later = self.chance.between(delay, 1_500_000);
                 self.after(later, Action::Arrive(Append { answered: false, ..append.clone() }));
                 self.after(delay, Action::Arrive(append));
             }
-            37..42 => {
+            35..38 => {
                 self.fault(Fault::UnknownAppend);
                 told(self, 250_000);
                 self.after(delay, Action::Arrive(Append { answered: false, ..append }));
             }
-            42..47 => {
+            38..41 => {
                 self.fault(Fault::LostAppend);
                 told(self, 250_000);
             }
-            47..51 => {
+            41..43 => {
                 // It was taken by a broker that then lost it; nobody else ever saw it.
                 self.fault(Fault::LostSuffix);
                 told(self, delay);
@@ -99,7 +99,7 @@ impl World {
         self.control.seq = Seq(self.control.seq.0 + 1);
         let cap = self.chance.between(500, 100_000) * 1_000_000_000;
         self.control.body = Bytes::from(cap.to_string());
-        self.soon(2_000_000, Action::Control);
+        self.soon(5_000_000, Action::Control);
     }
 
     pub(crate) fn hear_control(&mut self) {

@@ -156,9 +156,9 @@ impl Action {
 impl World {
     pub(crate) fn new(seed: u64) -> World {
         let mut chance = Chance::new(seed);
-        let partitions = if chance.per_mille(750) { 1 } else { 8 };
+        let partitions = if chance.per_mille(820) { 1 } else { 8 };
         let on_disk = chance.per_mille(300);
-        let nodes = if on_disk { 1 } else { 2 + usize::from(chance.per_mille(250)) };
+        let nodes = if on_disk { 1 } else { 2 + usize::from(chance.per_mille(150)) };
         let config = Config {
             partitions,
             schemas: &omium_schemas::SCHEMAS[..2],
