@@ -5,8 +5,11 @@ mod carrying;
 mod content;
 mod control;
 mod deadline;
+#[path = "../../../log/tests/recovery/disk.rs"]
+mod disk;
 mod failing;
 mod faulty;
+mod full;
 mod intact;
 mod limits;
 mod place;
