@@ -94,6 +94,8 @@ impl<P: Processors> Carrier<P> {
         }
         // Nothing of this node may touch log or store once it is over: another one may have opened them.
         while work.join_next().await.is_some() {}
+        // A shell may have taken the place of another one after the node let go of that one.
+        self.cell().detach();
         self.cell().report();
     }
 

@@ -51,7 +51,9 @@ impl<P: Processors> Carrier<P> {
         if let Err(why) = self.retake(why, work).await {
             tracing::error!(partition = self.partition.0, %why, "a partition has ended on this node");
             self.cell().standing.send_replace(Standing::Ended(why.clone()));
-            self.cell().world.ended(self.partition, why);
+            if *self.phase.borrow() != Phase::Over {
+                self.cell().world.ended(self.partition, why);
+            }
         }
     }
 
@@ -67,7 +69,13 @@ impl<P: Processors> Carrier<P> {
             if !self.is_quiet_after(wait, work).await {
                 return Err(why);
             }
-            match self.renew().await {
+            let mut phase = self.phase.clone();
+            let renewed = tokio::select! {
+                biased;
+                () = reaches(&mut phase, Phase::Over) => Err(Ended::Halted),
+                renewed = self.renew() => renewed,
+            };
+            match renewed {
                 Ok(()) => return Ok(()),
                 Err(error) => why = error,
             }

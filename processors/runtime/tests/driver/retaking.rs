@@ -99,6 +99,28 @@ async fn a_node_that_another_leader_has_replaced_does_not_take_over_again() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_halted_while_it_takes_over_lets_go_of_the_log() {
+    for retakes in 1..6 {
+        let (log, place) = faulty(1);
+        let mut node: BankNode = place.open().await;
+        log.next(Fault::FailsAfter, retakes);
+        assert_eq!(node.submit(account("a"), top_up(1)).await, Answer::Unknown);
+        while node.retaken.is_empty() {
+            node.hear().await;
+        }
+        node.node.halt().await;
+        node.catch_up();
+        assert!(node.ended.is_empty(), "a halt is no end that anybody has to hear of: {:?}", node.ended);
+        // Another node has the log to itself from here on.
+        log.next(Fault::FailsAfter, 0);
+        let next: BankNode = place.open().await;
+        assert_eq!(node.submit(account("a"), top_up(1)).await, Answer::NotLeading);
+        next.done(account("a"), top_up(1)).await;
+        next.node.stop().await.expect("nothing fails");
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_is_stopped_while_it_takes_over_stops() {
     let (log, place) = faulty(1);
     let mut node: BankNode = place.open().await;
