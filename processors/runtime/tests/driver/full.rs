@@ -172,8 +172,8 @@ async fn a_store_that_fails_holds_nobody_up_and_is_given_the_state_again() {
     let Place::Memory(log, _) = Place::memory(1) else { unreachable!("it was made in memory") };
     let store = Arc::new(Stubborn::default());
     let config = Config { partitions: 1, flush_records: 1, residents: 4, ..Config::default() };
-    let node = node_on(log.clone(), store.clone(), config.clone()).await;
     store.fails.store(true, Ordering::SeqCst);
+    let node = node_on(log.clone(), store.clone(), config.clone()).await;
     for round in 0..2 {
         for n in 0..20 {
             node.done(account(&format!("{n}")), top_up(1)).await;
