@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options, WriteBatch,
-    WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, Direction,
+    IteratorMode, Options, UniversalCompactOptions, WriteBatch, WriteOptions,
 };
 use rocksdb::{WriteBufferManager, properties};
 
@@ -72,11 +72,24 @@ fn options(settings: Settings) -> Options {
     table.set_cache_index_and_filter_blocks(true);
     // Most look-ups ask for idempotency keys that were never seen: the filter answers them without touching a block.
     table.set_bloom_filter(10.0, false);
+    // In parts of a few kilobytes: one filter per file would be too large for a shard of the cache, and so be read and
+    // checked anew by every look-up.
+    table.set_partition_filters(true);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_metadata_block_size(4096);
+    table.set_pin_top_level_index_and_filter(true);
     table.set_format_version(5);
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
+    // Most rows are idempotency keys, written once. Runs of like size are merged a few times in their life; levels would
+    // write all rows of a partition again with every few flushes.
+    let mut universal = UniversalCompactOptions::default();
+    universal.set_size_ratio(20);
+    options.set_compaction_style(DBCompactionStyle::Universal);
+    options.set_universal_compaction_options(&universal);
+    options.set_level_zero_file_num_compaction_trigger(6);
     options.set_write_buffer_size(settings.write_bytes / 2);
     options
         .set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(settings.write_bytes, false));
