@@ -320,7 +320,7 @@ mod tests {
         for length in [0, 1, 127, 128, 16_383, 16_384, 200_000] {
             let body: Vec<u8> = (0..length).map(|at: usize| at as u8).collect();
             let (bytes, _) = build(&head(None), &[&body, b"next"]);
-            let frame = Frame::parse(bytes.into()).expect("it was just built");
+            let frame = Frame::parse(bytes).expect("it was just built");
             let bodies: Vec<&[u8]> = frame.records().map(|record| record.body).collect();
             assert_eq!(bodies, [&body[..], b"next"], "{length} bytes");
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use omium_processor::Processors;
 use omium_schemas::{Partition, Time};
-use omium_store::{Batch, Row, Store, StoreError};
+use omium_store::{Batch, Store, StoreError};
 
 use crate::key::{StreamKey, stream_key, stream_of, window_prefix};
 use crate::snapshot::{Snapshot, Used};
@@ -27,6 +27,10 @@ const PORTION: usize = 5_000;
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
     after: Option<Vec<u8>>,
+    /// The oldest use that this walk has come across, or that may be written behind it.
+    oldest: Option<Time>,
+    /// The same of the last whole walk. Until that one is old, there is nothing to look for.
+    rests: Option<Time>,
 }
 
 impl Sweep {
@@ -37,6 +41,12 @@ impl Sweep {
         snapshot: &Snapshot<P::State>,
     ) -> Result<usize, StoreError> {
         let Some(before) = snapshot.forget else { return Ok(0) };
+        if self.rests.is_some_and(|oldest| before <= oldest) {
+            return Ok(0);
+        }
+        self.rests = None;
+        // What is written from now on is not older than what was decided last.
+        let mut oldest = self.oldest.unwrap_or(snapshot.position.time);
         let mut left = ROWS + ROWS_PER_NEW * snapshot.window.len();
         let mut forgotten = 0;
         while left > 0 {
@@ -45,28 +55,35 @@ impl Sweep {
             left -= rows.len();
             let ended = rows.len() < limit;
             self.after = rows.last().map(|(key, _)| key.clone()).filter(|_| !ended);
-            forgotten += forget::<P>(store, snapshot.partition, before, rows)?;
+            let mut old = Vec::new();
+            for (key, used) in rows {
+                // What cannot be read is left for whoever needs it, and who then says so.
+                let Some(used) = Used::read(&used) else { continue };
+                oldest = oldest.min(used.at);
+                if used.at < before {
+                    old.push(key);
+                }
+            }
+            forgotten += forget::<P>(store, snapshot.partition, old)?;
             if ended {
-                break;
+                (self.oldest, self.rests) = (None, Some(oldest));
+                return Ok(forgotten);
             }
         }
+        self.oldest = Some(oldest);
         Ok(forgotten)
     }
 }
 
-/// Deletes those of the rows that are of before this time, and of streams whose work is over.
+/// Deletes those of the rows that are of streams whose work is over.
 fn forget<P: Processors>(
     store: &dyn Store,
     partition: Partition,
-    before: Time,
-    rows: Vec<Row>,
+    rows: Vec<Vec<u8>>,
 ) -> Result<usize, StoreError> {
     let mut old: BTreeMap<StreamKey, Vec<Vec<u8>>> = BTreeMap::new();
-    for (key, used) in rows {
-        // What cannot be read is left for whoever needs it, and who then says so.
-        if let (Some(stream), Some(used)) = (stream_of(&key), Used::read(&used))
-            && used.at < before
-        {
+    for key in rows {
+        if let Some(stream) = stream_of(&key) {
             old.entry(stream).or_default().push(key);
         }
     }
@@ -149,5 +166,15 @@ mod tests {
         let some = snapshot(Some(Time(40)));
         assert_eq!(sweep.go_on::<BankSuite>(&store, &some).expect("nothing fails"), 40);
         assert_eq!((sweep.go_on::<BankSuite>(&store, &some).expect("nothing fails"), left(&store)), (0, 60));
+    }
+
+    #[test]
+    fn a_sweep_that_met_nothing_old_rests_until_something_is() {
+        let (store, mut sweep) = (filled(100), Sweep::default());
+        for (before, forgotten) in [(0, 0), (0, 0), (10, 10), (10, 0), (100, 90)] {
+            let some = snapshot(Some(Time(before)));
+            assert_eq!(sweep.go_on::<BankSuite>(&store, &some).expect("nothing fails"), forgotten);
+        }
+        assert_eq!(left(&store), 0);
     }
 }

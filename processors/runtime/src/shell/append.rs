@@ -5,7 +5,9 @@ use omium_log::LogError;
 use omium_processor::Processors;
 use omium_schemas::block::epoch_record;
 use omium_schemas::mutant::Mutant;
-use omium_schemas::{BlockHead, BlockKind, BlockNo, ClosedBlock, Digest, Offset, Time, Verdict};
+use omium_schemas::{
+    BlockBuilder, BlockHead, BlockKind, BlockNo, ClosedBlock, Digest, Offset, Time, Verdict,
+};
 
 use super::{Flight, Role, Shell};
 use crate::port::{Ended, Now, Output};
@@ -58,7 +60,10 @@ impl<P: Processors> Shell<P> {
             prev,
             time,
         };
-        let block = std::mem::take(&mut self.open).close(head);
+        // The next one will be about as long.
+        let room = self.open.size() + self.open.size() / 4;
+        let next = BlockBuilder::with_room(room.min(omium_schemas::MAX_BLOCK));
+        let block = std::mem::replace(&mut self.open, next).close(head);
         self.ahead.no = no;
         self.ahead.prev = block.hash;
         self.ahead.time = time;

@@ -140,7 +140,13 @@ impl FileVault {
 
 impl Vault for FileVault {
     fn sealing(&self, stream: &StreamKey) -> Option<DataKey> {
-        let at = match self.slot_of(stream) {
+        let known = self.known();
+        let at = known.streams.get(stream).copied();
+        if let Some(key) = at.and_then(|at| known.ready.get(&at)) {
+            return Some(key.clone());
+        }
+        drop(known);
+        let at = match at {
             Some(at) => at,
             None => {
                 if let Err(error) = self.provide(std::slice::from_ref(stream)) {
