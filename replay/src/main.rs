@@ -7,6 +7,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// A frame is a handful of small pieces that one thread makes and another lets go of: what this allocator is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The runtime under multi-agent LLM workflows: everything that happens is an event in an ordered log.
 #[derive(Parser)]
 #[command(name = "omium", version, about, max_term_width = 100)]
