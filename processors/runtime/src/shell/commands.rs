@@ -77,9 +77,24 @@ impl<P: Processors> Shell<P> {
     }
 
     fn is_ready(&self, asked: &Asked) -> bool {
-        let known = |key| self.recent.get(key).is_some() || self.looked_up.contains_key(key);
+        let known = |key: &WindowKey| {
+            self.is_new(&key.stream, &key.key)
+                || self.recent.get(key).is_some()
+                || self.looked_up.contains_key(key)
+        };
         self.residents.has(&asked.submission.key)
             && (self.is_found(&asked.submission) || asked.window.as_ref().is_none_or(known))
+    }
+
+    /// Whether an idempotency key was never used on its stream, where that is known without asking the store.
+    pub fn is_new(&self, stream: &StreamKey, key: &[u8]) -> bool {
+        self.residents.is_above_all(stream, key)
+    }
+
+    /// An idempotency key was used.
+    pub(super) fn use_key(&mut self, key: WindowKey, used: Used) {
+        self.residents.note_key(&key);
+        self.recent.insert(key, used);
     }
 
     /// Whether the store was asked before, and nothing has gone from memory into it since then.
@@ -97,17 +112,20 @@ impl<P: Processors> Shell<P> {
         let key = asked.submission.key;
         let streams = if self.residents.has(&key) { Vec::new() } else { vec![key] };
         let unknown = |window: &&WindowKey| self.recent.get(window).is_none();
-        let window: Vec<_> = asked.window.iter().filter(unknown).cloned().collect();
+        let window = asked.window.iter().filter(|_| !self.is_found(&asked.submission));
+        let window: Vec<_> = window.filter(unknown).cloned().collect();
         self.need(streams, window);
     }
 
-    /// Asks for rows of the store. What is on its way already is not asked for again: what waits for it is looked after
-    /// when it comes, two who ask for each other's answers would never end, and an answer that nobody takes any more
-    /// would lie there until it is wrong.
+    /// Asks for rows of the store. What is here or on its way already is not asked for again: what waits for it is looked
+    /// after when it comes, two who ask for each other's answers would never end, and an answer that nobody takes any
+    /// more would lie there until it is wrong.
     pub(super) fn need(&mut self, streams: Vec<StreamKey>, window: Vec<WindowKey>) {
         let streams: Vec<StreamKey> = streams.into_iter().filter(|key| self.loading.insert(*key)).collect();
-        let window: Vec<WindowKey> =
-            window.into_iter().filter(|key| self.looking_up.insert(key.clone())).collect();
+        let window: Vec<WindowKey> = window
+            .into_iter()
+            .filter(|key| !self.looked_up.contains_key(key) && self.looking_up.insert(key.clone()))
+            .collect();
         if !streams.is_empty() || !window.is_empty() {
             self.outputs.push(Output::Load(streams, window));
         }
@@ -125,8 +143,9 @@ impl<P: Processors> Shell<P> {
                 },
                 None => None,
             };
-            self.looking_up.remove(&key);
-            self.looked_up.insert(key, used);
+            if self.looking_up.remove(&key) {
+                self.looked_up.insert(key, used);
+            }
         }
         let mut keys = Vec::new();
         for (key, state) in loaded.streams {
@@ -204,7 +223,12 @@ impl<P: Processors> Shell<P> {
 
     fn used(&mut self, asked: &Asked) -> Option<Used> {
         let key = asked.window.as_ref()?;
+        // An answer that is still on its way tells of the time before this command; nobody may take it for later.
+        self.looking_up.remove(key);
         let looked_up = if self.looked_up.is_empty() { None } else { self.looked_up.remove(key) };
+        if self.is_new(&key.stream, &key.key) {
+            return None;
+        }
         if let Some(used) = self.recent.get(key) {
             return Some(used.clone());
         }
