@@ -235,7 +235,7 @@ impl World {
             if let Command::TopUpAccount(top_up) = &command {
                 *flows.came_in.entry(counted.key.tenant).or_default() += top_up.amount.0;
             }
-            keys.extend(origin.key.map(|key| (counted.key, key)));
+            keys.extend(origin.key.map(|key| (counted.key, key, counted.first)));
             let job = jobs.entry(counted.key).or_default();
             for (seq, event) in events {
                 happened.add(event.name());
@@ -255,8 +255,11 @@ impl World {
         commands.into_counts(&mut self.counts.commands);
         happened.into_counts(&mut self.counts.events);
         keys.sort_unstable();
-        if let Some([(_, key), ..]) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(broken(3, format!("the command with key {key:?} is in the log twice")));
+        if let Some([(stream, key, one), (.., other)]) =
+            keys.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[0].1 == pair[1].1)
+        {
+            let stream = stream.stream;
+            return Err(broken(3, format!("key {key:?} of {stream} is in the log at {one} and at {other}")));
         }
         for (key, state) in folder.end(truth) {
             if all.get(&key).is_none_or(|(_, bytes)| state.bytes() != *bytes) {
