@@ -1,6 +1,8 @@
 //! The omium binary: the one crate that sees all parts and wires them.
 
+mod engine;
 mod log_tools;
+mod readable;
 mod story;
 
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ mod sealing;
 mod shell;
 mod snapshot;
 mod stream;
+mod told;
 mod vault;
 mod window;
 
@@ -24,4 +25,5 @@ pub use sealing::{DataKey, Place, Vault, open, place, seal};
 pub use shell::{Config, Figures, Role, Shell};
 pub use snapshot::{Changed, Position, Snapshot, Used};
 pub use stream::{Held, StreamState};
+pub use told::Told;
 pub use vault::{FileVault, MemoryVault, VaultError};

@@ -5,14 +5,15 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use apache_avro::reader::datum::GenericDatumReader;
-use apache_avro::types::Value as Avro;
 use bytes::Bytes;
 use omium_log::LogError;
 use omium_log::disk::RealDisk;
 use omium_log::embedded::verify_and_read;
 use omium_schemas::catalogue::{Event, SchemaTaught};
 use omium_schemas::{Block, BlockKind, Frame, Offset, Partition, Seq, TypeId};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use crate::readable::{self, hex};
 
 /// What one record may take while it is decoded: no record is larger than a block.
 const MOST: usize = omium_schemas::MAX_BLOCK;
@@ -72,7 +73,10 @@ impl Schemas {
             Some(Ok(schema)) => {
                 let reader = GenericDatumReader::builder(schema).build();
                 let read = reader.and_then(|reader| reader.read_value(&mut &body[..]));
-                read.map_or_else(|error| unread(error.to_string()), plain)
+                read.map_or_else(
+                    |error| unread(error.to_string()),
+                    |value| readable::json(value, &mut |_| None),
+                )
             }
         }
     }
@@ -110,55 +114,4 @@ fn lines(schemas: &Schemas, partition: Partition, offset: Offset, bytes: &Bytes)
         }
     }
     lines
-}
-
-/// Avro as JSON that people read: bytes in hexadecimal, a union as what it holds.
-fn plain(value: Avro) -> Value {
-    match value {
-        Avro::Null => Value::Null,
-        Avro::Boolean(value) => json!(value),
-        Avro::Int(value) | Avro::Date(value) | Avro::TimeMillis(value) => json!(value),
-        Avro::Long(value)
-        | Avro::TimeMicros(value)
-        | Avro::TimestampMillis(value)
-        | Avro::TimestampMicros(value)
-        | Avro::TimestampNanos(value)
-        | Avro::LocalTimestampMillis(value)
-        | Avro::LocalTimestampMicros(value)
-        | Avro::LocalTimestampNanos(value) => json!(value),
-        Avro::Float(value) => json!(value),
-        Avro::Double(value) => json!(value),
-        Avro::Bytes(bytes) | Avro::Fixed(_, bytes) => json!(hex(&bytes)),
-        Avro::String(text) | Avro::Enum(_, text) => json!(text),
-        Avro::Union(_, inner) => plain(*inner),
-        Avro::Array(items) => items.into_iter().map(plain).collect(),
-        Avro::Map(entries) => {
-            let entries: BTreeMap<String, Value> =
-                entries.into_iter().map(|(key, value)| (key, plain(value))).collect();
-            json!(entries)
-        }
-        Avro::Record(fields) => {
-            let fields: Map<String, Value> =
-                fields.into_iter().map(|(name, value)| (name, plain(value))).collect();
-            Value::Object(fields)
-        }
-        Avro::Decimal(decimal) => {
-            Vec::<u8>::try_from(decimal).map_or(Value::Null, |bytes| json!(integer(&bytes)))
-        }
-        other => json!(format!("{other:?}")),
-    }
-}
-
-/// A big-endian two's complement number in decimal digits; JSON numbers would lose some.
-fn integer(bytes: &[u8]) -> String {
-    let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
-    let start = if negative { -1 } else { 0 };
-    match bytes.len() {
-        0..=16 => bytes.iter().fold(start, |sum: i128, byte| (sum << 8) | i128::from(*byte)).to_string(),
-        _ => hex(bytes),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -185,7 +185,11 @@ pub fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         }
         row[other.len()]
     };
-    let limit = (word.chars().count() / 3).max(1);
+    // Two letters that changed places count as two.
+    let limit = match word.chars().count() {
+        0..=3 => 1,
+        length => (length / 3).max(2),
+    };
     known
         .iter()
         .map(|name| (distance(name), *name))

@@ -1,0 +1,84 @@
+//! What a node answers, in the words of the API.
+
+use omium_api::port::{Failure, FailureKind};
+use omium_api::views::Done;
+use omium_processor::{Refusal, Why};
+use omium_runtime::Answer;
+
+pub(super) fn done(answer: Answer) -> Result<Done, Failure> {
+    match answer {
+        Answer::Done(done) => Ok(Done { seq: done.first.0, last: done.last.0, repeated: done.repeated }),
+        Answer::Refused(refusal) => Err(refused(refusal)),
+        Answer::OtherRequest => Err(Failure::new(
+            FailureKind::Conflict,
+            "key-used",
+            "this idempotency key came with another request before",
+            "send the same request again, or take a new key",
+        )),
+        Answer::Busy => Err(Failure::new(
+            FailureKind::Busy,
+            "busy",
+            "more commands wait than can be taken",
+            "send it again in a moment, with the same idempotency key",
+        )),
+        Answer::Full(why) => Err(Failure::new(
+            FailureKind::Full,
+            "disk-full",
+            why,
+            "free some space; writing goes on by itself",
+        )),
+        Answer::NotLeading => Err(Failure::new(
+            FailureKind::Busy,
+            "not-leading",
+            "this node does not lead the partition, or not yet",
+            "send it again in a moment",
+        )),
+        Answer::Quarantined(why) => Err(Failure::new(
+            FailureKind::Conflict,
+            "quarantined",
+            format!("the stream is quarantined: {why}"),
+            "an operator releases it; its events are safe",
+        )),
+        Answer::Frozen => Err(Failure::new(
+            FailureKind::Conflict,
+            "frozen",
+            "this node cannot fold the stream",
+            "see the node's log; other executions go on",
+        )),
+        Answer::Unknown => Err(unknown()),
+    }
+}
+
+pub(super) fn unknown() -> Failure {
+    Failure::new(
+        FailureKind::Unknown,
+        "outcome-unknown",
+        "whether this happened is not known",
+        "send it again with the same idempotency key",
+    )
+}
+
+/// A refusal says what to do behind its last semicolon.
+pub(super) fn refused(refusal: Refusal) -> Failure {
+    let (kind, code) = match refusal.why {
+        Why::NotFound => (FailureKind::NotFound, "not-found"),
+        Why::Conflict => (FailureKind::Conflict, "conflict"),
+        Why::Invalid => (FailureKind::Invalid, "invalid"),
+        Why::Exhausted => (FailureKind::Exhausted, "exhausted"),
+    };
+    match refusal.text.rsplit_once("; ") {
+        Some((detail, hint)) => Failure::new(kind, code, detail, hint),
+        None => Failure::new(kind, code, refusal.text, "`omium show` says how it stands"),
+    }
+}
+
+/// Something inside failed that is nobody's mistake outside.
+pub(super) fn broken(error: &anyhow::Error) -> Failure {
+    tracing::error!(error = %format!("{error:#}"), "a request could not be answered");
+    Failure::new(
+        FailureKind::Busy,
+        "unavailable",
+        "the engine could not read what it needs",
+        "try again; the node's log says more",
+    )
+}

@@ -1,0 +1,264 @@
+//! Tenants, keys and workflows.
+
+use std::sync::{Arc, PoisonError};
+
+use omium_api::port::{Caller, Failure, FailureKind, Role};
+use omium_api::views::WorkflowView;
+use omium_execution::{Control, Version};
+use omium_runtime::Request;
+use omium_schemas::catalogue::{Command, CreateTenant, IssueKey, KeyRole, PublishWorkflow};
+use omium_schemas::{Content, Digest, Label, TenantId};
+use omium_workflow::Definition;
+use serde_json::json;
+
+use super::{Engine, answers, control_key, view};
+
+impl Engine {
+    pub(super) async fn control(&self) -> Result<Control, Failure> {
+        let view = self
+            .node()
+            .view(control_key())
+            .await
+            .map_err(|answer| answers::done(answer).err().unwrap_or_else(answers::unknown))?;
+        Ok(view.and_then(|stream| stream.state.0.control().cloned()).unwrap_or_default())
+    }
+
+    async fn tell_control(&self, command: impl Into<Command>) -> Result<(), Failure> {
+        answers::done(self.node().submit(Request::new(control_key(), command)).await).map(|_| ())
+    }
+
+    /// Makes a tenant where there is none, and a key for it.
+    pub(crate) async fn admit(&self, label: &str, role: KeyRole) -> Result<String, Failure> {
+        let name: Label = label.parse().map_err(|_| {
+            Failure::new(
+                FailureKind::Invalid,
+                "bad-name",
+                format!("`{label}` is no name for a tenant"),
+                "use 1 to 64 of A-Z a-z 0-9 _ . -",
+            )
+        })?;
+        let tenant = TenantId::named(&name);
+        if !self.control().await?.tenants.contains_key(&tenant) {
+            self.tell_control(CreateTenant { label: label.to_owned() }).await?;
+        }
+        let (public, secret) = (random_hex::<8>(), random_hex::<24>());
+        let verifier = Digest::of(secret.as_bytes());
+        self.tell_control(IssueKey { tenant, key: public.clone(), verifier, role, expires_at: None }).await?;
+        Ok(format!("om_{public}_{secret}"))
+    }
+
+    pub(super) async fn known_key(&self, text: &str) -> Option<Caller> {
+        let (public, secret) = text.strip_prefix("om_")?.split_once('_')?;
+        let control = self.control().await.ok()?;
+        let key = control.keys.get(public)?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_micros() as u64;
+        if key.expires_at.is_some_and(|end| end.0 <= now) || Digest::of(secret.as_bytes()) != key.verifier {
+            return None;
+        }
+        let role = match key.role {
+            KeyRole::Viewer => Role::Viewer,
+            KeyRole::Worker => Role::Worker,
+            KeyRole::Developer => Role::Developer,
+            KeyRole::Admin => Role::Admin,
+        };
+        let label = control.tenants.get(&key.tenant)?.clone();
+        Some(Caller { tenant: key.tenant, label, role, key: public.to_owned() })
+    }
+
+    pub(super) async fn publish_text(
+        &self,
+        caller: &Caller,
+        file: &str,
+        text: &str,
+    ) -> Result<WorkflowView, Failure> {
+        let definition = omium_workflow::parse(file, text).map_err(|problems| Failure {
+            problems: json!(problems),
+            ..Failure::new(
+                FailureKind::Invalid,
+                "bad-definition",
+                problems.to_string(),
+                "correct the places that are named",
+            )
+        })?;
+        for schema in [&definition.inputs]
+            .into_iter()
+            .chain(definition.agents.iter().flat_map(|agent| [&agent.input_schema, &agent.output_schema]))
+            .flatten()
+        {
+            jsonschema::validator_for(schema).map_err(|error| {
+                Failure::new(
+                    FailureKind::Invalid,
+                    "bad-schema",
+                    format!("a schema in {file} is none: {error}"),
+                    "see json-schema.org, draft 2020-12",
+                )
+            })?;
+        }
+        let (tenant, workflow, version) =
+            (caller.tenant, definition.name.clone(), omium_workflow::version(text));
+        let content = Content::open(text.to_owned());
+        self.tell_control(PublishWorkflow {
+            tenant,
+            workflow: workflow.clone(),
+            definition: content,
+            version,
+        })
+        .await?;
+        self.known_workflow(caller, &workflow).await
+    }
+
+    pub(super) async fn known_workflows(&self, caller: &Caller) -> Result<Vec<WorkflowView>, Failure> {
+        let control = self.control().await?;
+        let mut views = Vec::new();
+        for ((tenant, name), versions) in &control.workflows {
+            if let Some(last) = versions.last().filter(|_| *tenant == caller.tenant) {
+                let definition = self.definition(last).await?;
+                views.push(describe(name, versions.len() as u32, last, &definition, None));
+            }
+        }
+        Ok(views)
+    }
+
+    pub(super) async fn known_workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure> {
+        let (number, version, definition) = self.version(caller, name).await?;
+        let text = self.text(&version).await?;
+        Ok(describe(&definition.name, number, &version, &definition, Some(text)))
+    }
+
+    /// `name` is the newest version, `name@3` the third.
+    pub(super) async fn version(
+        &self,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<(u32, Version, Arc<Definition>), Failure> {
+        let (bare, wanted) = match name.split_once('@') {
+            Some((bare, number)) => (bare, Some(number)),
+            None => (name, None),
+        };
+        let control = self.control().await?;
+        let Some(versions) = control.workflows.get(&(caller.tenant, bare.to_owned())) else {
+            let known: Vec<&str> = control
+                .workflows
+                .keys()
+                .filter(|(tenant, _)| *tenant == caller.tenant)
+                .map(|(_, name)| name.as_str())
+                .collect();
+            let hint = match omium_workflow::closest(bare, &known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "publish it first: `omium workflows publish FILE`".to_owned(),
+            };
+            return Err(Failure::new(
+                FailureKind::NotFound,
+                "no-such-workflow",
+                format!("there is no workflow `{bare}`"),
+                hint,
+            ));
+        };
+        let number = match wanted {
+            None => versions.len(),
+            Some(text) => {
+                text.parse::<usize>().ok().filter(|number| (1..=versions.len()).contains(number)).ok_or_else(
+                    || {
+                        let detail = format!("`{bare}` has no version `{text}`");
+                        Failure::new(
+                            FailureKind::NotFound,
+                            "no-such-version",
+                            detail,
+                            format!("there are 1 to {}", versions.len()),
+                        )
+                    },
+                )?
+            }
+        };
+        let version = versions[number - 1].clone();
+        let definition = self.definition(&version).await?;
+        Ok((number as u32, version, definition))
+    }
+
+    /// The definition that an execution is pinned to.
+    pub(super) async fn pinned(
+        &self,
+        tenant: TenantId,
+        workflow: &str,
+        digest: Digest,
+    ) -> Option<Arc<Definition>> {
+        if let Some(known) = self.definitions.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
+            return Some(known.clone());
+        }
+        let control = self.control().await.ok()?;
+        let versions = control.workflows.get(&(tenant, workflow.to_owned()))?;
+        let version = versions.iter().find(|version| version.digest == digest)?;
+        self.definition(version).await.ok()
+    }
+
+    async fn definition(&self, version: &Version) -> Result<Arc<Definition>, Failure> {
+        if let Some(known) =
+            self.definitions.lock().unwrap_or_else(PoisonError::into_inner).get(&version.digest)
+        {
+            return Ok(known.clone());
+        }
+        let text = self.text(version).await?;
+        let parsed = omium_workflow::parse("published", &text).map_err(|problems| {
+            let detail = format!("a published version is not understood any more: {problems}");
+            Failure::new(
+                FailureKind::Conflict,
+                "old-definition",
+                detail,
+                "publish it again as it should be now",
+            )
+        })?;
+        let parsed = Arc::new(parsed);
+        self.definitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(version.digest, parsed.clone());
+        Ok(parsed)
+    }
+
+    async fn text(&self, version: &Version) -> Result<String, Failure> {
+        let blobs = self.opened(control_key(), std::iter::once(&version.definition)).await;
+        let bytes = match &version.definition {
+            Content::Kept(kept) => match &kept.content {
+                Content::Blob { sha256, .. } => blobs.get(sha256).cloned(),
+                _ => omium_runtime::open(&*self.vault, control_key(), &version.definition),
+            },
+            other => omium_runtime::open(&*self.vault, control_key(), other),
+        };
+        let bytes = bytes.ok_or_else(|| {
+            Failure::new(
+                FailureKind::NotFound,
+                "erased",
+                "the definition cannot be opened: its key is gone",
+                "publish it again",
+            )
+        })?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+fn describe(
+    name: &str,
+    number: u32,
+    version: &Version,
+    definition: &Definition,
+    text: Option<String>,
+) -> WorkflowView {
+    WorkflowView {
+        name: name.to_owned(),
+        version: number,
+        hash: version.digest.hex(),
+        published_at: view::time(version.at),
+        agents: definition.agents.iter().map(|agent| agent.id.clone()).collect(),
+        definition: text,
+    }
+}
+
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");
+    bytes
+}
+
+fn random_hex<const N: usize>() -> String {
+    random::<N>().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,282 @@
+//! Brings owed steps to whoever performs them, and their outcomes back as commands.
+
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use omium_api::port::{
+    Caller, Failure, FailureKind, Outcome, Sending, Task, ToWorker, WorkerInfo, WorkerSeat,
+};
+use omium_api::views::Done;
+use omium_execution::Phase;
+use omium_runtime::{Dispatch, Request, StreamKey};
+use omium_schemas::catalogue::{
+    Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, StartStep,
+};
+use omium_schemas::{Content, Money, TenantId};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::board::Offer;
+use super::view::{Opened, scope};
+use super::{Engine, answers, contents};
+
+/// How many steps are prepared at once.
+const AT_ONCE: usize = 64;
+
+pub(super) fn run(engine: &Arc<Engine>, mut incoming: mpsc::UnboundedReceiver<Dispatch>) {
+    let weak = Arc::downgrade(engine);
+    let room = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    tokio::spawn(async move {
+        while let Some(dispatch) = incoming.recv().await {
+            let Some(engine) = weak.upgrade() else { return };
+            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            tokio::spawn(async move {
+                engine.prepare(dispatch).await;
+                drop(permit);
+            });
+        }
+    });
+}
+
+/// After a cancellation, a rollback or a timeout: takes back what is not awaited any more.
+pub(super) fn withdraw(engine: &Arc<Engine>, key: StreamKey) {
+    let held = engine.board.of(key);
+    if held.is_empty() {
+        return;
+    }
+    let engine = engine.clone();
+    tokio::spawn(async move {
+        let Ok(Some(stream)) = engine.node().view(key).await else { return };
+        let Some(run) = stream.state.0.run() else { return };
+        for sending in held {
+            let awaited = sending.branch == run.branch
+                && run.status.is_open()
+                && run
+                    .step(sending.step)
+                    .is_some_and(|(_, step)| matches!(step.phase, Phase::Waiting { .. }));
+            if !awaited {
+                engine.board.withdraw(key, sending);
+            }
+        }
+    });
+}
+
+impl Engine {
+    async fn prepare(self: &Arc<Self>, dispatch: Dispatch) {
+        let key = dispatch.key;
+        let (step, branch) = (dispatch.effect.step, dispatch.effect.branch);
+        let sending = Sending { step, branch, epoch: dispatch.epoch, delivery: dispatch.delivery };
+        match self.task(&dispatch).await {
+            Ok(Some(task)) => self.board.offer(Offer { key, sending, task }),
+            Ok(None) => {}
+            Err(reason) => {
+                let outcome = Outcome::Failed { class: FailureClass::InvalidInput, reason, retryable: false };
+                if let Err(failure) = self.finish(key, sending, outcome).await {
+                    tracing::warn!(stream = %key.stream, detail = failure.detail, "a step that cannot begin could not be failed");
+                }
+            }
+        }
+    }
+
+    /// What is sent; nothing where it is not awaited any more; a reason where the step can never begin.
+    async fn task(&self, dispatch: &Dispatch) -> Result<Option<Task>, String> {
+        let key = dispatch.key;
+        let Ok(Some(stream)) = self.node().view(key).await else { return Ok(None) };
+        let Some(run) = stream.state.0.run() else { return Ok(None) };
+        let step = dispatch.effect.step;
+        let Some((plan, _)) = run.step(step) else { return Ok(None) };
+        let definition = match run.version {
+            Some(version) => self.pinned(key.tenant, &run.workflow, version).await,
+            None => None,
+        };
+        let agent = definition.as_ref().and_then(|definition| definition.agent(step));
+        let blobs = self.opened(key, contents(run)).await;
+        let scope = scope(run, &Opened(&|content| self.read(key, &blobs, content)));
+        let input = match agent.and_then(|agent| agent.input.as_ref()) {
+            Some(template) => template.render(&scope).map_err(|missing| missing.to_string())?,
+            None => scope,
+        };
+        if let Some(schema) = agent.and_then(|agent| agent.input_schema.as_ref()) {
+            fits(schema, &input).map_err(|why| format!("the input does not fit its schema: {why}"))?;
+        }
+        let (workflow, branch) = (run.workflow.clone(), dispatch.effect.branch);
+        Ok(Some(Task {
+            execution: key.stream.to_string(),
+            workflow,
+            step,
+            agent: plan.agent.clone(),
+            framework: plan.framework.clone(),
+            branch,
+            epoch: dispatch.epoch,
+            delivery: dispatch.delivery,
+            attempt: dispatch.effect.attempt,
+            effect_key: dispatch.effect_key(),
+            definition: agent.map_or(Value::Null, |agent| agent.definition.clone()),
+            input,
+            timeout_ms: (plan.timeout_ms > 0).then_some(plan.timeout_ms as u64),
+        }))
+    }
+
+    async fn finish(&self, key: StreamKey, sending: Sending, outcome: Outcome) -> Result<Done, Failure> {
+        let Sending { step, branch, epoch, delivery } = sending;
+        let command: Command = match outcome {
+            Outcome::Completed { output, cost } => {
+                if cost < Money::ZERO {
+                    return Err(Failure::new(
+                        FailureKind::Invalid,
+                        "negative-cost",
+                        "a cost is not negative",
+                        "send what it cost, or nothing",
+                    ));
+                }
+                let output = Some(Content::open(output.to_string()));
+                CompleteStep { step, branch, epoch, delivery, output, cost }.into()
+            }
+            Outcome::Failed { class, reason, retryable } => {
+                let reason = Some(Content::open(json!(reason).to_string()));
+                FailStep { step, branch, epoch, delivery, class, reason, retryable }.into()
+            }
+        };
+        answers::done(self.node().submit(Request::new(key, command)).await)
+    }
+
+    /// Seats somebody who performs steps: a worker of a tenant, or a part of the engine itself.
+    pub(crate) fn take_seat(
+        self: &Arc<Self>,
+        tenant: Option<TenantId>,
+        info: WorkerInfo,
+        steps: mpsc::Sender<ToWorker>,
+    ) -> Box<dyn WorkerSeat> {
+        let name = info.name.clone();
+        let id = self.board.seat(tenant, info, steps);
+        Box::new(Seated { engine: Arc::downgrade(self), id, tenant, name })
+    }
+
+    pub(super) fn seat_of(
+        self: &Arc<Self>,
+        caller: &Caller,
+        info: WorkerInfo,
+        steps: mpsc::Sender<ToWorker>,
+    ) -> Result<Box<dyn WorkerSeat>, Failure> {
+        if info.frameworks.is_empty() || info.capacity == 0 {
+            return Err(Failure::new(
+                FailureKind::Invalid,
+                "bad-worker",
+                "a worker names its frameworks and takes at least one step",
+                "register with `frameworks` and `capacity`",
+            ));
+        }
+        Ok(self.take_seat(Some(caller.tenant), info, steps))
+    }
+}
+
+pub(super) fn fits(schema: &Value, value: &Value) -> Result<(), String> {
+    let validator = jsonschema::validator_for(schema).map_err(|error| error.to_string())?;
+    validator.validate(value).map_err(|error| format!("{error} at `{}`", error.instance_path()))
+}
+
+/// A worker's end of the engine. Dropped, all that it holds goes to others.
+struct Seated {
+    engine: Weak<Engine>,
+    id: u64,
+    tenant: Option<TenantId>,
+    name: String,
+}
+
+impl Seated {
+    fn held(&self, execution: &str, sending: Sending) -> Result<(Arc<Engine>, StreamKey), Failure> {
+        let engine = self.engine.upgrade().ok_or_else(answers::unknown)?;
+        let key = engine.board.of_seat(self.id, execution, sending);
+        match key {
+            Some(key) if self.tenant.is_none_or(|tenant| tenant == key.tenant) => Ok((engine, key)),
+            _ => Err(Failure::new(
+                FailureKind::Conflict,
+                "not-yours",
+                format!(
+                    "sending {}/{} of {} of `{execution}` is not with this worker",
+                    sending.epoch, sending.delivery, sending.step
+                ),
+                "it was taken back, or finished before; drop it",
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl WorkerSeat for Seated {
+    async fn finish(&self, execution: &str, sending: Sending, outcome: Outcome) -> Result<Done, Failure> {
+        let (engine, key) = self.held(execution, sending)?;
+        let done = engine.finish(key, sending, outcome).await;
+        // Where the outcome is unknown the worker sends it again; all else is settled.
+        if !matches!(&done, Err(failure) if matches!(failure.kind, FailureKind::Busy | FailureKind::Full | FailureKind::Unknown))
+        {
+            engine.board.release(self.id, key, sending);
+        }
+        done
+    }
+
+    async fn begin(&self, execution: &str, sending: Sending) -> Result<Done, Failure> {
+        let (engine, key) = self.held(execution, sending)?;
+        let Sending { step, branch, epoch, delivery } = sending;
+        let command = StartStep { step, branch, epoch, delivery, worker: self.name.clone(), code: None };
+        answers::done(engine.node().submit(Request::new(key, command)).await)
+    }
+
+    async fn lose(&self, execution: &str, sending: Sending, reason: LossReason) -> Result<Done, Failure> {
+        let (engine, key) = self.held(execution, sending)?;
+        engine.board.release(self.id, key, sending);
+        engine.lose(key, sending, self.name.clone(), reason).await
+    }
+
+    fn holds(&self) -> Vec<(String, Sending)> {
+        self.engine.upgrade().map(|engine| engine.board.holds(self.id)).unwrap_or_default()
+    }
+
+    fn grant(&self, credit: u32) {
+        if let Some(engine) = self.engine.upgrade() {
+            engine.board.grant(self.id, credit);
+        }
+    }
+
+    fn drain(&self) {
+        if let Some(engine) = self.engine.upgrade() {
+            engine.board.drain(self.id);
+        }
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        let held = engine.board.leave(self.id);
+        let name = self.name.clone();
+        if held.is_empty() {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            for (key, sending) in held {
+                if let Err(failure) = engine.lose(key, sending, name.clone(), LossReason::Disconnected).await {
+                    tracing::info!(stream = %key.stream, detail = failure.detail, "a step of a worker that is gone was not awaited");
+                }
+            }
+        });
+    }
+}
+
+impl Engine {
+    async fn lose(
+        &self,
+        key: StreamKey,
+        sending: Sending,
+        worker: String,
+        reason: LossReason,
+    ) -> Result<Done, Failure> {
+        let Sending { step, branch, epoch, delivery } = sending;
+        let command = LoseStep { step, branch, epoch, delivery, worker, reason };
+        let done = answers::done(self.node().submit(Request::new(key, command)).await)?;
+        // The loss is in the log; now the same attempt goes out again under another number.
+        self.node().lost(key, step, branch, epoch, delivery);
+        Ok(done)
+    }
+}

@@ -1,0 +1,96 @@
+//! Events of an execution, as they are shown and followed.
+
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, PoisonError};
+
+use apache_avro::reader::datum::GenericDatumReader;
+use omium_api::port::{Caller, Failure};
+use omium_api::views::EventView;
+use omium_runtime::{StreamKey, Told};
+use omium_schemas::{Content, Frame, RecordRef, SCHEMAS, Seq};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::{Engine, answers, view};
+use crate::readable;
+
+static READABLE: LazyLock<BTreeMap<u16, apache_avro::Schema>> = LazyLock::new(|| {
+    let parsed = SCHEMAS.iter().map(|schema| (schema.id.0, apache_avro::Schema::parse_str(schema.json)));
+    parsed.filter_map(|(id, schema)| Some((id, schema.ok()?))).collect()
+});
+
+impl Engine {
+    pub(super) async fn told(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        from: Seq,
+        limit: usize,
+    ) -> Result<Vec<EventView>, Failure> {
+        let key = self.key_of(caller, execution)?;
+        self.look(caller, execution, None).await?;
+        let limit = limit.clamp(1, 10_000);
+        let frames =
+            self.history.raw_frames(&key, from, limit).await.map_err(|error| answers::broken(&error))?;
+        let mut views = Vec::new();
+        for frame in frames {
+            views.extend(self.shown_frame(key, &frame).await.into_iter().filter(|event| event.seq >= from.0));
+        }
+        views.truncate(limit);
+        Ok(views)
+    }
+
+    async fn shown_frame(&self, key: StreamKey, frame: &Frame) -> Vec<EventView> {
+        let Ok(told) = Told::read(frame) else { return Vec::new() };
+        let mut contents: Vec<Vec<Content>> = vec![Vec::new()];
+        told.command.contents(&mut |_, content| contents[0].push(content.clone()));
+        for (_, event) in &told.events {
+            let mut of_event = Vec::new();
+            event.contents(&mut |_, content| of_event.push(content.clone()));
+            contents.push(of_event);
+        }
+        let blobs = self.opened(key, contents.iter().flatten()).await;
+        let mut views = Vec::new();
+        for (at, (record, contents)) in frame.records().zip(&contents).enumerate() {
+            let mut left = contents.iter();
+            let body = body(&record, &mut || left.next().map(|content| self.read(key, &blobs, content)));
+            views.push(EventView {
+                seq: frame.head.first.0 + at as u64,
+                time: view::time(frame.head.time),
+                kind: omium_schemas::schema(record.kind).map_or("?", |schema| schema.name).to_owned(),
+                command: at == 0,
+                actor: frame.head.actor.clone().filter(|_| at == 0),
+                body,
+            });
+        }
+        views
+    }
+
+    pub(super) async fn followed(
+        &self,
+        caller: &Caller,
+        execution: &str,
+    ) -> Result<watch::Receiver<Seq>, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let last = Seq(self.look(caller, execution, None).await?.seq);
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.retain(|_, sender| sender.receiver_count() > 0);
+        let receiver = followed.entry(key).or_insert_with(|| watch::Sender::new(last)).subscribe();
+        Ok(receiver)
+    }
+}
+
+fn body(record: &RecordRef<'_>, next: &mut dyn FnMut() -> Option<Value>) -> Value {
+    let Some(schema) = READABLE.get(&record.kind.0) else { return Value::Null };
+    let reader = GenericDatumReader::builder(schema).build();
+    let read = reader.and_then(|reader| reader.read_value(&mut &record.body[..]));
+    let mut body = read.map_or_else(
+        |error| json!({ "unread": error.to_string() }),
+        |value| readable::json(value, &mut |_| next()),
+    );
+    // Keys, entropy and the like are the machinery's; they are in `omium log inspect`.
+    if let Value::Object(fields) = &mut body {
+        fields.remove("origin");
+    }
+    body
+}

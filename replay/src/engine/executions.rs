@@ -1,0 +1,424 @@
+//! Executions: started, looked at, steered, forked.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use omium_api::port::{Action, Caller, Failure, FailureKind, Filter, StartRequest};
+use omium_api::views::{CheckpointView, Done, ExecutionSummary, ExecutionView, Page, Started};
+use omium_execution::{Phase, Run, State};
+use omium_runtime::{Answer, Request, StreamKey, StreamState};
+use omium_schemas::catalogue::{
+    CancelExecution, Command, ForkExecution, ForkedStep, PauseExecution, ResumeExecution, RetryExecution,
+    RollBack, SignalExecution, StartExecution, StartFork, TakeCheckpoint,
+};
+use omium_schemas::{Content, Digest, ExecutionId, Seq, StreamKind, Time};
+use serde_json::{Value, json};
+
+use super::history::fold;
+use super::index::Standing;
+use super::view::{self, Opened};
+use super::{Engine, answers, contents, control, dispatch};
+
+/// The largest request that is kept: inputs, a signal's body.
+const MAX_CONTENT: usize = 16 << 20;
+
+impl Engine {
+    /// The stream of an execution's id. Another tenant's execution has another key, so it is not there.
+    pub(super) fn key_of(&self, caller: &Caller, execution: &str) -> Result<StreamKey, Failure> {
+        let id: ExecutionId = execution.parse().map_err(|_| {
+            Failure::new(
+                FailureKind::NotFound,
+                "not-found",
+                format!("`{execution}` is no execution's id"),
+                "ids look like ex_…; `omium list` shows them",
+            )
+        })?;
+        Ok(StreamKey::new(caller.tenant, id.stream()))
+    }
+
+    async fn stream(&self, key: StreamKey) -> Result<Arc<StreamState<(State,)>>, Failure> {
+        match self.node().view(key).await {
+            Ok(Some(stream)) if stream.state.0.run().is_some() => Ok(stream),
+            Ok(_) => Err(Failure::new(
+                FailureKind::NotFound,
+                "not-found",
+                format!("there is no execution {}", key.stream),
+                "`omium list` shows those that there are",
+            )),
+            Err(answer) => Err(failed(answer)),
+        }
+    }
+
+    async fn tell(
+        &self,
+        caller: &Caller,
+        key: StreamKey,
+        command: impl Into<Command>,
+        idempotency: Option<(String, &Value)>,
+    ) -> Result<Done, Failure> {
+        let mut request = Request::new(key, command);
+        request.actor = Some(caller.key.clone());
+        if let Some((name, body)) = idempotency {
+            if name.is_empty() || name.len() > 256 {
+                return Err(Failure::new(
+                    FailureKind::Invalid,
+                    "bad-key",
+                    "an idempotency key has 1 to 256 bytes",
+                    "a uuid will do",
+                ));
+            }
+            request.digest = Some(self.digest(key, body).await?);
+            request = request.with_key(Bytes::from(name));
+        }
+        answers::done(self.node().submit(request).await)
+    }
+
+    /// A digest that confirms no guess once the stream's key is gone.
+    async fn digest(&self, key: StreamKey, body: &Value) -> Result<Digest, Failure> {
+        let vault = self.vault.clone();
+        let made = tokio::task::spawn_blocking(move || vault.provide(&[key])).await;
+        made.map_err(|_| answers::unknown())?
+            .map_err(|why| Failure::new(FailureKind::Busy, "no-key", why, "try again"))?;
+        let data_key = self.vault.sealing(&key).ok_or_else(|| {
+            Failure::new(
+                FailureKind::Conflict,
+                "erased",
+                "the execution's key was destroyed",
+                "start a new one",
+            )
+        })?;
+        Ok(data_key.digest(body.to_string().as_bytes()))
+    }
+
+    pub(super) async fn begin(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {
+        let (_, version, definition) = self.version(caller, &request.workflow).await?;
+        if let Some(schema) = &definition.inputs {
+            dispatch::fits(schema, &request.inputs).map_err(|why| {
+                Failure::new(
+                    FailureKind::Invalid,
+                    "bad-inputs",
+                    format!("the inputs do not fit the schema of `{}`: {why}", definition.name),
+                    "`omium workflows show` prints the schema",
+                )
+            })?;
+        }
+        let inputs = request.inputs.to_string();
+        bounded(&inputs)?;
+        let key = StreamKey::new(caller.tenant, new_id(caller, request.idempotency.as_deref()).stream());
+        let now = now();
+        let slice = request.budget.into_iter().chain(definition.budget).min();
+        let start = StartExecution {
+            workflow: definition.name.clone(),
+            workflow_version: Some(version.digest),
+            inputs: Some(Content::open(inputs)),
+            account: None,
+            steps: 0,
+            plan: definition.plan(),
+            on_failure: definition.on_failure,
+            slice,
+            deadline: definition.timeout_ms.map(|millis| now.plus_millis(millis)),
+        };
+        let asked = json!({ "workflow": request.workflow, "inputs": request.inputs, "budget": request.budget.map(view::dollars) });
+        let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;
+        Ok(Started { id: key.stream.to_string(), repeated: done.repeated })
+    }
+
+    pub(super) fn page(&self, caller: &Caller, filter: Filter) -> Result<Page<ExecutionSummary>, Failure> {
+        let status = match &filter.status {
+            None => None,
+            Some(name) => Some(
+                Standing::ALL
+                    .iter()
+                    .find(|(known, _)| known == name)
+                    .map(|(_, standing)| *standing)
+                    .ok_or_else(|| {
+                        Failure::new(
+                            FailureKind::Invalid,
+                            "bad-status",
+                            format!("there is no status `{name}`"),
+                            "it is one of: running, paused, completed, failed, cancelled",
+                        )
+                    })?,
+            ),
+        };
+        let cursor = filter
+            .cursor
+            .map(|text| {
+                from_hex(&text).ok_or_else(|| {
+                    Failure::new(
+                        FailureKind::Invalid,
+                        "bad-cursor",
+                        "the cursor is none of ours",
+                        "leave it out to begin at the newest",
+                    )
+                })
+            })
+            .transpose()?;
+        let wanted = |line: &super::index::Line| {
+            status.is_none_or(|status| line.status == status)
+                && filter.workflow.as_ref().is_none_or(|workflow| line.workflow == *workflow)
+        };
+        let (lines, next) = self
+            .history
+            .index
+            .lines(caller.tenant, wanted, cursor, filter.limit.clamp(1, 1_000))
+            .map_err(|error| answers::broken(&error))?;
+        let items = lines
+            .into_iter()
+            .map(|(stream, line)| ExecutionSummary {
+                id: stream.to_string(),
+                workflow: line.workflow,
+                status: line.status.name().to_owned(),
+                started_at: view::time(line.started),
+                ended_at: line.ended.map(view::time),
+            })
+            .collect();
+        Ok(Page { items, next: next.map(|rest| crate::readable::hex(&rest)) })
+    }
+
+    pub(super) async fn look(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        at: Option<Seq>,
+    ) -> Result<ExecutionView, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let stream = self.stream(key).await?;
+        match at {
+            None => Ok(self.shown(key, &stream.state.0, stream.seq).await),
+            Some(at) if at > stream.seq || at == Seq(0) => Err(Failure::new(
+                FailureKind::NotFound,
+                "no-such-seq",
+                format!("{execution} has the seqs 1 to {}", stream.seq),
+                "leave `at` out to see it as it is now",
+            )),
+            Some(at) => {
+                let state = self.history.state_at(&key, at).await.map_err(|error| answers::broken(&error))?;
+                Ok(self.shown(key, &state, at).await)
+            }
+        }
+    }
+
+    async fn shown(&self, key: StreamKey, state: &State, seq: Seq) -> ExecutionView {
+        let empty = Run::default();
+        let run = state.run().unwrap_or(&empty);
+        let definition = match run.version {
+            Some(version) => self.pinned(key.tenant, &run.workflow, version).await,
+            None => None,
+        };
+        let blobs = self.opened(key, contents(run)).await;
+        let opened = |content: &Content| self.read(key, &blobs, content);
+        view::execution(key.stream, run, seq, hash(state), definition.as_deref(), &Opened(&opened))
+    }
+
+    pub(super) async fn steer(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        action: Action,
+        idempotency: Option<String>,
+    ) -> Result<Done, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let asked = json!(format!("{action:?}"));
+        let command: Command = match action {
+            Action::Pause => PauseExecution {}.into(),
+            Action::Resume => ResumeExecution {}.into(),
+            Action::Cancel => CancelExecution {}.into(),
+            Action::Retry => RetryExecution {}.into(),
+            Action::Signal { name, body } => {
+                let body = body.to_string();
+                bounded(&body)?;
+                SignalExecution { name, body: Some(Content::open(body)) }.into()
+            }
+            Action::Checkpoint { name } => TakeCheckpoint { name }.into(),
+            Action::RollBack { to, cancel_running } => {
+                let stream = self.stream(key).await?;
+                let run = stream.state.0.run().expect("`stream` gives runs only");
+                RollBack { to: place(run, execution, &to)?, cancel_running }.into()
+            }
+        };
+        self.tell(caller, key, command, idempotency.map(|name| (name, &asked))).await
+    }
+
+    pub(super) async fn split(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        at: &str,
+        inputs: Option<Value>,
+        idempotency: Option<String>,
+    ) -> Result<Started, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let stream = self.stream(key).await?;
+        let at = place(stream.state.0.run().expect("`stream` gives runs only"), execution, at)?;
+        let state = self.history.state_at(&key, at).await.map_err(|error| answers::broken(&error))?;
+        let Some(run) = state.run() else { return Err(answers::unknown()) };
+        let blobs = self.opened(key, contents(run)).await;
+        let open = |content: &Content| Content::open(self.read(key, &blobs, content).to_string());
+        let done = run.ids().filter_map(|step| match &run.step(step)?.1.phase {
+            Phase::Done { output, .. } => Some(ForkedStep { step, output: output.as_ref().map(open) }),
+            _ => None,
+        });
+        let changed = inputs.as_ref().map(|inputs| Content::open(inputs.to_string()));
+        let fork = StartFork {
+            source: key.stream,
+            at,
+            state_hash: hash(&state),
+            workflow: run.workflow.clone(),
+            workflow_version: run.version,
+            inputs: changed.or_else(|| run.inputs.as_ref().map(open)),
+            plan: run.plan.to_vec(),
+            on_failure: if run.on_failure.0 {
+                omium_schemas::catalogue::OnFailure::CancelOthers
+            } else {
+                omium_schemas::catalogue::OnFailure::FinishOthers
+            },
+            slice: run.budget,
+            deadline: run.deadline.map(|deadline| Time(now().0 + deadline.0.saturating_sub(run.started.0))),
+            done: done.collect(),
+        };
+        let to = StreamKey::new(caller.tenant, new_id(caller, idempotency.as_deref()).stream());
+        let asked = json!({ "fork": execution, "at": at.0, "inputs": inputs });
+        self.tell(
+            caller,
+            key,
+            ForkExecution { to: to.stream, at },
+            idempotency.clone().map(|name| (name, &asked)),
+        )
+        .await?;
+        let begun = self.tell(caller, to, fork, idempotency.map(|name| (name, &asked))).await?;
+        Ok(Started { id: to.stream.to_string(), repeated: begun.repeated })
+    }
+
+    pub(super) async fn marks(
+        &self,
+        caller: &Caller,
+        execution: &str,
+    ) -> Result<Vec<CheckpointView>, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let stream = self.stream(key).await?;
+        let run = stream.state.0.run().expect("`stream` gives runs only");
+        let frames = self
+            .history
+            .frames(&key, Seq(1), usize::MAX >> 1)
+            .await
+            .map_err(|error| answers::broken(&error))?;
+        let mut views = Vec::with_capacity(run.marks.len());
+        let (mut state, mut from) = (State::default(), 0);
+        for mark in &run.marks {
+            // Frames are folded once: each checkpoint goes on where the one before has ended.
+            let until = frames
+                .partition_point(|told| told.events.last().map_or(told.first, |(seq, _)| *seq) <= mark.at);
+            let before = fold(&frames[from..until], &key, state.clone(), mark.at);
+            let there = fold(&frames[until..(until + 1).min(frames.len())], &key, before.clone(), mark.at);
+            (state, from) = (before, until);
+            let done = there.run().map(|run| {
+                run.plan
+                    .iter()
+                    .zip(&run.steps)
+                    .filter(|(_, step)| matches!(step.phase, Phase::Done { .. }))
+                    .map(|(plan, _)| plan.agent.clone())
+                    .collect()
+            });
+            views.push(CheckpointView {
+                seq: mark.at.0,
+                name: mark.name.clone(),
+                taken_at: view::time(mark.time),
+                done: done.unwrap_or_default(),
+                state_hash: hash(&there).hex(),
+            });
+        }
+        Ok(views)
+    }
+}
+
+fn failed(answer: Answer) -> Failure {
+    answers::done(answer).err().unwrap_or_else(answers::unknown)
+}
+
+fn hash(state: &State) -> Digest {
+    StreamState { state: state.clone(), ..StreamState::default() }.digest()
+}
+
+fn bounded(text: &str) -> Result<(), Failure> {
+    if text.len() <= MAX_CONTENT {
+        return Ok(());
+    }
+    let detail = format!("{} bytes are more than the {MAX_CONTENT} that are taken at once", text.len());
+    Err(Failure::new(FailureKind::Invalid, "too-large", detail, "pass a reference to the data instead"))
+}
+
+fn now() -> Time {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Time(since.as_micros() as u64)
+}
+
+/// The same key gives the same id, so that the stream itself knows what was asked with it.
+fn new_id(caller: &Caller, idempotency: Option<&str>) -> ExecutionId {
+    let mut rest = [0; 15];
+    match idempotency {
+        None => rest = control::random(),
+        Some(key) => {
+            let text = [caller.tenant.0.as_slice(), b"start\0", key.as_bytes()].concat();
+            rest.copy_from_slice(&Digest::of(&text).0[..15]);
+        }
+    }
+    debug_assert_eq!(ExecutionId::new(rest).stream().kind(), StreamKind::Execution);
+    ExecutionId::new(rest)
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    let pairs = digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    (digits.len() % 2 == 0).then(|| pairs.collect::<Option<Vec<u8>>>())?
+}
+
+/// A checkpoint by its address: a seq, `step:NAME:before`, `step:NAME:after`, a name, or `last`.
+fn place(run: &Run, execution: &str, address: &str) -> Result<Seq, Failure> {
+    let missing = |detail: String| {
+        Failure::new(
+            FailureKind::NotFound,
+            "no-such-checkpoint",
+            detail,
+            format!("`omium checkpoints list {execution}` shows them"),
+        )
+    };
+    if let Ok(seq) = address.parse::<u64>() {
+        return Ok(Seq(seq));
+    }
+    if address == "last" {
+        return run
+            .marks
+            .last()
+            .map(|mark| mark.at)
+            .ok_or_else(|| missing(format!("{execution} has no checkpoint")));
+    }
+    if let Some(rest) = address.strip_prefix("step:") {
+        let (agent, side) = rest.rsplit_once(':').unwrap_or((rest, "before"));
+        let at = run
+            .plan
+            .iter()
+            .position(|plan| plan.agent == agent)
+            .ok_or_else(|| missing(format!("{execution} has no step `{agent}`")))?;
+        let done = match &run.steps[at].phase {
+            Phase::Done { at, .. } => Some(*at),
+            _ => None,
+        };
+        let found = match (side, done) {
+            ("before", Some(done)) => run.marks.iter().rev().find(|mark| mark.at < done),
+            ("before", None) => run.marks.last(),
+            ("after", Some(done)) => run.marks.iter().find(|mark| mark.at > done),
+            ("after", None) => None,
+            _ => {
+                return Err(missing(format!(
+                    "`{address}` is no address: it ends with `:before` or `:after`"
+                )));
+            }
+        };
+        return found
+            .map(|mark| mark.at)
+            .ok_or_else(|| missing(format!("there is no checkpoint {side} `{agent}`")));
+    }
+    let named = run.marks.iter().rev().find(|mark| mark.name.as_deref() == Some(address));
+    named.map(|mark| mark.at).ok_or_else(|| missing(format!("{execution} has no checkpoint `{address}`")))
+}

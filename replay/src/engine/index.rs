@@ -1,0 +1,321 @@
+//! Where things stand in the log: for each stream the offsets of its blocks, and a line per execution for lists. A fold
+//! of the log like all else, in a store of its own that may be deleted at any time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use omium_log::{Entry, Log};
+use omium_runtime::{StreamKey, Told};
+use omium_schemas::catalogue::{BranchRaised, Command, Event, StepCancelled, StepTimedOut};
+use omium_schemas::{
+    Block, Filter, Frame, Offset, Partition, Seq, StreamId, StreamKind, TenantId, Time, TypeId, Verdict,
+};
+use omium_store::{Batch, Store};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// A line of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub(crate) workflow: String,
+    /// Who performs its first step.
+    pub(crate) framework: String,
+    pub(crate) status: Standing,
+    pub(crate) started: Time,
+    pub(crate) ended: Option<Time>,
+}
+
+/// How an execution stands, as lists say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum Standing {
+    Running,
+    Paused,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl Standing {
+    pub(crate) const ALL: [(&'static str, Standing); 5] = [
+        ("running", Standing::Running),
+        ("paused", Standing::Paused),
+        ("completed", Standing::Completed),
+        ("failed", Standing::Failed),
+        ("cancelled", Standing::Cancelled),
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        Standing::ALL[self as usize].0
+    }
+
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Standing::Running | Standing::Paused)
+    }
+}
+
+/// What of an execution changed, for those who count and follow.
+pub(crate) struct Moved {
+    pub(crate) key: StreamKey,
+    pub(crate) last: Seq,
+    /// Its line before, where its standing changed, and now.
+    pub(crate) change: Option<(Option<Line>, Line)>,
+    /// Whether work that was handed out may not be needed any more.
+    pub(crate) withdraws: bool,
+}
+
+/// The index over all partitions.
+pub(crate) struct Index {
+    store: Arc<dyn Store>,
+    progress: Vec<watch::Sender<Offset>>,
+    /// Lines of open executions: what a status change needs to know.
+    open: Mutex<BTreeMap<StreamKey, Line>>,
+}
+
+/// Events after which work that was handed out may not be needed any more.
+const WITHDRAW: [TypeId; 3] = [StepCancelled::TYPE_ID, StepTimedOut::TYPE_ID, BranchRaised::TYPE_ID];
+/// How much of the log is read at once.
+const READ: usize = 1 << 20;
+
+// Every key but the positions begins with the tenant.
+fn key(tenant: TenantId, space: u8, rest: &[&[u8]]) -> Vec<u8> {
+    let mut key = tenant.0.to_vec();
+    key.push(space);
+    rest.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+fn position_key(partition: Partition) -> Vec<u8> {
+    key(TenantId::SYSTEM, b'p', &[&partition.0.to_be_bytes()])
+}
+
+/// Newest first: the time counts down.
+fn line_key(key_of: &StreamKey, started: Time) -> Vec<u8> {
+    key(key_of.tenant, b'l', &[&(u64::MAX - started.0).to_be_bytes(), key_of.stream.bytes()])
+}
+
+impl Index {
+    pub(crate) fn new(store: Arc<dyn Store>, partitions: u16) -> Index {
+        let progress = (0..partitions).map(|_| watch::Sender::new(Offset(0))).collect();
+        Index { store, progress, open: Mutex::default() }
+    }
+
+    /// Follows one partition until the log goes away.
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        log: Arc<dyn Log>,
+        partition: Partition,
+        moved: impl Fn(Moved) + Send,
+    ) -> anyhow::Result<()> {
+        let row = self.store.get(&[position_key(partition)])?.pop().flatten();
+        let stored: Option<(Offset, Filter)> =
+            row.and_then(|row| serde_json::from_slice::<Position>(&row).ok()).map(Position::split);
+        let start = log.start(partition)?;
+        let (mut next, mut filter) = match stored {
+            Some((next, filter)) if next >= start => (next, Some(filter)),
+            _ => (start, None),
+        };
+        let mut tail = log.tail(partition)?;
+        loop {
+            tail.wait_for(|tail| *tail > next).await.context("the log is gone")?;
+            let entries = log.read(partition, next, READ).await?;
+            let mut batch = Batch::default();
+            let mut news = Vec::new();
+            for entry in &entries {
+                self.take(entry, &mut filter, &mut batch, &mut news)?;
+                next = entry.offset.next();
+            }
+            if let Some(filter) = &filter {
+                batch.put(position_key(partition), serde_json::to_vec(&Position::join(next, filter))?);
+            }
+            self.store.write(batch)?;
+            self.progress[usize::from(partition.0)].send_replace(next);
+            news.into_iter().for_each(&moved);
+        }
+    }
+
+    fn take(
+        &self,
+        entry: &Entry,
+        filter: &mut Option<Filter>,
+        batch: &mut Batch,
+        news: &mut Vec<Moved>,
+    ) -> anyhow::Result<()> {
+        let block = Block::trusted(entry.bytes.clone())?;
+        let first = entry.offset == Offset(0);
+        let filter = filter
+            .get_or_insert_with(|| if first { Filter::new() } else { Filter::starting_at(&block.head) });
+        // Whether the chain holds is the business of who leads and of `log verify`.
+        filter.prev = Some(block.head.prev);
+        if filter.admit(&block.head, None) != Verdict::Counts {
+            return Ok(());
+        }
+        let mut seen: BTreeSet<StreamKey> = BTreeSet::new();
+        for frame in block.frames()? {
+            let key_of = StreamKey::new(frame.head.tenant, frame.head.stream);
+            if !matches!(key_of.stream.kind(), StreamKind::Execution | StreamKind::Control) {
+                continue;
+            }
+            if seen.insert(key_of) {
+                let rest: [&[u8]; 2] = [key_of.stream.bytes(), &entry.offset.0.to_be_bytes()];
+                batch.put(key(key_of.tenant, b'o', &rest), Vec::new());
+            }
+            let change = if key_of.stream.kind() == StreamKind::Execution {
+                self.change(&key_of, &frame, batch)?
+            } else {
+                None
+            };
+            let withdraws = frame.records().skip(1).any(|record| WITHDRAW.contains(&record.kind));
+            news.push(Moved { key: key_of, last: frame.last(), change, withdraws });
+        }
+        Ok(())
+    }
+
+    /// What a frame does to the execution's line. Only frames that may hold such an event are decoded whole.
+    fn change(
+        &self,
+        key_of: &StreamKey,
+        frame: &Frame,
+        batch: &mut Batch,
+    ) -> anyhow::Result<Option<(Option<Line>, Line)>> {
+        let mut standing = None;
+        let mut workflow = None;
+        for record in frame.records().skip(1) {
+            match omium_schemas::schema(record.kind).map(|schema| schema.name) {
+                Some("ExecutionStarted") => {
+                    let told = Told::read(frame)?;
+                    let plan = match &told.command {
+                        Command::StartExecution(start) => start.plan.first(),
+                        Command::StartFork(fork) => fork.plan.first(),
+                        _ => None,
+                    };
+                    let framework = plan.map_or_else(String::new, |plan| plan.framework.clone());
+                    workflow = told.events.into_iter().find_map(|(_, event)| match event {
+                        Event::ExecutionStarted(started) => Some((started.workflow, framework.clone())),
+                        _ => None,
+                    });
+                    standing = Some(Standing::Running);
+                }
+                Some("ExecutionPaused") => standing = Some(Standing::Paused),
+                Some("ExecutionResumed" | "BranchRaised") => standing = Some(Standing::Running),
+                Some("ExecutionCompleted") => standing = Some(Standing::Completed),
+                Some("ExecutionFailed") => standing = Some(Standing::Failed),
+                Some("ExecutionCancelled") => standing = Some(Standing::Cancelled),
+                _ => {}
+            }
+        }
+        let Some(status) = standing else { return Ok(None) };
+        let time = frame.head.time;
+        let before = match &workflow {
+            Some(_) => None,
+            None => self.line(key_of)?,
+        };
+        let ((workflow, framework), started) = match (&before, workflow) {
+            (_, Some(names)) => (names, time),
+            (Some(line), None) => ((line.workflow.clone(), line.framework.clone()), line.started),
+            (None, None) => return Ok(None),
+        };
+        let line = Line { workflow, framework, status, started, ended: (!status.is_open()).then_some(time) };
+        batch.put(line_key(key_of, started), serde_json::to_vec(&line)?);
+        batch.put(key(key_of.tenant, b'x', &[key_of.stream.bytes()]), started.0.to_be_bytes().to_vec());
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if status.is_open() {
+            open.insert(*key_of, line.clone())
+        } else {
+            open.remove(key_of)
+        };
+        Ok(Some((before, line)))
+    }
+
+    fn line(&self, key_of: &StreamKey) -> anyhow::Result<Option<Line>> {
+        if let Some(line) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(key_of) {
+            return Ok(Some(line.clone()));
+        }
+        let row = self.store.get(&[key(key_of.tenant, b'x', &[key_of.stream.bytes()])])?.pop().flatten();
+        let Some(started) = row.and_then(|row| row.try_into().ok()).map(u64::from_be_bytes) else {
+            return Ok(None);
+        };
+        let row = self.store.get(&[line_key(key_of, Time(started))])?.pop().flatten();
+        Ok(row.and_then(|row| serde_json::from_slice(&row).ok()))
+    }
+
+    /// Returns when the index has seen all that the log holds now.
+    pub(crate) async fn caught_up(&self, log: &dyn Log, partition: Partition) -> anyhow::Result<()> {
+        let tail = *log.tail(partition)?.borrow();
+        self.progress[usize::from(partition.0)].subscribe().wait_for(|next| *next >= tail).await?;
+        Ok(())
+    }
+
+    /// The offsets of the blocks that hold frames of a stream, in order.
+    pub(crate) fn offsets(&self, key_of: &StreamKey) -> anyhow::Result<Vec<Offset>> {
+        let prefix = key(key_of.tenant, b'o', &[key_of.stream.bytes()]);
+        let mut offsets = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let rows = self.store.scan(&prefix, after.as_deref(), 10_000)?;
+            let Some((last, _)) = rows.last() else { return Ok(offsets) };
+            after = Some(last.clone());
+            offsets.extend(rows.iter().filter_map(|(row, _)| {
+                Some(Offset(u64::from_be_bytes(row.get(prefix.len()..)?.try_into().ok()?)))
+            }));
+        }
+    }
+
+    /// Lines of a tenant, newest first, after a cursor; and the cursor of the last one where there may be more.
+    #[expect(clippy::type_complexity, reason = "a page: its lines and where the next one begins")]
+    pub(crate) fn lines(
+        &self,
+        tenant: TenantId,
+        wanted: impl Fn(&Line) -> bool,
+        cursor: Option<Vec<u8>>,
+        limit: usize,
+    ) -> anyhow::Result<(Vec<(StreamId, Line)>, Option<Vec<u8>>)> {
+        let prefix = key(tenant, b'l', &[]);
+        let mut after = cursor.map(|rest| [prefix.as_slice(), &rest].concat());
+        let mut found = Vec::new();
+        loop {
+            let rows = self.store.scan(&prefix, after.as_deref(), 1_000)?;
+            if rows.is_empty() {
+                return Ok((found, None));
+            }
+            for (row, value) in rows {
+                let rest = row[prefix.len()..].to_vec();
+                after = Some(row);
+                let line: Line = serde_json::from_slice(&value)?;
+                let stream = rest
+                    .get(8..)
+                    .and_then(|bytes| bytes.try_into().ok())
+                    .and_then(|bytes| StreamId::from_bytes(bytes).ok());
+                if let Some(stream) = stream.filter(|_| wanted(&line)) {
+                    found.push((stream, line));
+                    if found.len() == limit {
+                        return Ok((found, Some(rest)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A position as its row holds it.
+#[derive(Serialize, Deserialize)]
+struct Position {
+    next: u64,
+    epoch: u64,
+    no: u64,
+}
+
+impl Position {
+    fn join(next: Offset, filter: &Filter) -> Position {
+        Position { next: next.0, epoch: filter.epoch.0, no: filter.no.0 }
+    }
+
+    fn split(self) -> (Offset, Filter) {
+        let filter = Filter {
+            epoch: omium_schemas::Epoch(self.epoch),
+            no: omium_schemas::BlockNo(self.no),
+            ..Filter::default()
+        };
+        (Offset(self.next), filter)
+    }
+}

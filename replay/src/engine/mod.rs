@@ -1,0 +1,244 @@
+//! The engine behind the API: a node that runs workflows, an index of what it holds, and a board where steps wait for
+//! whoever performs them.
+
+mod answers;
+mod board;
+mod control;
+mod dispatch;
+mod events;
+mod executions;
+mod history;
+mod index;
+mod metrics;
+mod port;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use omium_execution::{Execution, Phase, Run, Step};
+use omium_log::Blobs;
+use omium_runtime::{Config, Dispatch, Ended, Node, NodeParts, StreamKey, Vault, World};
+use omium_schemas::{Content, Digest, Kept, Partition, StreamId, TenantId};
+use omium_store::{RocksStore, Settings};
+use omium_workflow::Definition;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use board::Board;
+use history::History;
+use index::Index;
+use metrics::Metrics;
+
+/// What a partition runs.
+pub(crate) type Suite = (Execution,);
+
+/// How an engine is set.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Where everything lies.
+    pub(crate) data: PathBuf,
+    /// How many partitions a new log gets.
+    pub(crate) partitions: u16,
+}
+
+/// The engine.
+pub(crate) struct Engine {
+    node: OnceLock<Node<Suite>>,
+    vault: Arc<dyn Vault>,
+    blobs: Arc<dyn Blobs>,
+    history: History,
+    board: Board,
+    metrics: Metrics,
+    /// Definitions by the hash of their text: versions never change.
+    definitions: Mutex<BTreeMap<Digest, Arc<Definition>>>,
+    /// The last seq of streams that somebody follows.
+    followed: Mutex<BTreeMap<StreamKey, watch::Sender<omium_schemas::Seq>>>,
+    ended: watch::Sender<Option<String>>,
+    followers: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+}
+
+/// What the node does to the world: hands work on, and says when a partition has ended.
+struct Outside {
+    dispatches: mpsc::UnboundedSender<Dispatch>,
+    ended: watch::Sender<Option<String>>,
+}
+
+impl World for Outside {
+    fn dispatch(&self, dispatch: Dispatch) {
+        // Nobody listens any more where the engine is being dropped.
+        let _ = self.dispatches.send(dispatch);
+    }
+
+    fn ended(&self, partition: Partition, why: Ended) {
+        if why != Ended::Halted {
+            self.ended.send_replace(Some(format!("partition {partition}: {why}")));
+        }
+    }
+}
+
+impl Engine {
+    /// Opens everything in a directory. Returns when all partitions are led.
+    pub(crate) async fn open(options: &Options) -> anyhow::Result<Arc<Engine>> {
+        let (dispatches, incoming) = mpsc::unbounded_channel();
+        let ended = watch::Sender::new(None);
+        let world = Arc::new(Outside { dispatches, ended: ended.clone() });
+        let config = Config {
+            partitions: partitions_of(&options.data).unwrap_or(options.partitions),
+            ..Config::default()
+        };
+        let parts = NodeParts::in_directory(&options.data, config, world)?;
+        let small = Settings { cache_bytes: 8 << 20, write_bytes: 8 << 20 };
+        let store = RocksStore::open(&options.data.join("index"), small)
+            .context("the index can be deleted; it is made anew")?;
+        let index = Arc::new(Index::new(Arc::new(store), parts.log.partitions()));
+        let engine = Arc::new(Engine {
+            node: OnceLock::new(),
+            vault: parts.vault.clone(),
+            blobs: parts.blobs.clone(),
+            history: History { log: parts.log.clone(), index },
+            board: Board::default(),
+            metrics: Metrics::default(),
+            definitions: Mutex::default(),
+            followed: Mutex::default(),
+            ended,
+            followers: Mutex::default(),
+        });
+        let log = parts.log.clone();
+        let node = Node::open(parts).await?;
+        assert!(engine.node.set(node).is_ok(), "nobody else sets it");
+        for partition in (0..log.partitions()).map(Partition) {
+            let (index, log) = (engine.history.index.clone(), log.clone());
+            let weak = Arc::downgrade(&engine);
+            let mut ended = engine.ended.subscribe();
+            let follower = tokio::spawn(async move {
+                let moved = move |moved| {
+                    if let Some(engine) = weak.upgrade() {
+                        engine.moved(moved);
+                    }
+                };
+                tokio::select! {
+                    outcome = index.follow(log, partition, moved) => {
+                        if let Err(error) = outcome {
+                            tracing::error!(%error, %partition, "the index stands still");
+                        }
+                    }
+                    _ = ended.wait_for(Option::is_some) => {}
+                }
+            });
+            engine.followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
+        }
+        dispatch::run(&engine, incoming);
+        Ok(engine)
+    }
+
+    fn node(&self) -> &Node<Suite> {
+        self.node.get().expect("it is set before anybody has the engine")
+    }
+
+    /// Why a partition has ended by itself, as soon as one has.
+    pub(crate) fn ended(&self) -> watch::Receiver<Option<String>> {
+        self.ended.subscribe()
+    }
+
+    /// Saves everything and stops.
+    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+        self.ended.send_if_modified(|why| {
+            let first = why.is_none();
+            why.get_or_insert_with(|| "stopped".to_owned());
+            first
+        });
+        let stopped = self.node().stop().await;
+        let followers = std::mem::take(&mut *self.followers.lock().unwrap_or_else(PoisonError::into_inner));
+        for follower in followers {
+            // One that panicked has said so; nothing is lost with it.
+            let _ = follower.await;
+        }
+        Ok(stopped?)
+    }
+
+    fn moved(self: &Arc<Self>, moved: index::Moved) {
+        if let Some((before, line)) = &moved.change {
+            self.metrics.changed(moved.key.tenant, before.as_ref(), line);
+        }
+        let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = followed.get(&moved.key) {
+            sender.send_if_modified(|seq| {
+                let further = moved.last > *seq;
+                *seq = moved.last.max(*seq);
+                further
+            });
+        }
+        drop(followed);
+        if moved.withdraws {
+            dispatch::withdraw(self, moved.key);
+        }
+    }
+
+    /// What content says: JSON, or a text where it is none. Content in the blob store is fetched first.
+    async fn opened(
+        &self,
+        key: StreamKey,
+        contents: impl Iterator<Item = &Content>,
+    ) -> BTreeMap<Digest, Bytes> {
+        let mut blobs = BTreeMap::new();
+        for content in contents {
+            let Content::Kept(kept) = content else { continue };
+            let Content::Blob { key: data_key, sha256, .. } = &kept.content else { continue };
+            let Ok(bytes) = self.blobs.get(*sha256).await else { continue };
+            let sealed = Content::Kept(Box::new(Kept {
+                content: Content::Sealed { key: *data_key, bytes },
+                ..(**kept).clone()
+            }));
+            if let Some(plain) = omium_runtime::open(&*self.vault, key, &sealed) {
+                blobs.insert(*sha256, plain);
+            }
+        }
+        blobs
+    }
+
+    fn read(&self, key: StreamKey, blobs: &BTreeMap<Digest, Bytes>, content: &Content) -> Value {
+        let blob = match content {
+            Content::Kept(kept) => match &kept.content {
+                Content::Blob { sha256, .. } => blobs.get(sha256).cloned(),
+                _ => None,
+            },
+            _ => None,
+        };
+        match blob.or_else(|| omium_runtime::open(&*self.vault, key, content)) {
+            Some(bytes) => json(&bytes),
+            None => Value::Null,
+        }
+    }
+}
+
+/// The contents of a run that views and templates look at.
+fn contents(run: &Run) -> impl Iterator<Item = &Content> {
+    run.inputs.iter().chain(run.steps.iter().filter_map(content_of))
+}
+
+fn content_of(step: &Step) -> Option<&Content> {
+    match &step.phase {
+        Phase::Done { output, .. } => output.as_ref(),
+        Phase::Failed { reason, .. } => reason.as_ref(),
+        _ => None,
+    }
+}
+
+fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into())
+}
+
+fn control_key() -> StreamKey {
+    StreamKey::new(TenantId::SYSTEM, StreamId::control())
+}
+
+/// How many partitions the log in a directory has, where there is one.
+fn partitions_of(_data: &Path) -> Option<u16> {
+    None
+}

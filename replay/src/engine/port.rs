@@ -1,0 +1,111 @@
+//! The engine as the API asks for it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use omium_api::port::{
+    Action, Caller, Engine as Port, Failure, Filter, StartRequest, ToWorker, WorkerInfo, WorkerSeat,
+};
+use omium_api::views::{
+    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, Started, WorkflowView,
+};
+use omium_schemas::Seq;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use super::Engine;
+
+/// The engine behind the API.
+pub(crate) struct Served(pub(crate) Arc<Engine>);
+
+#[async_trait]
+impl Port for Served {
+    async fn authenticate(&self, key: &str) -> Option<Caller> {
+        self.0.known_key(key).await
+    }
+
+    fn ready(&self) -> bool {
+        self.0.ended().borrow().is_none()
+    }
+
+    fn counts(&self) -> Counts {
+        self.0.metrics.counts()
+    }
+
+    async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure> {
+        self.0.publish_text(caller, file, text).await
+    }
+
+    async fn workflows(&self, caller: &Caller) -> Result<Vec<WorkflowView>, Failure> {
+        self.0.known_workflows(caller).await
+    }
+
+    async fn workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure> {
+        self.0.known_workflow(caller, name).await
+    }
+
+    async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {
+        self.0.begin(caller, request).await
+    }
+
+    async fn list(&self, caller: &Caller, filter: Filter) -> Result<Page<ExecutionSummary>, Failure> {
+        self.0.page(caller, filter)
+    }
+
+    async fn show(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        at: Option<Seq>,
+    ) -> Result<ExecutionView, Failure> {
+        self.0.look(caller, execution, at).await
+    }
+
+    async fn act(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        action: Action,
+        idempotency: Option<String>,
+    ) -> Result<Done, Failure> {
+        self.0.steer(caller, execution, action, idempotency).await
+    }
+
+    async fn fork(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        at: &str,
+        inputs: Option<Value>,
+        idempotency: Option<String>,
+    ) -> Result<Started, Failure> {
+        self.0.split(caller, execution, at, inputs, idempotency).await
+    }
+
+    async fn checkpoints(&self, caller: &Caller, execution: &str) -> Result<Vec<CheckpointView>, Failure> {
+        self.0.marks(caller, execution).await
+    }
+
+    async fn events(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        from: Seq,
+        limit: usize,
+    ) -> Result<Vec<EventView>, Failure> {
+        self.0.told(caller, execution, from, limit).await
+    }
+
+    async fn follow(&self, caller: &Caller, execution: &str) -> Result<watch::Receiver<Seq>, Failure> {
+        self.0.followed(caller, execution).await
+    }
+
+    async fn seat(
+        &self,
+        caller: &Caller,
+        worker: WorkerInfo,
+        steps: mpsc::Sender<ToWorker>,
+    ) -> Result<Box<dyn WorkerSeat>, Failure> {
+        self.0.seat_of(caller, worker, steps)
+    }
+}

@@ -1,0 +1,225 @@
+//! The engine without a network: published, started, performed, killed, opened again.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use omium_api::port::{
+    Action, Caller, Engine as _, Filter, Outcome, Sending, StartRequest, Task, ToWorker, WorkerInfo,
+    WorkerSeat,
+};
+use omium_api::views::{ExecutionView, Started};
+use omium_schemas::catalogue::{FailureClass, KeyRole, LossReason};
+use omium_schemas::{Money, Seq};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::port::Served;
+use super::{Engine, Options};
+
+const LOAN: &str = "
+name: loan
+inputs: {type: object, required: [amount]}
+execution_order: graph
+agents:
+  - {id: apr, framework: program, input: {amount: '{{ amount }}'}}
+  - {id: risk, framework: program}
+  - {id: writer, framework: program, after: [apr, risk], input: 'APR {{ outputs.apr.apr }} for {{ inputs.amount }}'}
+";
+
+struct Desk {
+    engine: Arc<Engine>,
+    served: Served,
+    caller: Caller,
+}
+
+impl Desk {
+    async fn open(dir: &Path) -> Desk {
+        let options = Options { data: dir.to_owned(), partitions: 2 };
+        // What a worker held is given back in the background, which holds the directory of an engine before until then.
+        let engine = loop {
+            match Engine::open(&options).await {
+                Err(error) if error.to_string().contains("lock hold by current process") => {
+                    tokio::task::yield_now().await;
+                }
+                opened => break opened.unwrap(),
+            }
+        };
+        let key = engine.admit("default", KeyRole::Admin).await.unwrap();
+        let served = Served(engine.clone());
+        let caller = served.authenticate(&key).await.unwrap();
+        Desk { engine, served, caller }
+    }
+
+    async fn started(&self, key: Option<&str>, amount: u64) -> Result<Started, omium_api::port::Failure> {
+        let request = StartRequest {
+            workflow: "loan".into(),
+            inputs: json!({ "amount": amount }),
+            idempotency: key.map(str::to_owned),
+            budget: None,
+        };
+        self.served.start(&self.caller, request).await
+    }
+
+    fn worker(&self, capacity: u32) -> Worker {
+        let (steps, told) = mpsc::channel(64);
+        let info = WorkerInfo { name: "w".into(), frameworks: vec!["program".into()], capacity, code: None };
+        Worker { seat: self.engine.take_seat(Some(self.caller.tenant), info, steps), told }
+    }
+
+    async fn show(&self, id: &str) -> ExecutionView {
+        self.served.show(&self.caller, id, None).await.unwrap()
+    }
+
+    /// Returns when the execution stands so.
+    async fn until(&self, id: &str, status: &str) -> ExecutionView {
+        let mut seq = self.served.follow(&self.caller, id).await.unwrap();
+        loop {
+            let view = self.show(id).await;
+            if view.status == status {
+                return view;
+            }
+            seq.changed().await.unwrap();
+        }
+    }
+}
+
+struct Worker {
+    seat: Box<dyn WorkerSeat>,
+    told: mpsc::Receiver<ToWorker>,
+}
+
+impl Worker {
+    async fn next(&mut self) -> Task {
+        match self.told.recv().await.unwrap() {
+            ToWorker::Perform(task) => *task,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn completes(&self, task: &Task, output: Value) {
+        let outcome = Outcome::Completed { output, cost: Money::ZERO };
+        self.seat.finish(&task.execution, sending(task), outcome).await.unwrap();
+    }
+}
+
+fn sending(task: &Task) -> Sending {
+    Sending { step: task.step, branch: task.branch, epoch: task.epoch, delivery: task.delivery }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_runs_and_goes_on_where_it_was_after_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let published = desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
+    assert_eq!(
+        (published.version, desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap().version),
+        (1, 1)
+    );
+    let id = desk.started(Some("k"), 7).await.unwrap().id;
+    assert!(desk.started(Some("k"), 7).await.unwrap().repeated);
+    assert_eq!(desk.started(Some("k"), 8).await.unwrap_err().code, "key-used");
+    assert_eq!(
+        desk.served
+            .start(
+                &desk.caller,
+                StartRequest {
+                    workflow: "laon".into(),
+                    inputs: Value::Null,
+                    idempotency: None,
+                    budget: None
+                }
+            )
+            .await
+            .unwrap_err()
+            .hint,
+        "did you mean `loan`?"
+    );
+
+    let mut worker = desk.worker(4);
+    let (first, second) = (worker.next().await, worker.next().await);
+    let (apr, risk) = if first.agent == "apr" { (first, second) } else { (second, first) };
+    assert_eq!(apr.input, json!({ "amount": 7 }));
+    worker.completes(&apr, json!({ "apr": 5.2 })).await;
+    worker.completes(&risk, json!("low")).await;
+    let before = desk.show(&id).await;
+    desk.engine.stop().await.unwrap();
+    drop((worker, desk));
+
+    let desk = Desk::open(dir.path()).await;
+    let after = desk.show(&id).await;
+    assert_eq!((&after.steps, &after.state_hash), (&before.steps, &before.state_hash));
+    let mut worker = desk.worker(1);
+    let writer = worker.next().await;
+    assert_eq!((writer.agent.as_str(), &writer.input), ("writer", &json!("APR 5.2 for 7")));
+    worker.completes(&writer, json!({ "letter": "yes" })).await;
+    let ended = desk.until(&id, "completed").await;
+    assert_eq!(ended.output, json!({ "letter": "yes" }));
+
+    let marks = desk.served.checkpoints(&desk.caller, &id).await.unwrap();
+    assert_eq!(marks.iter().map(|mark| mark.done.len()).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    let there = desk.served.show(&desk.caller, &id, Some(Seq(marks[2].seq))).await.unwrap();
+    assert_eq!(there.state_hash, marks[2].state_hash);
+    let events = desk.served.events(&desk.caller, &id, Seq(1), 1_000).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=ended.seq).collect::<Vec<_>>());
+    assert_eq!(events[0].body["inputs"], json!({ "amount": 7 }));
+    let page = desk
+        .served
+        .list(&desk.caller, Filter { status: Some("completed".into()), limit: 10, ..Filter::default() })
+        .await
+        .unwrap();
+    assert_eq!(page.items.iter().map(|line| line.id.as_str()).collect::<Vec<_>>(), [id.as_str()]);
+
+    let fork = desk.served.fork(&desk.caller, &id, "step:writer:before", None, None).await.unwrap();
+    let again = worker.next().await;
+    assert_eq!((again.execution, again.input), (fork.id, json!("APR 5.2 for 7")));
+    desk.engine.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_takes_work_back_and_a_lost_step_goes_to_another_worker() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
+    let id = desk.started(None, 7).await.unwrap().id;
+    let mut worker = desk.worker(1);
+    let task = worker.next().await;
+    worker.seat.lose(&id, sending(&task), LossReason::Idle).await.unwrap();
+    let mut seen = vec![worker.next().await];
+    worker.seat.grant(1);
+    seen.push(worker.next().await);
+    let again = seen.iter().find(|other| other.step == task.step).unwrap();
+    assert!(again.delivery > task.delivery && again.attempt == task.attempt);
+    assert_eq!(
+        worker
+            .seat
+            .finish(&id, sending(&task), Outcome::Completed { output: json!(1), cost: Money::ZERO })
+            .await
+            .unwrap_err()
+            .code,
+        "not-yours"
+    );
+
+    let refused = desk
+        .served
+        .act(&desk.caller, &id, Action::RollBack { to: "last".into(), cancel_running: false }, None)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.hint, "wait for it, or roll back with `--cancel-running`");
+    desk.served
+        .act(&desk.caller, &id, Action::RollBack { to: "last".into(), cancel_running: true }, None)
+        .await
+        .unwrap();
+    let mut cancelled = 0;
+    while cancelled < 2 {
+        match worker.told.recv().await.unwrap() {
+            ToWorker::Cancel { .. } => cancelled += 1,
+            ToWorker::Perform(task) => assert_eq!(task.branch.0, 1),
+        }
+    }
+    let other = Caller { tenant: omium_schemas::TenantId([9; 16]), ..desk.caller.clone() };
+    assert_eq!(desk.served.show(&other, &id, None).await.unwrap_err().code, "not-found");
+    let outcome = Outcome::Failed { class: FailureClass::ToolError, reason: "x".into(), retryable: false };
+    assert!(worker.seat.finish(&id, sending(&seen[0]), outcome).await.is_err());
+    desk.engine.stop().await.unwrap();
+}
