@@ -160,7 +160,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<u64> {
 }
 
 /// Dollars as a decimal text, exactly.
-pub(crate) fn parse_money(text: &str) -> Option<Money> {
+pub fn parse_money(text: &str) -> Option<Money> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if whole.is_empty() || whole.len() > 12 || decimals.len() > 12 || !digits(whole) || !digits(decimals) {

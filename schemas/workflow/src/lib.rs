@@ -9,7 +9,7 @@ mod source;
 mod template;
 
 pub use definition::{Agent, Constraint, Definition, Order, Recovery, RecoveryMode, Retry};
-pub use fields::closest;
+pub use fields::{closest, parse_money};
 pub use plan::version;
 pub use problem::{Place, Problem, Problems};
 pub use read::{HUMAN, MAX_AGENTS};

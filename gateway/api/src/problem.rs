@@ -1,0 +1,70 @@
+//! Errors as RFC 9457 problems: what failed, what is true now, what to do next.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::port::{Failure, FailureKind};
+
+/// An error as callers see it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    hint: String,
+    problems: Value,
+}
+
+impl Problem {
+    /// An error that the engine was not even asked about.
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &'static str,
+        detail: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem { status, code, detail: detail.into(), hint: hint.into(), problems: Value::Null }
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Problem {
+        let status = match failure.kind {
+            FailureKind::NotFound => StatusCode::NOT_FOUND,
+            FailureKind::Conflict => StatusCode::CONFLICT,
+            FailureKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            FailureKind::Exhausted => StatusCode::TOO_MANY_REQUESTS,
+            FailureKind::Busy | FailureKind::Unknown => StatusCode::SERVICE_UNAVAILABLE,
+            FailureKind::Full => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        let Failure { code, detail, hint, problems, .. } = failure;
+        Problem { status, code, detail, hint, problems }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": format!("https://omium.invalid/problems/{}", self.code),
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+            "hint": self.hint,
+        });
+        if !self.problems.is_null() {
+            body["problems"] = self.problems;
+        }
+        let mut response = (self.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

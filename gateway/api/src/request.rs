@@ -1,0 +1,126 @@
+//! What of a request every route needs: who asks, and a body that may be wrong.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+
+use crate::port::{Caller, Engine, Role};
+use crate::problem::Problem;
+
+/// The largest body that is taken.
+pub(crate) const MAX_BODY: usize = 16 << 20;
+
+/// What routes share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<dyn Engine>,
+}
+
+/// Whoever asks, known by his key.
+pub(crate) struct Known(pub(crate) Caller);
+
+impl FromRequestParts<Shared> for Known {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Known, Problem> {
+        let Some(key) = key(parts) else {
+            return Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "no-key",
+                "the request has no key",
+                "send `Authorization: Bearer om_…`; `omium dev` writes one to dev.json",
+            ));
+        };
+        match shared.engine.authenticate(&key).await {
+            Some(caller) => Ok(Known(caller)),
+            None => Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "bad-key",
+                "the key is unknown, revoked or too old",
+                "ask an admin of the tenant for a new one",
+            )),
+        }
+    }
+}
+
+impl Known {
+    /// The caller, where his role allows it.
+    pub(crate) fn may(self, least: Role) -> Result<Caller, Problem> {
+        if self.0.role >= least {
+            return Ok(self.0);
+        }
+        let detail =
+            format!("a key of role {:?} may not do this; it takes {least:?}", self.0.role).to_lowercase();
+        Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail, "use a key of a higher role"))
+    }
+}
+
+// A browser cannot set headers on a WebSocket; there alone the key may stand in the address.
+fn key(parts: &Parts) -> Option<String> {
+    let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some(key) = bearer.and_then(|value| value.strip_prefix("Bearer ")) {
+        return Some(key.trim().to_owned());
+    }
+    let upgrades = parts
+        .headers
+        .get(header::UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let query = parts.uri.query().filter(|_| upgrades)?;
+    query.split('&').find_map(|pair| pair.strip_prefix("key=")).map(str::to_owned)
+}
+
+/// A body as JSON; an empty one as nothing.
+pub(crate) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+    let text: &[u8] = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
+    serde_json::from_slice(text).map_err(|error| {
+        let detail = format!("the body is not what this route takes: {error}");
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad-body",
+            detail,
+            "see /openapi.json for its form and an example",
+        )
+    })
+}
+
+pub(crate) fn idempotency(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) if (1..=256).contains(&text.len()) => Ok(Some(text.to_owned())),
+        _ => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad-idempotency-key",
+            "the Idempotency-Key is no text of 1 to 256 characters",
+            "a uuid will do",
+        )),
+    }
+}
+
+/// A body that has arrived whole and is not too long.
+pub(crate) struct Whole(pub(crate) Bytes);
+
+impl axum::extract::FromRequest<Shared> for Whole {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, shared: &Shared) -> Result<Whole, Problem> {
+        match Bytes::from_request(request, shared).await {
+            Ok(bytes) => Ok(Whole(bytes)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                format!("the body has more than {MAX_BODY} bytes"),
+                "pass a reference to the data instead",
+            )),
+            Err(rejection) => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "cut-body",
+                rejection.body_text(),
+                "send the whole body",
+            )),
+        }
+    }
+}
