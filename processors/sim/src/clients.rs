@@ -127,7 +127,7 @@ impl World {
         let partition = key.stream.partition(key.tenant, self.config.partitions);
         let life = self.life(self.leaders[usize::from(partition.0)].0, partition);
         // Every second one was looked up before it came in, and what was found may be old by then.
-        let used = origin.key.clone().filter(|_| ticket.0 % 2 == 0);
+        let used = origin.key.clone().filter(|_| ticket.0.is_multiple_of(2));
         let found = used.and_then(|used| self.find(life, partition, &key, &used));
         let (ticket, actor) = (Some(ticket), Some("sim".into()));
         let submission = Submission { ticket, key, actor, trace: None, origin, found, command };

@@ -28,24 +28,22 @@ pub(crate) struct Decoded {
 
 impl Decoded {
     pub(crate) fn of(counted: &Counted) -> Result<Decoded, Violation> {
-        let (origin, mut command, mut events) = decode(&counted.frame)?;
-        let settle = |seq: Seq, visit: &mut dyn FnMut(&mut dyn FnMut(u16, &mut Content))| {
-            visit(&mut |field, content| {
-                let taken = std::mem::replace(content, Content::Open(Bytes::new()));
-                *content = place(taken, &Place { stream: counted.key, seq, field }, &origin.entropy);
-            });
+        let mut decoded = decode(&counted.frame)?;
+        let (stream, entropy) = (counted.key, decoded.origin.entropy);
+        let settle = |seq: Seq, field: u16, content: &mut Content| {
+            let taken = std::mem::replace(content, Content::Open(Bytes::new()));
+            *content = place(taken, &Place { stream, seq, field }, &entropy);
         };
-        if command.has_content() {
-            settle(counted.first, &mut |each| command.contents_mut(each));
+        let first = counted.first;
+        decoded.command.contents_mut(&mut |field, content| settle(first, field, content));
+        for (seq, event) in &mut decoded.events {
+            event.contents_mut(&mut |field, content| settle(*seq, field, content));
         }
-        for (seq, event) in events.iter_mut().filter(|(_, event)| event.has_content()) {
-            settle(*seq, &mut |each| event.contents_mut(each));
-        }
-        Ok(Decoded { origin, command, events })
+        Ok(decoded)
     }
 }
 
-fn decode(frame: &Frame) -> Result<(Origin, Command, Vec<(Seq, Event)>), Violation> {
+fn decode(frame: &Frame) -> Result<Decoded, Violation> {
     let mut records = frame.records();
     let record = records.next().expect("a frame holds at least its command");
     let unreadable = |error: omium_schemas::DecodeError| broken(2, error.to_string());
@@ -54,7 +52,7 @@ fn decode(frame: &Frame) -> Result<(Origin, Command, Vec<(Seq, Event)>), Violati
     for (record, seq) in records.zip(frame.head.first.0 + 1..) {
         events.push((Seq(seq), Event::decode(record.kind, record.body).map_err(unreadable)?));
     }
-    Ok((origin, command, events))
+    Ok(Decoded { origin, command, events })
 }
 
 impl Folder {
