@@ -231,6 +231,11 @@ impl<P: Processors> Cell<P> {
         }
     }
 
+    /// Whether there is nothing to be found of an idempotency key.
+    pub(super) fn is_new(&self, stream: &StreamKey, key: &[u8]) -> bool {
+        self.lock().shell.is_new(stream, key)
+    }
+
     /// What the store holds of an idempotency key, asked for before the lock is taken. Nothing where it cannot be
     /// read: the shell asks once more then, and ends by name.
     pub(super) fn find(&self, partition: Partition, stream: &StreamKey, key: &[u8]) -> Option<Found> {

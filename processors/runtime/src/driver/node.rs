@@ -151,7 +151,8 @@ impl<P: Processors> Node<P> {
             control: request.control,
         };
         let Request { key, actor, trace, command, .. } = request;
-        let found = origin.key.as_ref().and_then(|used| cell.find(partition, &key, used));
+        let found = origin.key.as_ref().filter(|used| !cell.is_new(&key, used));
+        let found = found.and_then(|used| cell.find(partition, &key, used));
         let mut submission = Box::new(Submission { ticket: None, key, actor, trace, origin, found, command });
         let answer = cell.ask(|ticket| {
             submission.ticket = Some(ticket);
@@ -276,7 +277,7 @@ impl Request {
         Request { key, actor: None, trace: None, idempotency: None, digest: None, control: Seq(0), command }
     }
 
-    /// The same with an idempotency key.
+    /// The same with an idempotency key. Keys that rise, as counters, ULIDs and UUIDs of version 7 do, cost least.
     #[must_use]
     pub fn with_key(mut self, key: impl Into<Bytes>) -> Request {
         self.idempotency = Some(key.into());

@@ -296,7 +296,7 @@ impl<P: Processors> Shell<P> {
         self.ahead.time = time;
         let no = self.ahead.no.next();
         if let Some(window) = asked.window.take() {
-            self.recent.insert(window, Used { first, last, at: time, request: origin.request });
+            self.use_key(window, Used { first, last, at: time, request: origin.request });
         }
         for (event, seq) in events.iter().zip(first.0 + 1..) {
             self.book.apply(&key, Seq(seq), &origin.entropy, event);

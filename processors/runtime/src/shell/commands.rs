@@ -77,9 +77,24 @@ impl<P: Processors> Shell<P> {
     }
 
     fn is_ready(&self, asked: &Asked) -> bool {
-        let known = |key| self.recent.get(key).is_some() || self.looked_up.contains_key(key);
+        let known = |key: &WindowKey| {
+            self.is_new(&key.stream, &key.key)
+                || self.recent.get(key).is_some()
+                || self.looked_up.contains_key(key)
+        };
         self.residents.has(&asked.submission.key)
             && (self.is_found(&asked.submission) || asked.window.as_ref().is_none_or(known))
+    }
+
+    /// Whether an idempotency key was never used on its stream, where that is known without asking the store.
+    pub fn is_new(&self, stream: &StreamKey, key: &[u8]) -> bool {
+        self.residents.is_above_all(stream, key)
+    }
+
+    /// An idempotency key was used.
+    pub(super) fn use_key(&mut self, key: WindowKey, used: Used) {
+        self.residents.note_key(&key);
+        self.recent.insert(key, used);
     }
 
     /// Whether the store was asked before, and nothing has gone from memory into it since then.
@@ -211,6 +226,9 @@ impl<P: Processors> Shell<P> {
         // An answer that is still on its way tells of the time before this command; nobody may take it for later.
         self.looking_up.remove(key);
         let looked_up = if self.looked_up.is_empty() { None } else { self.looked_up.remove(key) };
+        if self.is_new(&key.stream, &key.key) {
+            return None;
+        }
         if let Some(used) = self.recent.get(key) {
             return Some(used.clone());
         }

@@ -185,7 +185,7 @@ impl<P: Processors> Shell<P> {
         let Some(used) = origin.key else { return };
         let window = WindowKey { stream, key: used.to_vec() };
         let (first, at, request) = (frame.head.first, frame.head.time, origin.request);
-        self.recent.insert(window, Used { first, last: frame.last(), at, request });
+        self.use_key(window, Used { first, last: frame.last(), at, request });
     }
 
     /// What the book and the window learn from a frame that has to wait. Its stream may never fold it: an opening event
@@ -210,7 +210,7 @@ impl<P: Processors> Shell<P> {
     fn use_keys(&mut self, stream: StreamKey, keys: &[KeyUsed]) {
         for KeyUsed { key, request, last, seq, at } in keys {
             let window = WindowKey { stream, key: key.to_vec() };
-            self.recent.insert(window, Used { first: *seq, last: *last, at: *at, request: *request });
+            self.use_key(window, Used { first: *seq, last: *last, at: *at, request: *request });
         }
     }
 }

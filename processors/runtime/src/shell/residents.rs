@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use omium_processor::Effect;
-use omium_schemas::Time;
+use omium_schemas::{Seq, Time};
 
-use crate::key::{Lookup, StreamKey};
+use crate::key::{Lookup, StreamKey, WindowKey};
 use crate::stream::{LastFrame, StreamState};
 
 /// A stream in memory.
@@ -19,6 +19,8 @@ pub(super) struct Slot<S> {
     pub(super) timer: Option<Time>,
     /// Whether it waits for something.
     pub(super) waits: bool,
+    /// The highest idempotency key that it was ever given, where all of them were seen here; empty for none.
+    highest: Option<Vec<u8>>,
     dirty: bool,
     saving: bool,
     /// Whether it stands in line to be let go. It must stand there once only, or the line grows for ever.
@@ -77,6 +79,7 @@ impl<S: Clone + Default> Residents<S> {
         }
         let last = LastFrame::Hashed(value.hash);
         let (sent, timer, waits) = (Vec::new(), None, false);
+        let highest = (value.seq == Seq(0)).then(Vec::new);
         self.slots.insert(
             key,
             Slot {
@@ -85,12 +88,28 @@ impl<S: Clone + Default> Residents<S> {
                 sent,
                 timer,
                 waits,
+                highest,
                 dirty: false,
                 saving: false,
                 in_line: true,
             },
         );
         self.clean.push_back(key);
+    }
+
+    /// Whether an idempotency key is above all that its stream was ever given, and so is new for certain. That is how
+    /// keys come that count up or begin with the time; nobody has to look for those.
+    pub(super) fn is_above_all(&self, stream: &StreamKey, key: &[u8]) -> bool {
+        let highest = self.slots.get(stream).and_then(|slot| slot.highest.as_deref());
+        highest.is_some_and(|highest| key > highest)
+    }
+
+    /// A stream was given an idempotency key.
+    pub(super) fn note_key(&mut self, key: &WindowKey) {
+        let highest = self.slots.get_mut(&key.stream).and_then(|slot| slot.highest.as_mut());
+        if let Some(highest) = highest.filter(|highest| key.key > **highest) {
+            highest.clone_from(&key.key);
+        }
     }
 
     /// Gives a stream its next state.
@@ -158,5 +177,29 @@ impl<S: Clone + Default> Residents<S> {
                 self.slots.remove(&key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omium_schemas::{StreamId, TenantId};
+
+    use super::*;
+
+    #[test]
+    fn a_key_above_all_is_new_only_where_the_whole_stream_was_seen() {
+        let stream = |tenant| StreamKey::new(TenantId([tenant; 16]), StreamId::account());
+        let mut residents: Residents<u8> = Residents::new(10);
+        residents.load(stream(1), StreamState::default());
+        residents.load(stream(2), StreamState { seq: Seq(3), ..StreamState::default() });
+        assert!(residents.is_above_all(&stream(1), b"4"));
+        for tenant in [1, 2] {
+            residents.note_key(&WindowKey { stream: stream(tenant), key: b"5".to_vec() });
+            residents.note_key(&WindowKey { stream: stream(tenant), key: b"3".to_vec() });
+        }
+        let new = |tenant, key: &[u8]| residents.is_above_all(&stream(tenant), key);
+        assert_eq!([b"4", b"5", b"6"].map(|key| new(1, key)), [false, false, true]);
+        assert!(!new(2, b"6"), "what it was given before it was loaded is not known");
+        assert!(!new(3, b"6"), "it is not here");
     }
 }
