@@ -5,6 +5,10 @@ use std::panic::catch_unwind;
 use omium_schemas::mutant::{Mutant, plant};
 use omium_sim::run_seed;
 
+/// The simulation asks for memory all the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How many seeds a planted bug may survive.
 const SEEDS: u64 = 1_000;
 

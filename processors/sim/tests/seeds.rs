@@ -2,6 +2,10 @@
 
 use omium_sim::{run_seed, run_seeds};
 
+/// The simulation asks for memory all the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How many seeds to run; the whole of CI asks for ten thousand.
 #[expect(clippy::disallowed_methods, reason = "how many is for the one who runs the tests to say")]
 fn seeds() -> u64 {
