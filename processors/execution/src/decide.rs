@@ -150,17 +150,10 @@ impl Draft<'_> {
         if cost < Money::ZERO {
             return invalid("a cost is not negative");
         }
-        let rule = self.run.step(step).and_then(|(plan, _)| plan.ensure.clone());
-        if let Some(rule) = rule
-            && rules::holds(&rule, &self.run, done.output.as_ref(), self.context).is_err()
-        {
+        if self.run.accepts(step, done.output.as_ref(), self.context).is_err() {
             self.charge(step, cost);
-            return self.attempt_failed(StepFailed {
-                step,
-                branch,
-                class: FailureClass::Hallucination,
-                retryable: true,
-            });
+            let class = FailureClass::Hallucination;
+            return self.attempt_failed(StepFailed { step, branch, class, retryable: true });
         }
         self.push(StepCompleted { step, branch, output: done.output.clone() });
         self.charge(step, cost);
@@ -283,9 +276,27 @@ impl Draft<'_> {
             let text = format!("{} keeps {MAX_SIGNALS} signals, and has as many", self.context.stream);
             return Err(Refusal::new(Why::Exhausted, text));
         }
+        self.welcome(signal)?;
         self.push(SignalReceived { name: signal.name.clone() });
         self.go_on();
         Ok(())
+    }
+
+    /// A signal that a step waits for keeps that step's rule, or whoever sent it hears at once that it does not.
+    fn welcome(&self, signal: &SignalExecution) -> Result<(), Refusal> {
+        let waits = |step: &StepId| {
+            let (plan, state) = self.run.step(*step)?;
+            let waiting = matches!(state.phase, Phase::Waiting { .. });
+            (waiting && plan.signal.as_ref() == Some(&signal.name)).then_some(*step)
+        };
+        let Some(step) = self.run.ids().find_map(|step| waits(&step)) else { return Ok(()) };
+        let accepted = self.run.accepts(step, signal.body.as_ref(), self.context);
+        accepted.or_else(|why| {
+            invalid(format!(
+                "`{}` is not what the step waits for: {why}; correct it and send it again",
+                signal.name
+            ))
+        })
     }
 
     fn checkpoint(&mut self, checkpoint: &TakeCheckpoint) -> Result<(), Refusal> {

@@ -1,10 +1,11 @@
 //! What happens next: which steps can begin, which never will, and whether all is over.
 
-use omium_schemas::StepId;
+use omium_processor::Context;
 use omium_schemas::catalogue::{
     CheckpointTaken, ExecutionCompleted, ExecutionFailed, FailureClass, StepCancelled, StepCompleted,
     StepFailed, StepScheduled, StepSkipped,
 };
+use omium_schemas::{Content, StepId};
 
 use crate::draft::Draft;
 use crate::rules;
@@ -86,15 +87,20 @@ impl Draft<'_> {
         true
     }
 
-    /// A step that waits for a signal that has come before.
+    /// A step that waits for a signal that has come.
     fn hear(&mut self, step: StepId) -> bool {
         let Some((plan, _)) = self.run.step(step) else { return false };
         let Some(wanted) = &plan.signal else { return false };
-        if !self.run.signals.iter().any(|signal| signal.taken.is_none() && signal.name == *wanted) {
-            return false;
-        }
+        let heard = self.run.signals.iter().find(|signal| signal.taken.is_none() && signal.name == *wanted);
+        let Some(body) = heard.map(|signal| signal.body.clone()) else { return false };
         let branch = self.run.branch;
-        self.push(StepCompleted { step, branch, output: None });
+        match self.run.accepts(step, body.as_ref(), self.context) {
+            Ok(()) => self.push(StepCompleted { step, branch, output: None }),
+            // It came before the step waited, when nobody could tell that it would not do.
+            Err(_) => {
+                self.push(StepFailed { step, branch, class: FailureClass::Rejected, retryable: false });
+            }
+        }
         self.push(CheckpointTaken { name: None });
         true
     }
@@ -151,6 +157,19 @@ impl Run {
             }
         }
         outcome
+    }
+
+    /// Whether a step's result keeps the rule that it has.
+    pub(crate) fn accepts(
+        &self,
+        step: StepId,
+        output: Option<&Content>,
+        context: &Context<'_>,
+    ) -> Result<(), String> {
+        match self.step(step).and_then(|(plan, _)| plan.ensure.as_ref()) {
+            Some(rule) => rules::holds(rule, self, output, context),
+            None => Ok(()),
+        }
     }
 
     /// The steps that run or are about to.

@@ -338,3 +338,20 @@ fn a_rule_that_is_none_is_refused_whatever_it_is() {
         Story::new().refuses(start(vec![PlannedStep { ensure: Some(rule), ..step("a", &[]) }]), "rule");
     }
 }
+
+#[test]
+fn a_signal_that_breaks_the_rule_of_its_step_is_refused_or_fails_the_step_when_it_came_early() {
+    let careful =
+        |after: &[i32]| PlannedStep { ensure: Some("output.ok == true".into()), ..human("sign", after) };
+    let signal =
+        |body: &str| SignalExecution { name: "sign".into(), body: Some(Content::open(body.to_owned())) };
+    let mut story = Story::of(vec![careful(&[])]);
+    story.refuses(signal("{\"ok\": false}"), "not what the step waits for");
+    story.does(signal("{\"ok\": true}"));
+    assert_eq!(story.status(), Status::Completed);
+
+    let mut story = Story::of(vec![step("a", &[]), careful(&[1])]);
+    story.does(signal("{\"ok\": false}"));
+    story.completes(1);
+    assert_eq!(story.status(), Status::Failed(FailureClass::Rejected));
+}
