@@ -5,8 +5,10 @@ use omium_schemas::Money;
 use crate::problem::{Found, Place};
 use crate::source::{Node, Value};
 
-pub(crate) struct Fields<'n> {
-    pub(crate) place: Place,
+/// One mapping that is being read.
+pub struct Fields<'n> {
+    /// Where it begins.
+    pub place: Place,
     /// What the mapping is, for messages.
     what: &'static str,
     entries: &'n [(Place, String, Node)],
@@ -14,7 +16,8 @@ pub(crate) struct Fields<'n> {
 }
 
 impl<'n> Fields<'n> {
-    pub(crate) fn of(node: &'n Node, what: &'static str, found: &mut Found) -> Option<Fields<'n>> {
+    /// The fields of a node, which has to be a mapping; `what` names it in messages.
+    pub fn of(node: &'n Node, what: &'static str, found: &mut Found) -> Option<Fields<'n>> {
         match &node.value {
             Value::Map(entries) => Some(Fields { place: node.place, what, entries, asked: Vec::new() }),
             _ => {
@@ -25,14 +28,16 @@ impl<'n> Fields<'n> {
     }
 
     /// The value of a key; a key without a value counts as not written.
-    pub(crate) fn get(&mut self, key: &'static str) -> Option<&'n Node> {
-        self.asked.push(key);
+    pub fn get(&mut self, key: &'static str) -> Option<&'n Node> {
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         let entry = self.entries.iter().find(|(_, known, _)| known == key);
         entry.map(|(_, _, node)| node).filter(|node| node.value != Value::Null)
     }
 
     /// Complains about what nobody asked for.
-    pub(crate) fn end(self, found: &mut Found) {
+    pub fn end(self, found: &mut Found) {
         for (place, key, _) in self.entries {
             if !self.asked.contains(&key.as_str()) {
                 let hint = match closest(key, &self.asked) {
@@ -44,7 +49,8 @@ impl<'n> Fields<'n> {
         }
     }
 
-    pub(crate) fn text(&mut self, key: &'static str, found: &mut Found) -> Option<String> {
+    /// A text.
+    pub fn text(&mut self, key: &'static str, found: &mut Found) -> Option<String> {
         let node = self.get(key)?;
         match &node.value {
             Value::Text(text) => Some(text.clone()),
@@ -59,7 +65,8 @@ impl<'n> Fields<'n> {
         }
     }
 
-    pub(crate) fn whole(
+    /// A whole number within bounds.
+    pub fn whole(
         &mut self,
         key: &'static str,
         least: u64,
@@ -83,7 +90,7 @@ impl<'n> Fields<'n> {
     }
 
     /// A length of time with its unit, in milliseconds.
-    pub(crate) fn duration(&mut self, key: &'static str, found: &mut Found) -> Option<u64> {
+    pub fn duration(&mut self, key: &'static str, found: &mut Found) -> Option<u64> {
         let node = self.get(key)?;
         let parsed = match &node.value {
             Value::Text(text) => parse_duration(text),
@@ -120,7 +127,8 @@ impl<'n> Fields<'n> {
         parsed
     }
 
-    pub(crate) fn choice<T: Copy>(
+    /// One of a few words.
+    pub fn choice<T: Copy>(
         &mut self,
         key: &'static str,
         choices: &[(&'static str, T)],

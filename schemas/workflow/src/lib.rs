@@ -16,6 +16,13 @@ pub use read::{HUMAN, MAX_AGENTS};
 pub use source::MAX_BYTES;
 pub use template::{Missing, Part, Template};
 
+/// How texts with places are read, for other formats that are written by hand.
+pub mod reading {
+    pub use crate::fields::Fields;
+    pub use crate::problem::Found;
+    pub use crate::source::{Node, Value, parse};
+}
+
 /// The JSON Schema of the format, for editors.
 pub const JSON_SCHEMA: &str = include_str!("schema.json");
 
@@ -29,12 +36,5 @@ pub fn parse(file: &str, text: &str) -> Result<Definition, Problems> {
             None
         }
     };
-    match definition {
-        Some(definition) if found.0.is_empty() => Ok(definition),
-        _ => {
-            found.0.sort();
-            found.0.dedup();
-            Err(Problems { file: file.to_owned(), problems: found.0 })
-        }
-    }
+    found.end(file, definition)
 }

@@ -48,10 +48,23 @@ impl fmt::Display for Problems {
 
 /// Collects problems while a definition is read: everything that is wrong is told in one go.
 #[derive(Debug, Default)]
-pub(crate) struct Found(pub(crate) Vec<Problem>);
+pub struct Found(pub(crate) Vec<Problem>);
 
 impl Found {
-    pub(crate) fn add(&mut self, place: Place, text: impl Into<String>, hint: impl Into<String>) {
+    /// Notes one problem.
+    pub fn add(&mut self, place: Place, text: impl Into<String>, hint: impl Into<String>) {
         self.0.push(Problem { place, text: text.into(), hint: hint.into() });
+    }
+
+    /// What was read, if nothing was wrong with it; otherwise all that was, in the order of the file.
+    pub fn end<T>(mut self, file: &str, read: Option<T>) -> Result<T, Problems> {
+        match read {
+            Some(read) if self.0.is_empty() => Ok(read),
+            _ => {
+                self.0.sort();
+                self.0.dedup();
+                Err(Problems { file: file.to_owned(), problems: self.0 })
+            }
+        }
     }
 }

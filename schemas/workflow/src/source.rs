@@ -12,25 +12,33 @@ const MAX_NODES: usize = 100_000;
 
 /// A value and its place.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) place: Place,
-    pub(crate) value: Value,
+pub struct Node {
+    /// Where it stands.
+    pub place: Place,
+    /// What it is.
+    pub value: Value,
 }
 
 /// A value. Numbers stay as they were written, so that 64 bits survive.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
+    /// Nothing.
     Null,
+    /// Yes or no.
     Bool(bool),
+    /// A number.
     Number(serde_json::Number),
+    /// A text.
     Text(String),
+    /// A list.
     List(Vec<Node>),
+    /// A mapping, in the order of the file, with the places of its keys.
     Map(Vec<(Place, String, Node)>),
 }
 
 impl Node {
     /// What kind of value it is, in words.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match &self.value {
             Value::Null => "nothing",
             Value::Bool(_) => "a boolean",
@@ -42,7 +50,7 @@ impl Node {
     }
 
     /// The same without places.
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         match &self.value {
             Value::Null => serde_json::Value::Null,
             Value::Bool(value) => (*value).into(),
@@ -59,7 +67,7 @@ impl Node {
 }
 
 /// Reads a text.
-pub(crate) fn parse(text: &str) -> Result<Node, Problem> {
+pub fn parse(text: &str) -> Result<Node, Problem> {
     if text.len() > MAX_BYTES {
         let said = format!("the definition has {} bytes; {MAX_BYTES} are allowed", text.len());
         return Err(problem(

@@ -1,0 +1,127 @@
+//! The running server: where it listens, what it was asked, and how it stops.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::answer::Actor;
+use super::routes;
+use super::script::Script;
+
+/// How many requests are remembered with their bodies; a load test would otherwise fill the memory with them.
+const REMEMBERED: usize = 10_000;
+
+/// One request as it came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Below `/v1`, for example `/chat/completions`.
+    pub path: &'static str,
+    /// The caller's step, where it said so.
+    pub step: String,
+    /// The body.
+    pub body: Value,
+    /// The rule that answered, where one did.
+    pub rule: Option<String>,
+}
+
+/// A server that runs until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    task: Option<JoinHandle<()>>,
+}
+
+/// What all requests see.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) actor: Actor,
+    seen: Mutex<Vec<Seen>>,
+    count: watch::Sender<u64>,
+    stop: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub(super) fn record(&self, seen: Seen) {
+        let mut all = self.seen.lock().expect("nobody panics while recording");
+        if all.len() < REMEMBERED {
+            all.push(seen);
+        }
+        self.count.send_modify(|count| *count += 1);
+    }
+
+    /// Returns once the server is told to stop: what hangs must not hold it.
+    pub(super) async fn stopped(&self) {
+        let mut stop = self.stop.subscribe();
+        // Without a sender there is no server either.
+        let _gone = stop.wait_for(|stop| *stop).await;
+    }
+}
+
+/// Serves a script on a listener, at once and in the background.
+pub async fn serve(script: Script, listener: TcpListener) -> std::io::Result<Server> {
+    let address = listener.local_addr()?;
+    let shared = Arc::new(Shared {
+        actor: Actor::new(script),
+        seen: Mutex::default(),
+        count: watch::channel(0).0,
+        stop: watch::channel(false).0,
+    });
+    let router = routes::router(shared.clone());
+    let until = shared.clone();
+    let task = tokio::spawn(async move {
+        let stopped = async move { until.stopped().await };
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+            tracing::error!(%address, %error, "the scripted model server ended");
+        }
+    });
+    Ok(Server { address, shared, task: Some(task) })
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What clients take as their base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// How many requests have come.
+    pub fn count(&self) -> u64 {
+        *self.shared.count.borrow()
+    }
+
+    /// The requests as they came, the first ten thousand of them.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.seen.lock().expect("nobody panics while recording").clone()
+    }
+
+    /// Returns once so many requests have come.
+    pub async fn reached(&self, count: u64) {
+        let mut counted = self.shared.count.subscribe();
+        // The sender lives as long as this server does.
+        let _alive = counted.wait_for(|now| *now >= count).await;
+    }
+
+    /// Lets what is being answered end, breaks off what hangs, and returns when all is quiet.
+    pub async fn stop(mut self) {
+        self.shared.stop.send_replace(true);
+        if let Some(task) = self.task.take() {
+            // A panic in there has been reported by the runtime already.
+            let _ended = task.await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stop.send_replace(true);
+    }
+}
