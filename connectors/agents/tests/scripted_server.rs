@@ -1,5 +1,7 @@
 //! The scripted model server as an HTTP client sees it.
 
+#![expect(clippy::unwrap_used, reason = "a test says no more about what failed than where")]
+
 use std::time::{Duration, Instant};
 
 use omium_agents::mock::{Script, Server, serve};

@@ -66,13 +66,7 @@ impl<'n> Fields<'n> {
     }
 
     /// A whole number within bounds.
-    pub fn whole(
-        &mut self,
-        key: &'static str,
-        least: u64,
-        most: u64,
-        found: &mut Found,
-    ) -> Option<u64> {
+    pub fn whole(&mut self, key: &'static str, least: u64, most: u64, found: &mut Found) -> Option<u64> {
         let node = self.get(key)?;
         let number = match &node.value {
             Value::Number(number) => number.as_u64(),
