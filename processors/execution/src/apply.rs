@@ -98,6 +98,10 @@ impl Run {
                     Command::FailStep(FailStep { reason, .. }) => reason.clone(),
                     _ => None,
                 };
+                // A word that did not do is used up: whoever tries again waits for another.
+                if *class == FailureClass::Rejected {
+                    self.take_signal(*step, seq);
+                }
                 self.settle(*step, Phase::Failed { at: seq, class: *class, retryable: *retryable, reason });
             }
             Event::StepTimedOut(StepTimedOut { step, .. }) => {
@@ -218,6 +222,11 @@ impl Run {
         if let Command::StartFork(fork) = command {
             return fork.done.iter().find(|done| done.step == step).and_then(|done| done.output.clone());
         }
+        self.take_signal(step, seq)
+    }
+
+    /// The first signal that this step waits for and nobody has taken, with what came with it.
+    fn take_signal(&mut self, step: StepId, seq: Seq) -> Option<Content> {
         let wanted = self.step(step)?.0.signal.clone()?;
         let signal =
             self.signals.iter_mut().find(|signal| signal.taken.is_none() && signal.name == wanted)?;

@@ -10,7 +10,7 @@ use omium_schemas::catalogue::{
     SignalReceived, StartExecution, StartFork, StartStep, StepCompleted, StepFailed, StepLost, StepStarted,
     StepTimedOut, TakeCheckpoint, VersionsPinned,
 };
-use omium_schemas::{Branch, Money, Seq, StepId};
+use omium_schemas::{Branch, Money, Seq, StepId, Time};
 
 use crate::draft::{Draft, conflict, invalid};
 use crate::rules;
@@ -47,7 +47,9 @@ pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>
         }
         (Some(run), _) => run,
     };
-    if context.seq.0 > MAX_EVENTS && !matches!(command, Command::CancelExecution(_)) {
+    // Deadlines still pass: refused, they would leave a run open that nothing else may end but its owner.
+    let may_end = matches!(command, Command::CancelExecution(_) | Command::MeetDeadline(_));
+    if context.seq.0 > MAX_EVENTS && !may_end {
         let text =
             format!("{} has {MAX_EVENTS} events, the most that one may have; cancel it", context.stream);
         return Err(Refusal::new(Why::Exhausted, text));
@@ -80,9 +82,7 @@ pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>
 
 fn begin(start: &StartExecution, command: &Command, context: &Context<'_>) -> Decided {
     check_plan(&start.plan)?;
-    if start.deadline.is_some_and(|deadline| deadline <= context.now) {
-        return invalid("the deadline has passed already");
-    }
+    check_deadline(start.deadline, context)?;
     let mut draft = Draft::new(Run::default(), command, context);
     let StartExecution { workflow, account, deadline, .. } = start.clone();
     draft.push(ExecutionStarted { workflow, steps: start.plan.len() as i32, account, deadline });
@@ -94,6 +94,8 @@ fn begin(start: &StartExecution, command: &Command, context: &Context<'_>) -> De
 
 fn begin_fork(fork: &StartFork, command: &Command, context: &Context<'_>) -> Decided {
     check_plan(&fork.plan)?;
+    check_deadline(fork.deadline, context)?;
+    check_done(fork)?;
     let mut draft = Draft::new(Run::default(), command, context);
     let StartFork { workflow, deadline, source, at, state_hash, .. } = fork.clone();
     draft.push(ExecutionStarted { workflow, steps: fork.plan.len() as i32, account: None, deadline });
@@ -101,14 +103,35 @@ fn begin_fork(fork: &StartFork, command: &Command, context: &Context<'_>) -> Dec
     draft.pin(fork.workflow_version);
     let branch = draft.run.branch;
     for done in &fork.done {
-        if draft.run.step(done.step).is_none() {
-            return invalid(format!("the plan has no {}", done.step));
-        }
         draft.push(StepCompleted { step: done.step, branch, output: None });
     }
     draft.push(CheckpointTaken { name: None });
     draft.go_on();
     Ok(draft.events())
+}
+
+fn check_deadline(deadline: Option<Time>, context: &Context<'_>) -> Result<(), Refusal> {
+    if deadline.is_some_and(|deadline| deadline <= context.now) {
+        return invalid("the deadline has passed already");
+    }
+    Ok(())
+}
+
+/// What a fork has behind it is what a checkpoint can hold: each step once, and none before those it comes after.
+fn check_done(fork: &StartFork) -> Result<(), Refusal> {
+    let done: BTreeSet<StepId> = fork.done.iter().map(|done| done.step).collect();
+    if done.len() < fork.done.len() {
+        return invalid("a step that a fork begins with is done once, not twice");
+    }
+    for step in done.iter().copied() {
+        let Some(plan) = (step.0 as usize).checked_sub(1).and_then(|at| fork.plan.get(at)) else {
+            return invalid(format!("the plan has no {step}"));
+        };
+        if !plan.after.iter().all(|before| done.contains(&StepId(before.unsigned_abs()))) {
+            return invalid(format!("{step} cannot be done before those that it comes after"));
+        }
+    }
+    Ok(())
 }
 
 fn check_plan(plan: &[PlannedStep]) -> Result<(), Refusal> {
@@ -158,7 +181,7 @@ impl Draft<'_> {
         self.push(StepCompleted { step, branch, output: done.output.clone() });
         self.charge(step, cost);
         self.push(CheckpointTaken { name: None });
-        self.go_on_within_budget(step);
+        self.go_on_within_budget(&[step]);
         Ok(())
     }
 
@@ -168,15 +191,24 @@ impl Draft<'_> {
         }
     }
 
-    /// What has been spent is spent; what comes next is not begun with money that is not there.
-    fn go_on_within_budget(&mut self, step: StepId) {
-        let over = |spent: Money, most: Option<Money>| most.is_some_and(|most| spent > most);
-        let of_step = self.run.step(step).is_some_and(|(plan, state)| over(state.spent, plan.budget));
-        let unfinished = self.run.steps.iter().any(|step| !matches!(step.phase, Phase::Done { .. }));
-        if unfinished && (of_step || over(self.run.spent, self.run.budget)) {
-            return self.end_failed(FailureClass::Budget);
+    /// What has been spent is spent; what comes next is not begun with money that is not there. Calls are paid while
+    /// their step runs, so it may have gone whatever the command is. `steps` are those that the command speaks of.
+    fn go_on_within_budget(&mut self, steps: &[StepId]) {
+        if !self.ends_over_budget(steps) {
+            self.go_on();
         }
-        self.go_on();
+    }
+
+    fn ends_over_budget(&mut self, steps: &[StepId]) -> bool {
+        let over = |spent: Money, most: Option<Money>| most.is_some_and(|most| spent > most);
+        let mut steps = steps.iter().filter_map(|step| self.run.step(*step));
+        let of_step = steps.any(|(plan, state)| over(state.spent, plan.budget));
+        let unfinished = self.run.steps.iter().any(|step| !matches!(step.phase, Phase::Done { .. }));
+        let ends = unfinished && (of_step || over(self.run.spent, self.run.budget));
+        if ends {
+            self.end_failed(FailureClass::Budget);
+        }
+        ends
     }
 
     fn fail(&mut self, failed: &FailStep) -> Result<(), Refusal> {
@@ -190,7 +222,7 @@ impl Draft<'_> {
         let step = failed.step;
         self.push(failed);
         self.push(CheckpointTaken { name: None });
-        self.go_on_within_budget(step);
+        self.go_on_within_budget(&[step]);
         Ok(())
     }
 
@@ -228,17 +260,17 @@ impl Draft<'_> {
         let branch = self.run.branch;
         let late = |run: &Run, step: &StepId| {
             let phase = run.step(*step).map(|(_, state)| &state.phase);
-            matches!(phase, Some(Phase::Waiting { timeout_at: Some(at), .. }) if *at <= now)
+            matches!(phase, Some(phase @ Phase::Waiting { timeout_at: Some(at), .. }) if *at <= now && !run.holds(phase))
         };
         let late: Vec<StepId> = self.run.ids().filter(|step| late(&self.run, step)).collect();
         if late.is_empty() {
             return;
         }
-        for step in late {
-            self.push(StepTimedOut { step, branch });
+        for step in &late {
+            self.push(StepTimedOut { step: *step, branch });
         }
         self.push(CheckpointTaken { name: None });
-        self.go_on();
+        self.go_on_within_budget(&late);
     }
 
     fn pause(&mut self) -> Result<(), Refusal> {
@@ -255,7 +287,14 @@ impl Draft<'_> {
         if self.run.status != Status::Paused {
             return conflict(format!("{} is not paused; it runs", self.context.stream));
         }
+        let held = self.run.held();
         self.push(ExecutionResumed {});
+        if self.ends_over_budget(&[]) {
+            return Ok(());
+        }
+        for step in held {
+            self.send_late(step);
+        }
         self.go_on();
         Ok(())
     }
@@ -278,7 +317,7 @@ impl Draft<'_> {
         }
         self.welcome(signal)?;
         self.push(SignalReceived { name: signal.name.clone() });
-        self.go_on();
+        self.go_on_within_budget(&[]);
         Ok(())
     }
 
@@ -343,6 +382,7 @@ impl Draft<'_> {
                 names.join(", ")
             ));
         }
+        self.in_time()?;
         self.cancel_running();
         self.raise(back.to);
         Ok(())
@@ -352,6 +392,17 @@ impl Draft<'_> {
         let branch = self.run.branch.next();
         self.push(BranchRaised { branch, to });
         self.go_on();
+    }
+
+    /// Whether there is time to go on in: a deadline that has passed would end what is begun again at once.
+    fn in_time(&self) -> Result<(), Refusal> {
+        if self.run.deadline.is_some_and(|deadline| deadline <= self.context.now) {
+            return conflict(format!(
+                "the deadline of {} has passed; `omium fork` starts one with its own",
+                self.context.stream
+            ));
+        }
+        Ok(())
     }
 
     fn retry(&mut self) -> Result<(), Refusal> {
@@ -364,13 +415,7 @@ impl Draft<'_> {
                 self.context.stream
             ));
         };
-        // The old deadline would end it at once.
-        if self.run.deadline.is_some_and(|deadline| deadline <= self.context.now) {
-            return conflict(format!(
-                "the deadline of {} has passed; `omium fork` starts one with its own",
-                self.context.stream
-            ));
-        }
+        self.in_time()?;
         self.raise(last);
         Ok(())
     }

@@ -12,7 +12,7 @@ mod state;
 
 use omium_processor::{Context, Due, Processor, Recorded, Refusal};
 use omium_schemas::StreamKind;
-use omium_schemas::catalogue::{Command, Event, ExecutionCarried};
+use omium_schemas::catalogue::{Command, Event, ExecutionCancelled, ExecutionCarried};
 
 pub use control::{Control, Key, Version};
 pub use state::{Call, CallKind, Cancelling, Mark, Outcome, Phase, Run, Signal, State, Status, Step};
@@ -54,7 +54,10 @@ impl Processor for Execution {
             State::Empty => Some(Vec::new()),
             State::Run(run) if !run.status.is_open() && !matches!(run.status, Status::Failed(_)) => {
                 let (steps, spent) = (run.plan.len() as i32, run.spent);
-                Some(vec![ExecutionCarried { steps, account: None, slice: None, spent }.into()])
+                let mut events = vec![ExecutionCarried { steps, account: None, slice: None, spent }.into()];
+                // What is carried counts as completed unless more is said.
+                events.extend((run.status == Status::Cancelled).then(|| ExecutionCancelled {}.into()));
+                Some(events)
             }
             State::Run(_) | State::Control(_) => None,
         }

@@ -2,10 +2,10 @@
 
 use omium_processor::Context;
 use omium_schemas::catalogue::{
-    CheckpointTaken, ExecutionCompleted, ExecutionFailed, FailureClass, StepCancelled, StepCompleted,
-    StepFailed, StepScheduled, StepSkipped,
+    CheckpointTaken, ExecutionCompleted, ExecutionFailed, FailureClass, PlannedStep, StepCancelled,
+    StepCompleted, StepFailed, StepScheduled, StepSkipped,
 };
-use omium_schemas::{Content, StepId};
+use omium_schemas::{Content, StepId, Time};
 
 use crate::draft::Draft;
 use crate::rules;
@@ -15,8 +15,10 @@ impl Draft<'_> {
     /// Carries the run on as far as it goes without the world: begins what can begin, skips what cannot be done any
     /// more, and ends the run when nothing is left to wait for.
     pub(crate) fn go_on(&mut self) {
-        if self.run.status != Status::Running {
-            return;
+        match self.run.status {
+            Status::Running => {}
+            Status::Paused => return self.hear_all(),
+            Status::Completed | Status::Failed(_) | Status::Cancelled => return,
         }
         loop {
             let mut moved = false;
@@ -31,6 +33,14 @@ impl Draft<'_> {
             }
         }
         self.finish();
+    }
+
+    /// A pause lets what runs end, and a step that waits for somebody's word runs: it must not be late for a word
+    /// that has been said.
+    fn hear_all(&mut self) {
+        for step in self.run.running() {
+            self.hear(step);
+        }
     }
 
     /// One step, if there is something to decide about it.
@@ -80,11 +90,22 @@ impl Draft<'_> {
         let doubled = base.saturating_mul(1 << (attempt - 2).clamp(0, 12)).min(600_000);
         let wait = if attempt == 1 { 0 } else { doubled + self.context.draw(step.0 as u8, doubled / 2 + 1) };
         let not_before = self.context.now.plus_millis(wait);
-        let timeout_at = (plan.timeout_ms > 0).then(|| not_before.plus_millis(plan.timeout_ms as u64));
+        let timeout_at = timeout_of(plan, not_before);
         let branch = self.run.branch;
         self.push(StepScheduled { step, branch, attempt, not_before, timeout_at });
         self.hear(step);
         true
+    }
+
+    /// An attempt whose time came during a pause: it is the same one, and has all of its time before it.
+    pub(crate) fn send_late(&mut self, step: StepId) {
+        let (now, branch) = (self.context.now, self.run.branch);
+        let Some((plan, state)) = self.run.step(step) else { return };
+        if !matches!(state.phase, Phase::Waiting { not_before, .. } if not_before < now) {
+            return;
+        }
+        let (attempt, timeout_at) = (state.attempts, timeout_of(plan, now));
+        self.push(StepScheduled { step, branch, attempt, not_before: now, timeout_at });
     }
 
     /// A step that waits for a signal that has come.
@@ -134,6 +155,10 @@ impl Draft<'_> {
     }
 }
 
+fn timeout_of(plan: &PlannedStep, not_before: Time) -> Option<Time> {
+    (plan.timeout_ms > 0).then(|| not_before.plus_millis(plan.timeout_ms as u64))
+}
+
 /// What stands before a step.
 enum Before {
     Done,
@@ -170,6 +195,18 @@ impl Run {
             Some(rule) => rules::holds(rule, self, output, context),
             None => Ok(()),
         }
+    }
+
+    /// Whether a step in this phase is held back: its repetition was not sent before the pause, and waits for its end.
+    pub(crate) fn holds(&self, phase: &Phase) -> bool {
+        let paused = self.paused_at.filter(|_| self.status == Status::Paused);
+        matches!((phase, paused), (Phase::Waiting { not_before, .. }, Some(paused)) if *not_before > paused)
+    }
+
+    /// The steps that are held back.
+    pub(crate) fn held(&self) -> Vec<StepId> {
+        let held = |step: &StepId| self.step(*step).is_some_and(|(_, state)| self.holds(&state.phase));
+        self.ids().filter(held).collect()
     }
 
     /// The steps that run or are about to.

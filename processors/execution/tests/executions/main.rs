@@ -3,11 +3,12 @@
 
 mod story;
 
-use omium_execution::{Phase, Status};
+use omium_execution::{Execution, Phase, Status};
+use omium_processor::Processor;
 use omium_schemas::catalogue::{
-    CancelExecution, FailureClass, ForkExecution, ForkedStep, LoseStep, LossReason, OnFailure,
-    PauseExecution, PlannedStep, ResumeExecution, RetryExecution, RollBack, SignalExecution, StartExecution,
-    StartFork, TakeCheckpoint,
+    CancelExecution, CompleteLlmCall, Event, FailureClass, FinishReason, ForkExecution, ForkedStep, LoseStep,
+    LossReason, MeetDeadline, OnFailure, PauseExecution, PlannedStep, ResumeExecution, RetryExecution,
+    RollBack, SignalExecution, StartExecution, StartFork, StartLlmCall, TakeCheckpoint, Usage,
 };
 use omium_schemas::{Branch, Content, Digest, Epoch, ExecutionId, Money, Seq, StepId};
 use story::{Story, complete, human, start, step, stream};
@@ -354,4 +355,124 @@ fn a_signal_that_breaks_the_rule_of_its_step_is_refused_or_fails_the_step_when_i
     story.does(signal("{\"ok\": false}"));
     story.completes(1);
     assert_eq!(story.status(), Status::Failed(FailureClass::Rejected));
+}
+
+#[test]
+fn an_attempt_that_a_pause_holds_back_is_not_late_and_has_all_of_its_time_after_it() {
+    let mut story = Story::of(vec![step("a", &[])]);
+    story.fails(1, true);
+    story.does(PauseExecution {});
+    assert_eq!(story.deadline(), None);
+    story.now = story.now.plus_millis(60_000);
+    let now = story.now;
+    assert_eq!(story.does(MeetDeadline { at: now }), [""; 0]);
+    assert_eq!(story.does(ResumeExecution {}), ["ExecutionResumed", "StepScheduled"]);
+    assert_eq!((story.owed(), story.deadline()), (vec![(1, 2)], Some(now.plus_millis(10_000))));
+}
+
+#[test]
+fn a_word_that_is_said_during_a_pause_is_heard_in_time() {
+    let mut story = Story::of(vec![human("review", &[]), step("b", &[1])]);
+    story.does(PauseExecution {});
+    let said = story.does(SignalExecution { name: "review".into(), body: None });
+    assert_eq!(said, ["SignalReceived", "StepCompleted", "CheckpointTaken"]);
+    assert_eq!(story.owed(), []);
+    story.does(ResumeExecution {});
+    assert_eq!(story.owed(), [(2, 1)]);
+}
+
+#[test]
+fn a_word_that_did_not_do_is_used_up_and_another_try_waits_for_another() {
+    let careful = PlannedStep { ensure: Some("output.ok == true".into()), ..human("sign", &[1]) };
+    let mut story = Story::of(vec![step("a", &[]), careful]);
+    let body = |ok: bool| Some(Content::open(format!("{{\"ok\": {ok}}}")));
+    story.does(SignalExecution { name: "sign".into(), body: body(false) });
+    story.completes(1);
+    assert_eq!(story.status(), Status::Failed(FailureClass::Rejected));
+    assert_eq!(story.does(RetryExecution {}), ["BranchRaised", "StepScheduled"]);
+    story.does(SignalExecution { name: "sign".into(), body: body(true) });
+    assert_eq!(story.status(), Status::Completed);
+}
+
+#[test]
+fn a_cancelled_execution_stays_cancelled_when_the_front_of_its_log_goes() {
+    let mut story = Story::of(three());
+    story.does(CancelExecution {});
+    let events = Execution::carry(&story.state).expect("it has ended");
+    let names: Vec<&str> = events.iter().map(Event::name).collect();
+    assert_eq!(names, ["ExecutionCarried", "ExecutionCancelled"]);
+}
+
+#[test]
+fn a_fork_does_not_begin_with_what_no_checkpoint_holds() {
+    let fork = |done: &[u32], deadline| StartFork {
+        source: stream(),
+        at: Seq(3),
+        state_hash: Digest::of(b"state"),
+        workflow: "w".into(),
+        workflow_version: None,
+        inputs: None,
+        plan: three(),
+        on_failure: OnFailure::FinishOthers,
+        slice: None,
+        deadline,
+        done: done.iter().map(|step| ForkedStep { step: StepId(*step), output: None }).collect(),
+    };
+    Story::new().refuses(fork(&[1, 1], None), "not twice");
+    Story::new().refuses(fork(&[2], None), "before those that it comes after");
+    Story::new().refuses(fork(&[4], None), "the plan has no");
+    Story::new().refuses(fork(&[0], None), "the plan has no");
+    let mut story = Story::new();
+    let now = story.now;
+    story.refuses(fork(&[1], Some(now)), "has passed already");
+}
+
+#[test]
+fn money_that_calls_have_spent_begins_nothing_whatever_comes_next() {
+    let mut story = Story::new();
+    story.does(StartExecution { slice: Some(Money::dollars(1)), ..start(three()) });
+    spends(&mut story, Money::dollars(2));
+    assert_eq!(story.meets_deadline(), ["StepTimedOut", "CheckpointTaken", "ExecutionFailed"]);
+    assert_eq!(story.status(), Status::Failed(FailureClass::Budget));
+}
+
+fn spends(story: &mut Story, cost: Money) {
+    story.does(StartLlmCall {
+        step: StepId(1),
+        branch: Branch(0),
+        agent: "a".into(),
+        caller: "a#0".into(),
+        model: "m".into(),
+        request: Digest::of(b"request"),
+        patch_set: None,
+        messages: Vec::new(),
+        stored: Vec::new(),
+        parameters: None,
+    });
+    let call = story.run().calls[0].at;
+    let usage = Usage { input: 1, cached: 0, output: 1, reasoning: 0 };
+    let (model, finish, answer) = ("m".into(), FinishReason::Stop, Content::open("1"));
+    story.does(CompleteLlmCall { call, model, usage, cost, finish, answer });
+}
+
+#[test]
+fn nobody_goes_back_when_there_is_no_time_to_go_on_in() {
+    let mut story = Story::new();
+    let deadline = Some(story.now.plus_millis(500));
+    story.does(StartExecution { deadline, ..start(three()) });
+    let first = story.mark(0);
+    story.meets_deadline();
+    story.refuses(roll_back(first, true), "the deadline");
+    story.refuses(RetryExecution {}, "the deadline");
+}
+
+#[test]
+fn a_stream_that_is_too_long_takes_nothing_more_and_still_ends() {
+    let mut story = Story::of(vec![step("a", &[])]);
+    story.grows_to(200_001);
+    story.refuses(complete(1, Branch(0), "1"), "the most that one may have");
+    assert_eq!(story.meets_deadline(), ["StepTimedOut", "CheckpointTaken", "StepScheduled"]);
+    story.meets_deadline();
+    story.meets_deadline();
+    assert_eq!(story.status(), Status::Failed(FailureClass::Timeout));
 }

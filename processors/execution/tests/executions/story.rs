@@ -167,6 +167,11 @@ impl Story {
         self.run().status
     }
 
+    /// As if the stream were this long.
+    pub(crate) fn grows_to(&mut self, seq: u64) {
+        self.seq = seq;
+    }
+
     /// The last checkpoint after this step.
     pub(crate) fn mark(&self, at: usize) -> Seq {
         self.run().marks[at].at
