@@ -1,5 +1,7 @@
 //! The omium binary: the one crate that sees all parts and wires them.
 
+mod cli;
+mod dev;
 mod engine;
 mod log_tools;
 mod readable;
@@ -7,32 +9,85 @@ mod story;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// A frame is a handful of small pieces that one thread makes and another lets go of: what this allocator is good at.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The runtime under multi-agent LLM workflows: everything that happens is an event in an ordered log.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no Omium answers, 4 not found, 5 refused, 10 the run that was watched
+/// failed, 74 the disk failed.
 #[derive(Parser)]
-#[command(name = "omium", version, about, max_term_width = 100)]
+#[command(name = "omium", version, about, long_about, max_term_width = 100, infer_subcommands = false)]
 struct Cli {
+    #[command(flatten)]
+    target: cli::Target,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    Story(story::Options),
+    Dev(dev::Dev),
+    Run(cli::Run),
+    List(cli::List),
+    Show(cli::Show),
+    Logs(cli::Logs),
+    Replay(cli::Replay),
+    Pause(cli::Pause),
+    Resume(cli::Resume),
+    Cancel(cli::Cancel),
+    Retry(cli::Retry),
+    Signal(cli::Signal),
+    /// Lists, shows and compares checkpoints.
+    #[command(subcommand)]
+    Checkpoints(cli::Checkpoints),
+    Rollback(cli::Rollback),
+    Fork(cli::Fork),
+    /// Validates, publishes and shows workflows.
+    #[command(subcommand)]
+    Workflows(cli::Workflows),
+    Doctor(cli::Doctor),
     Log(log_tools::Options),
+    Story(story::Options),
+    Completion(Completion),
     #[command(hide = true)]
     Act(story::Act),
 }
 
+/// Prints what a shell needs to complete commands.
+#[derive(clap::Args)]
+struct Completion {
+    shell: clap_complete::Shell,
+}
+
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let Cli { target, command } = Cli::parse();
+    let outcome = match command {
+        Command::Dev(dev) => dev::run(&dev),
+        Command::Run(run) => Ok(cli::run(&target, &run)),
+        Command::List(list) => Ok(cli::run(&target, &list)),
+        Command::Show(show) => Ok(cli::run(&target, &show)),
+        Command::Logs(logs) => Ok(cli::run(&target, &logs)),
+        Command::Replay(replay) => Ok(cli::run(&target, &replay)),
+        Command::Pause(pause) => Ok(cli::run(&target, &pause)),
+        Command::Resume(resume) => Ok(cli::run(&target, &resume)),
+        Command::Cancel(cancel) => Ok(cli::run(&target, &cancel)),
+        Command::Retry(retry) => Ok(cli::run(&target, &retry)),
+        Command::Signal(signal) => Ok(cli::run(&target, &signal)),
+        Command::Checkpoints(checkpoints) => Ok(cli::run(&target, &checkpoints)),
+        Command::Rollback(rollback) => Ok(cli::run(&target, &rollback)),
+        Command::Fork(fork) => Ok(cli::run(&target, &fork)),
+        Command::Workflows(workflows) => Ok(cli::run(&target, &workflows)),
+        Command::Doctor(doctor) => Ok(cli::run(&target, &doctor)),
         Command::Log(options) => Ok(log_tools::run(&options)),
         Command::Story(options) => story::tell(&options),
+        Command::Completion(Completion { shell }) => {
+            clap_complete::generate(shell, &mut Cli::command(), "omium", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Act(act) => story::act(&act),
     };
     outcome.unwrap_or_else(|error| {

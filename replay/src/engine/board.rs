@@ -32,6 +32,8 @@ struct Seat {
     info: WorkerInfo,
     credit: u32,
     draining: bool,
+    /// Its connection is broken and it may come back.
+    away: bool,
     held: BTreeMap<(StreamKey, Sending), String>,
     steps: mpsc::Sender<ToWorker>,
 }
@@ -40,6 +42,7 @@ impl Seat {
     fn takes(&self, offer: &Offer) -> bool {
         self.credit > 0
             && !self.draining
+            && !self.away
             && self.tenant.is_none_or(|tenant| tenant == offer.key.tenant)
             && self.info.frameworks.contains(&offer.task.framework)
     }
@@ -55,8 +58,15 @@ impl Board {
         let mut table = self.lock();
         table.next += 1;
         let id = table.next;
-        let seat =
-            Seat { tenant, credit: info.capacity, info, draining: false, held: BTreeMap::new(), steps };
+        let seat = Seat {
+            tenant,
+            credit: info.capacity,
+            info,
+            draining: false,
+            away: false,
+            held: BTreeMap::new(),
+            steps,
+        };
         table.seats.insert(id, seat);
         table.hand_out();
         id
@@ -80,6 +90,15 @@ impl Board {
         let mut table = self.lock();
         if let Some(seat) = table.seats.get_mut(&id) {
             seat.credit = seat.credit.saturating_add(credit).min(100_000);
+        }
+        table.hand_out();
+    }
+
+    /// A worker's connection is broken, or back again.
+    pub(super) fn away(&self, id: u64, away: bool) {
+        let mut table = self.lock();
+        if let Some(seat) = table.seats.get_mut(&id) {
+            seat.away = away;
         }
         table.hand_out();
     }
@@ -114,6 +133,13 @@ impl Board {
         });
         table.hand_out();
         had
+    }
+
+    /// A sending is over, and whoever had it may be stuck in it: it makes no room.
+    pub(super) fn forfeit(&self, id: u64, key: StreamKey, sending: Sending) {
+        if let Some(seat) = self.lock().seats.get_mut(&id) {
+            seat.held.remove(&(key, sending));
+        }
     }
 
     /// Everything of an execution that waits or is held, for whoever finds out what of it is not needed any more.

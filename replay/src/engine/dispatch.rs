@@ -224,7 +224,12 @@ impl WorkerSeat for Seated {
 
     async fn lose(&self, execution: &str, sending: Sending, reason: LossReason) -> Result<Done, Failure> {
         let (engine, key) = self.held(execution, sending)?;
-        engine.board.release(self.id, key, sending);
+        if reason == LossReason::Idle {
+            // It may be stuck in the step: its place is taken until it says that it is not.
+            engine.board.forfeit(self.id, key, sending);
+        } else {
+            engine.board.release(self.id, key, sending);
+        }
         engine.lose(key, sending, self.name.clone(), reason).await
     }
 
@@ -235,6 +240,12 @@ impl WorkerSeat for Seated {
     fn grant(&self, credit: u32) {
         if let Some(engine) = self.engine.upgrade() {
             engine.board.grant(self.id, credit);
+        }
+    }
+
+    fn away(&self, away: bool) {
+        if let Some(engine) = self.engine.upgrade() {
+            engine.board.away(self.id, away);
         }
     }
 

@@ -370,7 +370,7 @@ fn new_id(caller: &Caller, idempotency: Option<&str>) -> ExecutionId {
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     let pairs = digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    (digits.len() % 2 == 0).then(|| pairs.collect::<Option<Vec<u8>>>())?
+    digits.len().is_multiple_of(2).then(|| pairs.collect::<Option<Vec<u8>>>())?
 }
 
 /// A checkpoint by its address: a seq, `step:NAME:before`, `step:NAME:after`, a name, or `last`.

@@ -35,6 +35,8 @@ use history::History;
 use index::Index;
 use metrics::Metrics;
 
+pub(crate) use port::Served;
+
 /// What a partition runs.
 pub(crate) type Suite = (Execution,);
 
@@ -92,7 +94,8 @@ impl Engine {
             partitions: partitions_of(&options.data).unwrap_or(options.partitions),
             ..Config::default()
         };
-        let parts = NodeParts::in_directory(&options.data, config, world)?;
+        let parts = NodeParts::in_directory(&options.data, config, world)
+            .map_err(|error| in_use(&options.data, error.into()))?;
         let small = Settings { cache_bytes: 8 << 20, write_bytes: 8 << 20 };
         let store = RocksStore::open(&options.data.join("index"), small)
             .context("the index can be deleted; it is made anew")?;
@@ -215,6 +218,19 @@ impl Engine {
             None => Value::Null,
         }
     }
+}
+
+/// Whoever opens a folder that another process has meets the state's lock first, whose message is not for people.
+fn in_use(data: &Path, error: anyhow::Error) -> anyhow::Error {
+    let text = format!("{error:#}");
+    let taken = text.contains("While lock file") || text.contains("lock hold by");
+    if !taken {
+        return error;
+    }
+    anyhow::anyhow!(
+        "{} is in use by another omium process; stop it first, or start this one with another folder (--data, OMIUM_DATA)",
+        data.display()
+    )
 }
 
 /// The contents of a run that views and templates look at.

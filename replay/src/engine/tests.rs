@@ -39,7 +39,7 @@ impl Desk {
         // What a worker held is given back in the background, which holds the directory of an engine before until then.
         let engine = loop {
             match Engine::open(&options).await {
-                Err(error) if error.to_string().contains("lock hold by current process") => {
+                Err(error) if error.to_string().contains("is in use by another") => {
                     tokio::task::yield_now().await;
                 }
                 opened => break opened.unwrap(),

@@ -110,7 +110,7 @@ pub(crate) fn execution(
             Status::Failed(failed) => Some(class(failed)),
             _ => None,
         },
-        branch: u64::from(run.branch.0),
+        branch: run.branch.0,
         seq: seq.0,
         started_at: time(run.started),
         ended_at: run.ended.map(time),

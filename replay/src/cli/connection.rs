@@ -1,0 +1,190 @@
+//! Finds the running Omium and speaks to it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{End, Target};
+
+/// Where `omium dev` answers, as it notes in its data folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Running {
+    pub(crate) url: String,
+    pub(crate) key: String,
+    pub(crate) pid: u32,
+}
+
+/// The data folder: $OMIUM_DATA, else the one that the desktop's conventions name.
+pub(crate) fn data_dir() -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(data) = set("OMIUM_DATA") {
+        return data;
+    }
+    let base = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
+    base.unwrap_or_else(std::env::temp_dir).join("omium")
+}
+
+/// Where `omium dev` notes where it answers.
+pub(crate) fn note_path(data: &std::path::Path) -> PathBuf {
+    data.join("dev.json")
+}
+
+/// Why a command was not done.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// Nobody answers.
+    Unreachable { url: String, why: String },
+    /// It was answered with a problem.
+    Refused { status: u16, body: Value },
+    /// Something here is wrong: a file, an argument.
+    Here(String),
+}
+
+impl Trouble {
+    pub(crate) fn end(&self) -> End {
+        match self {
+            Trouble::Unreachable { .. } => End::Unreachable,
+            Trouble::Refused { status: 404, .. } => End::NotFound,
+            Trouble::Refused { status: 400..500, .. } => End::Refused,
+            Trouble::Refused { .. } | Trouble::Here(_) => End::Failed,
+        }
+    }
+
+    pub(crate) fn tell(&self, json: bool) {
+        match self {
+            Trouble::Unreachable { url, why } => {
+                eprintln!(
+                    "error: no Omium answers at {url}: {why}\nhint: start one with `omium dev`, or name another with --url or OMIUM_URL"
+                );
+            }
+            Trouble::Refused { body, .. } if json => eprintln!("{body}"),
+            Trouble::Refused { status, body } => {
+                let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+                let detail = text("detail");
+                eprintln!("error: {}", if detail.is_empty() { format!("status {status}") } else { detail });
+                if !text("hint").is_empty() {
+                    eprintln!("hint: {}", text("hint"));
+                }
+            }
+            Trouble::Here(text) => eprintln!("error: {text}"),
+        }
+    }
+}
+
+/// A way to a running Omium.
+pub(crate) struct Connection {
+    client: reqwest::Client,
+    url: String,
+    key: String,
+}
+
+/// What is asked.
+pub(crate) enum Ask<'a> {
+    Get,
+    /// A JSON body.
+    Post(Value),
+    /// A text as it is.
+    Text(&'a str),
+}
+
+impl Connection {
+    pub(crate) fn new(target: &Target) -> Connection {
+        let noted = std::fs::read(note_path(&data_dir())).ok();
+        let noted: Option<Running> = noted.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let url = target
+            .url
+            .clone()
+            .or_else(|| env("OMIUM_URL"))
+            .or_else(|| noted.as_ref().map(|noted| noted.url.clone()));
+        let key = target.key.clone().or_else(|| env("OMIUM_KEY")).or_else(|| noted.map(|noted| noted.key));
+        let url = url.unwrap_or_else(|| "http://127.0.0.1:7460".to_owned());
+        Connection {
+            client: reqwest::Client::new(),
+            url: url.trim_end_matches('/').to_owned(),
+            key: key.unwrap_or_default(),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Trouble> {
+        self.ask(path, Ask::Get, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Result<Value, Trouble> {
+        self.ask(path, Ask::Post(body), None).await
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        path: &str,
+        ask: Ask<'_>,
+        idempotency: Option<&str>,
+    ) -> Result<Value, Trouble> {
+        let response = self.send(path, ask, idempotency, None).await?;
+        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|_| Trouble::Here(format!("{} answers, but not as an Omium does", self.url)))
+    }
+
+    /// Events from a seq on, as they happen: a stream that goes on until it is dropped.
+    pub(crate) async fn events(&self, execution: &str, from: u64) -> Result<reqwest::Response, Trouble> {
+        let path = format!("/api/v1/executions/{}/events?from={from}", segment(execution));
+        self.send(&path, Ask::Get, None, Some("text/event-stream")).await
+    }
+
+    async fn send(
+        &self,
+        path: &str,
+        ask: Ask<'_>,
+        idempotency: Option<&str>,
+        accept: Option<&str>,
+    ) -> Result<reqwest::Response, Trouble> {
+        let url = format!("{}{path}", self.url);
+        let request = match ask {
+            Ask::Get => self.client.get(&url),
+            Ask::Post(body) => {
+                self.client.post(&url).header("content-type", "application/json").body(body.to_string())
+            }
+            Ask::Text(text) => {
+                self.client.post(&url).header("content-type", "text/yaml").body(text.to_owned())
+            }
+        };
+        let mut request = request.bearer_auth(&self.key);
+        if let Some(key) = idempotency {
+            request = request.header("idempotency-key", key);
+        }
+        if let Some(accept) = accept {
+            request = request.header("accept", accept);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let body = response.bytes().await.unwrap_or_default();
+        Err(Trouble::Refused { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Trouble {
+        let mut why = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(deeper) = source {
+            why = deeper.to_string();
+            source = deeper.source();
+        }
+        Trouble::Unreachable { url: self.url.clone(), why }
+    }
+}
+
+/// One segment of a path, whatever somebody typed.
+pub(crate) fn segment(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' | b'@' | b':' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}

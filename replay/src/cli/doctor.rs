@@ -1,0 +1,95 @@
+//! `omium doctor`: looks whether Omium can work here, and says what to do where it cannot.
+
+use clap::Args;
+use serde_json::json;
+
+use super::connection::{Connection, Trouble, data_dir, note_path};
+use super::output::{document, print};
+use super::{Act, End, Target};
+
+/// Looks at disk, port, clock and version, and says what to do.
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {}
+
+struct Finding {
+    what: &'static str,
+    fine: bool,
+    text: String,
+}
+
+impl Act for Doctor {
+    async fn act(&self, target: &Target) -> Result<End, Trouble> {
+        let findings = [disk(), answers(target).await, port(), clock(), version()];
+        let fine = findings.iter().all(|finding| finding.fine);
+        if target.json {
+            let all: Vec<_> = findings
+                .iter()
+                .map(|found| json!({ "what": found.what, "fine": found.fine, "text": found.text }))
+                .collect();
+            document(&json!({ "fine": fine, "findings": all }));
+        } else {
+            for Finding { what, fine, text } in &findings {
+                print(&format!("{} {what}: {text}", if *fine { "ok  " } else { "LOOK" }));
+            }
+        }
+        Ok(if fine { End::Done } else { End::Failed })
+    }
+}
+
+fn disk() -> Finding {
+    let data = data_dir();
+    let what = "disk";
+    let made = std::fs::create_dir_all(&data).and_then(|()| tempfile::tempfile_in(&data).map(drop));
+    if let Err(error) = made {
+        let text =
+            format!("{} cannot be written: {error}; name another folder in OMIUM_DATA", data.display());
+        return Finding { what, fine: false, text };
+    }
+    match rustix::fs::statvfs(&data) {
+        Ok(space) => {
+            let free = space.f_bavail.saturating_mul(space.f_frsize) >> 20;
+            let fine = free >= 512;
+            let advice = if fine { "" } else { "; make room, or name another folder in OMIUM_DATA" };
+            Finding { what, fine, text: format!("{} has {free} MiB left{advice}", data.display()) }
+        }
+        Err(error) => Finding { what, fine: false, text: format!("{}: {error}", data.display()) },
+    }
+}
+
+async fn answers(target: &Target) -> Finding {
+    let what = "server";
+    match Connection::new(target).get("/ready").await {
+        Ok(_) => Finding { what, fine: true, text: "one answers and is ready".to_owned() },
+        Err(Trouble::Unreachable { url, .. }) => {
+            let stale = note_path(&data_dir()).exists();
+            let text = format!(
+                "none answers at {url}{}; start one with `omium dev`",
+                if stale { ", though dev.json names it" } else { "" }
+            );
+            Finding { what, fine: true, text }
+        }
+        Err(_) => {
+            Finding { what, fine: false, text: "one answers and is not ready; its log says why".to_owned() }
+        }
+    }
+}
+
+fn port() -> Finding {
+    let free = std::net::TcpListener::bind(("127.0.0.1", crate::dev::PORT)).is_ok();
+    let text = if free { "7460 is free" } else { "7460 is taken; `omium dev` takes the next one" };
+    Finding { what: "port", fine: true, text: text.to_owned() }
+}
+
+fn clock() -> Finding {
+    let seconds =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    // Anything before 2025 was never set.
+    let fine = seconds > 1_735_689_600;
+    let text =
+        if fine { "it is set" } else { "it is not set: deadlines would be wrong; start a time service" };
+    Finding { what: "clock", fine, text: text.to_owned() }
+}
+
+fn version() -> Finding {
+    Finding { what: "version", fine: true, text: format!("omium {}", env!("CARGO_PKG_VERSION")) }
+}

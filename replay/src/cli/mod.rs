@@ -1,0 +1,131 @@
+//! The commands that speak to a running Omium. Data goes to stdout, all else to stderr.
+
+mod checkpoints;
+mod connection;
+mod doctor;
+mod executions;
+mod output;
+mod run;
+mod tree;
+mod workflows;
+
+pub(crate) use connection::{Running, data_dir, note_path};
+pub(crate) use doctor::Doctor;
+pub(crate) use executions::{Cancel, Fork, List, Logs, Pause, Replay, Resume, Retry, Rollback, Show, Signal};
+pub(crate) use run::Run;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+/// How the commands end. The numbers are part of the interface: scripts compare them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was done.
+    Done = 0,
+    /// It could not be done.
+    Failed = 1,
+    /// No Omium answers.
+    Unreachable = 3,
+    /// What it speaks of is not there.
+    NotFound = 4,
+    /// It was refused: it does not fit the present state, or makes no sense.
+    Refused = 5,
+    /// The command was done, and the run that it watched failed.
+    RunFailed = 10,
+}
+
+impl From<End> for ExitCode {
+    fn from(end: End) -> ExitCode {
+        ExitCode::from(end as u8)
+    }
+}
+
+/// What every command that speaks to an Omium takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Target {
+    /// Where it answers; else $OMIUM_URL, else what `omium dev` has noted in its data folder.
+    #[arg(long, global = true, value_name = "URL")]
+    url: Option<String>,
+    /// The key; else $OMIUM_KEY, else what `omium dev` has noted.
+    #[arg(long, global = true, value_name = "KEY")]
+    key: Option<String>,
+    /// Print one JSON document instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// Checkpoints of an execution.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Checkpoints {
+    /// Lists the checkpoints of an execution.
+    List(checkpoints::List),
+    /// Shows the state at a checkpoint.
+    Show(checkpoints::Show),
+    /// Says what differs between two checkpoints.
+    Diff(checkpoints::Diff),
+    /// Folds the execution's events again and compares with what is shown.
+    Verify(checkpoints::Verify),
+}
+
+/// Workflows.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Workflows {
+    /// Says everything that is wrong with a definition. Needs no running Omium.
+    Validate(workflows::Validate),
+    /// Publishes a version.
+    Publish(workflows::Publish),
+    /// Lists the workflows.
+    List(workflows::List),
+    /// Prints a definition, `NAME` or `NAME@3`.
+    Show(workflows::Show),
+    /// Says which lines differ between two versions, `NAME@2` and `NAME@3`.
+    Diff(workflows::Diff),
+}
+
+/// Something that is done against a running Omium.
+pub(crate) trait Act {
+    /// Does it.
+    async fn act(&self, target: &Target) -> Result<End, connection::Trouble>;
+}
+
+/// Runs a command and says how it ended.
+pub(crate) fn run(target: &Target, command: &impl Act) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("omium: no runtime: {error}");
+            return End::Failed.into();
+        }
+    };
+    match runtime.block_on(command.act(target)) {
+        Ok(end) => end.into(),
+        Err(trouble) => {
+            trouble.tell(target.json);
+            trouble.end().into()
+        }
+    }
+}
+
+impl Act for Checkpoints {
+    async fn act(&self, target: &Target) -> Result<End, connection::Trouble> {
+        match self {
+            Checkpoints::List(list) => list.act(target).await,
+            Checkpoints::Show(show) => show.act(target).await,
+            Checkpoints::Diff(diff) => diff.act(target).await,
+            Checkpoints::Verify(verify) => verify.act(target).await,
+        }
+    }
+}
+
+impl Act for Workflows {
+    async fn act(&self, target: &Target) -> Result<End, connection::Trouble> {
+        match self {
+            Workflows::Validate(validate) => validate.act(target).await,
+            Workflows::Publish(publish) => publish.act(target).await,
+            Workflows::List(list) => list.act(target).await,
+            Workflows::Show(show) => show.act(target).await,
+            Workflows::Diff(diff) => diff.act(target).await,
+        }
+    }
+}
