@@ -1,16 +1,34 @@
 //! The API: REST, event streams, and the stream of workers, over one port.
 
 mod follow;
+mod grpc;
 mod metrics;
 pub mod port;
 mod problem;
 mod request;
 mod rest;
 pub mod views;
+mod workers;
 
 use std::sync::Arc;
 
+pub use self::grpc::proto;
+pub use self::workers::WorkerTimes;
+
 /// Everything that is served, on top of an engine.
 pub fn router(engine: Arc<dyn port::Engine>) -> axum::Router {
+    router_with(engine, WorkerTimes::default())
+}
+
+/// The same, with other patience for workers.
+pub fn router_with(engine: Arc<dyn port::Engine>, times: WorkerTimes) -> axum::Router {
+    let checkpoints =
+        proto::checkpoints_server::CheckpointsServer::new(grpc::Checkpoints { engine: engine.clone() })
+            .max_decoding_message_size(grpc::MAX_MESSAGE);
+    let workers = proto::workers_server::WorkersServer::new(workers::Workers::new(engine.clone(), times))
+        .max_decoding_message_size(grpc::MAX_MESSAGE)
+        .max_encoding_message_size(grpc::MAX_MESSAGE);
     rest::routes(request::Shared { engine })
+        .route_service("/omium.v1.Checkpoints/{method}", checkpoints)
+        .route_service("/omium.v1.Workers/{method}", workers)
 }

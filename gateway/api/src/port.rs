@@ -1,7 +1,7 @@
 //! What the API needs from the engine behind it. The binary implements it; the API never sees a processor or a store.
 
 use async_trait::async_trait;
-use omium_schemas::catalogue::{FailureClass, LossReason};
+use omium_schemas::catalogue::{EffectClass, FailureClass, LossReason};
 use omium_schemas::{Branch, Epoch, Money, Seq, StepId, TenantId};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -221,6 +221,41 @@ pub enum Outcome {
     },
 }
 
+/// A tool that a worker is about to call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolCall {
+    /// The tool's name.
+    pub tool: String,
+    /// What calling it again would do.
+    pub effect: EffectClass,
+    /// Its arguments.
+    pub arguments: Value,
+}
+
+/// What became of a tool call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToolEnd {
+    /// It answered.
+    Answered {
+        /// Its result.
+        result: Value,
+    },
+    /// It failed.
+    Failed {
+        /// In words.
+        reason: String,
+    },
+}
+
+fn unrecorded() -> Failure {
+    Failure::new(
+        FailureKind::Invalid,
+        "tools-not-recorded",
+        "this engine does not record tool calls of workers",
+        "call the tool without saying so; its effect is not deduplicated",
+    )
+}
+
 /// A worker's own end of the engine.
 #[async_trait]
 pub trait WorkerSeat: Send + Sync {
@@ -230,14 +265,38 @@ pub trait WorkerSeat: Send + Sync {
     /// Says that a step has begun.
     async fn begin(&self, execution: &str, sending: Sending) -> Result<Done, Failure>;
 
-    /// A step is no longer performed here: it goes to another worker.
+    /// A step is no longer performed here: it goes to another worker. One that was lost for idleness may be stuck in it:
+    /// it makes no room for another step before that is granted.
     async fn lose(&self, execution: &str, sending: Sending, reason: LossReason) -> Result<Done, Failure>;
+
+    /// Records that a tool is about to be called; the answer's seq names the call.
+    async fn call_tool(&self, execution: &str, sending: Sending, call: ToolCall) -> Result<Done, Failure> {
+        let _ = (execution, sending, call);
+        Err(unrecorded())
+    }
+
+    /// Records what became of a tool call.
+    async fn end_tool(
+        &self,
+        execution: &str,
+        sending: Sending,
+        call: Seq,
+        end: ToolEnd,
+    ) -> Result<Done, Failure> {
+        let _ = (execution, sending, call, end);
+        Err(unrecorded())
+    }
 
     /// The steps that the engine says are with this worker: whoever comes back after a broken connection compares.
     fn holds(&self) -> Vec<(String, Sending)>;
 
     /// How many more steps may be sent.
     fn grant(&self, credit: u32);
+
+    /// Its connection is broken, or back again. Nothing new is sent in between; what it has stays with it.
+    fn away(&self, away: bool) {
+        let _ = away;
+    }
 
     /// No new steps are sent any more.
     fn drain(&self);

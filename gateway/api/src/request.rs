@@ -89,15 +89,21 @@ pub(crate) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
 
 pub(crate) fn idempotency(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    match value.to_str() {
-        Ok(text) if (1..=256).contains(&text.len()) => Ok(Some(text.to_owned())),
-        _ => Err(Problem::new(
+    match value.to_str().ok().and_then(idempotency_key) {
+        Some(key) => Ok(Some(key)),
+        None => Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "bad-idempotency-key",
             "the Idempotency-Key is no text of 1 to 256 characters",
             "a uuid will do",
         )),
     }
+}
+
+/// A text that may be an idempotency key.
+pub(crate) fn idempotency_key(text: &str) -> Option<String> {
+    let visible = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    (visible && (1..=256).contains(&text.len())).then(|| text.to_owned())
 }
 
 /// A body that has arrived whole and is not too long.

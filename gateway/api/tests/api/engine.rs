@@ -1,0 +1,285 @@
+//! An engine in memory: executions of one step each, their events, and who performs them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use omium_api::port::{
+    Action, Caller, Engine, Failure, FailureKind, Filter, Role, StartRequest, ToWorker, WorkerInfo,
+    WorkerSeat,
+};
+use omium_api::views::{
+    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, Started, WorkflowView,
+};
+use omium_schemas::{Seq, TenantId};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use crate::board::{Board, Seat, task};
+
+pub(crate) const TIME: &str = "2026-01-02T03:04:05Z";
+pub(crate) const MISSING: &str = "ex_00000000000000000000000000000000";
+
+#[derive(Default)]
+pub(crate) struct Memory {
+    pub(crate) streams: Mutex<BTreeMap<String, Stream>>,
+    pub(crate) board: Board,
+}
+
+pub(crate) struct Stream {
+    tenant: TenantId,
+    status: &'static str,
+    events: Vec<EventView>,
+    checkpoints: Vec<CheckpointView>,
+    last: watch::Sender<Seq>,
+}
+
+impl Stream {
+    fn say(&mut self, kind: &str, body: Value) -> Done {
+        let seq = self.events.len() as u64 + 1;
+        let (time, kind) = (TIME.to_owned(), kind.to_owned());
+        self.events.push(EventView { seq, time, kind, command: false, actor: None, body });
+        self.last.send_replace(Seq(seq));
+        Done { seq, last: seq, repeated: false }
+    }
+}
+
+pub(crate) fn caller(tenant: u8, role: Role) -> Caller {
+    Caller { tenant: TenantId([tenant; 16]), label: format!("t{tenant}"), role, key: format!("{role:?}") }
+}
+
+pub(crate) fn no_execution(id: &str) -> Failure {
+    Failure::new(
+        FailureKind::NotFound,
+        "no-such-execution",
+        format!("there is no execution `{id}`"),
+        "`omium list` shows them",
+    )
+}
+
+impl Memory {
+    /// An execution whose one step waits for a worker.
+    pub(crate) fn started(&self, caller: &Caller) -> String {
+        let mut streams = self.streams.lock().unwrap();
+        let id = format!("ex_{:032x}", streams.len() + 1);
+        let last = watch::channel(Seq(0)).0;
+        let (events, checkpoints) = (Vec::new(), Vec::new());
+        let mut stream = Stream { tenant: caller.tenant, status: "running", events, checkpoints, last };
+        stream.say("ExecutionStarted", json!({ "big": u64::MAX }));
+        streams.insert(id.clone(), stream);
+        drop(streams);
+        self.board.offer(caller.tenant, task(&id, 1));
+        id
+    }
+
+    pub(crate) fn say(&self, id: &str, kind: &str, body: Value) -> Done {
+        self.streams.lock().unwrap().get_mut(id).unwrap().say(kind, body)
+    }
+
+    /// Waits until an event of this kind is there, and returns its body.
+    pub(crate) async fn told(&self, id: &str, kind: &str) -> Value {
+        let mut last = self.streams.lock().unwrap()[id].last.subscribe();
+        loop {
+            let found = self.streams.lock().unwrap()[id]
+                .events
+                .iter()
+                .rev()
+                .find(|event| event.kind == kind)
+                .cloned();
+            if let Some(event) = found {
+                return event.body;
+            }
+            last.changed().await.unwrap();
+        }
+    }
+
+    fn of<T>(
+        &self,
+        caller: &Caller,
+        id: &str,
+        look: impl FnOnce(&mut Stream) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut streams = self.streams.lock().unwrap();
+        let stream = streams.get_mut(id).filter(|stream| stream.tenant == caller.tenant);
+        look(stream.ok_or_else(|| no_execution(id))?)
+    }
+}
+
+/// The engine as the router gets it.
+pub(crate) struct Served(pub(crate) Arc<Memory>);
+
+#[async_trait]
+impl Engine for Served {
+    async fn authenticate(&self, key: &str) -> Option<Caller> {
+        Some(match key {
+            "viewer" => caller(1, Role::Viewer),
+            "worker" => caller(1, Role::Worker),
+            "developer" => caller(1, Role::Developer),
+            "admin" => caller(1, Role::Admin),
+            "foreign" => caller(2, Role::Admin),
+            _ => return None,
+        })
+    }
+
+    fn ready(&self) -> bool {
+        true
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            started: vec![("native".to_owned(), "t1".to_owned(), 3)],
+            active: vec![("native".to_owned(), 1)],
+            durations: vec![("native".to_owned(), "completed".to_owned(), [1, 1, 0, 0, 0, 0, 0, 0], 1.25)],
+        }
+    }
+
+    async fn publish(&self, _: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure> {
+        if text.contains("nonsense") {
+            let mut failure = Failure::new(FailureKind::Invalid, "bad-definition", "1 problem", "mend it");
+            failure.problems =
+                json!([{ "file": file, "line": 1, "column": 2, "text": "nonsense", "hint": "" }]);
+            return Err(failure);
+        }
+        Ok(workflow(Some(text)))
+    }
+
+    async fn workflows(&self, _: &Caller) -> Result<Vec<WorkflowView>, Failure> {
+        Ok(vec![workflow(None)])
+    }
+
+    async fn workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure> {
+        if name == "loan" && caller.tenant == TenantId([1; 16]) {
+            return Ok(workflow(Some("name: loan")));
+        }
+        let detail = format!("there is no workflow `{name}`");
+        Err(Failure::new(FailureKind::NotFound, "no-such-workflow", detail, "publish it"))
+    }
+
+    async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {
+        self.workflow(caller, &request.workflow).await?;
+        Ok(Started { id: self.0.started(caller), repeated: false })
+    }
+
+    async fn list(&self, caller: &Caller, filter: Filter) -> Result<Page<ExecutionSummary>, Failure> {
+        let streams = self.0.streams.lock().unwrap();
+        let own = streams.iter().filter(|(_, stream)| stream.tenant == caller.tenant);
+        let items = own.map(|(id, stream)| ExecutionSummary {
+            id: id.clone(),
+            workflow: "loan".to_owned(),
+            status: stream.status.to_owned(),
+            started_at: TIME.to_owned(),
+            ended_at: None,
+        });
+        Ok(Page { items: items.take(filter.limit).collect(), next: None })
+    }
+
+    async fn show(&self, caller: &Caller, execution: &str, _: Option<Seq>) -> Result<ExecutionView, Failure> {
+        self.0.of(caller, execution, |stream| {
+            Ok(ExecutionView {
+                id: execution.to_owned(),
+                workflow: "loan".to_owned(),
+                version: None,
+                status: stream.status.to_owned(),
+                failure: None,
+                branch: 0,
+                seq: stream.events.len() as u64,
+                started_at: TIME.to_owned(),
+                ended_at: None,
+                inputs: json!({ "big": u64::MAX }),
+                output: Value::Null,
+                cost_usd: "0".to_owned(),
+                steps: Vec::new(),
+                forked_from: None,
+                state_hash: "00".to_owned(),
+            })
+        })
+    }
+
+    async fn act(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        action: Action,
+        _: Option<String>,
+    ) -> Result<Done, Failure> {
+        self.0.of(caller, execution, |stream| match action {
+            Action::Checkpoint { name } => {
+                let done = stream.say("CheckpointTaken", json!({ "name": name }));
+                let finished = stream.events.iter().any(|event| event.kind == "StepCompleted");
+                stream.checkpoints.push(CheckpointView {
+                    seq: done.seq,
+                    name: Some(name),
+                    taken_at: TIME.to_owned(),
+                    done: finished.then(|| "clerk".to_owned()).into_iter().collect(),
+                    state_hash: "00".to_owned(),
+                });
+                Ok(done)
+            }
+            Action::Resume if stream.status != "paused" => Err(Failure::new(
+                FailureKind::Conflict,
+                "not-paused",
+                format!("`{execution}` is not paused"),
+                "nothing is to be done",
+            )),
+            Action::Pause => {
+                stream.status = "paused";
+                Ok(stream.say("ExecutionPaused", Value::Null))
+            }
+            action => Ok(stream.say("Acted", json!(format!("{action:?}")))),
+        })
+    }
+
+    async fn fork(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        _: &str,
+        _: Option<Value>,
+        _: Option<String>,
+    ) -> Result<Started, Failure> {
+        self.0.of(caller, execution, |_| Ok(()))?;
+        Ok(Started { id: self.0.started(caller), repeated: false })
+    }
+
+    async fn checkpoints(&self, caller: &Caller, execution: &str) -> Result<Vec<CheckpointView>, Failure> {
+        self.0.of(caller, execution, |stream| Ok(stream.checkpoints.clone()))
+    }
+
+    async fn events(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        from: Seq,
+        limit: usize,
+    ) -> Result<Vec<EventView>, Failure> {
+        self.0.of(caller, execution, |stream| {
+            let events = stream.events.iter().filter(|event| event.seq >= from.0);
+            Ok(events.take(limit).cloned().collect())
+        })
+    }
+
+    async fn follow(&self, caller: &Caller, execution: &str) -> Result<watch::Receiver<Seq>, Failure> {
+        self.0.of(caller, execution, |stream| Ok(stream.last.subscribe()))
+    }
+
+    async fn seat(
+        &self,
+        caller: &Caller,
+        worker: WorkerInfo,
+        steps: mpsc::Sender<ToWorker>,
+    ) -> Result<Box<dyn WorkerSeat>, Failure> {
+        let id = self.0.board.seat(caller.tenant, worker, steps);
+        Ok(Box::new(Seat { memory: self.0.clone(), id }))
+    }
+}
+
+fn workflow(text: Option<&str>) -> WorkflowView {
+    WorkflowView {
+        name: "loan".to_owned(),
+        version: 1,
+        hash: "00".to_owned(),
+        published_at: TIME.to_owned(),
+        agents: vec!["clerk".to_owned()],
+        definition: text.map(str::to_owned),
+    }
+}

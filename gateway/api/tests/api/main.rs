@@ -1,0 +1,8 @@
+//! The API from outside, before a small engine in memory.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a failed test may panic")]
+
+mod board;
+mod checkpoints;
+mod client;
+mod engine;
+mod workers;
