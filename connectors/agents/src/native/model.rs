@@ -1,0 +1,154 @@
+//! Asks a model over HTTP and says what came of it.
+
+use std::time::Duration;
+
+use omium_schemas::catalogue::{FinishReason, ModelErrorClass, Usage};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde_json::{Value, json};
+
+use super::calls::ModelFailure;
+use super::task::Upstream;
+
+/// The longest answer that is read.
+const LONGEST: usize = 16 << 20;
+/// How much of a provider's error is kept.
+const REASON: usize = 2_000;
+
+/// An answer, as far as a turn looks at it.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) model: String,
+    /// The assistant's message, which goes back with the next turn as it came.
+    pub(super) message: Value,
+    pub(super) usage: Usage,
+    pub(super) finish: FinishReason,
+}
+
+/// Sends a request and reads the bytes of a successful answer.
+pub(super) async fn ask(
+    http: &reqwest::Client,
+    upstream: &Upstream,
+    caller: &str,
+    request: &Value,
+    within: Duration,
+) -> Result<Vec<u8>, ModelFailure> {
+    let url = format!("{}/chat/completions", upstream.base_url.trim_end_matches('/'));
+    let mut builder = http.post(url).timeout(within).header("x-omium-step", escape(caller)).json(request);
+    if let Some(key) = &upstream.key {
+        builder = builder.bearer_auth(key);
+    }
+    for (name, value) in &upstream.headers {
+        builder = builder.header(name, value);
+    }
+    let mut response = builder.send().await.map_err(|error| unreached(&error))?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| unreached(&error))? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > LONGEST {
+            return Err(malformed(status, format!("the answer is longer than {LONGEST} bytes")));
+        }
+    }
+    if status == 200 { Ok(bytes) } else { Err(refused(status, &headers, &bytes)) }
+}
+
+/// Understands an answer, one that just came or one that was recorded.
+pub(super) fn understand(bytes: &[u8]) -> Result<Answer, ModelFailure> {
+    let body: Value = serde_json::from_slice(bytes)
+        .map_err(|why| malformed(200, format!("the model's answer is not whole JSON: {why}")))?;
+    let choice = &body["choices"][0];
+    if !choice["message"].is_object() {
+        return Err(malformed(200, "the model's answer has no `choices[0].message`".to_owned()));
+    }
+    let mut message = json!({"role": "assistant", "content": choice["message"]["content"]});
+    if let Some(calls @ Value::Array(_)) = choice["message"].get("tool_calls") {
+        message["tool_calls"] = calls.clone();
+    }
+    let count = |value: &Value| value.as_i64().unwrap_or(0).max(0);
+    let usage = &body["usage"];
+    Ok(Answer {
+        model: body["model"].as_str().unwrap_or_default().to_owned(),
+        message,
+        usage: Usage {
+            input: count(&usage["prompt_tokens"]),
+            cached: count(&usage["prompt_tokens_details"]["cached_tokens"]),
+            output: count(&usage["completion_tokens"]),
+            reasoning: count(&usage["completion_tokens_details"]["reasoning_tokens"]),
+        },
+        finish: match choice["finish_reason"].as_str() {
+            Some("stop") => FinishReason::Stop,
+            Some("length") => FinishReason::Length,
+            Some("tool_calls" | "function_call") => FinishReason::ToolCalls,
+            Some("content_filter") => FinishReason::ContentFilter,
+            _ => FinishReason::Other,
+        },
+    })
+}
+
+fn malformed(status: u16, reason: String) -> ModelFailure {
+    ModelFailure {
+        class: ModelErrorClass::MalformedAnswer,
+        status,
+        reason,
+        retryable: true,
+        retry_after: None,
+    }
+}
+
+fn unreached(error: &reqwest::Error) -> ModelFailure {
+    let (class, what) = if error.is_timeout() {
+        (ModelErrorClass::Timeout, "the model did not answer in time")
+    } else if error.is_connect() {
+        (ModelErrorClass::Connection, "the model's server cannot be reached")
+    } else {
+        (ModelErrorClass::Connection, "the connection broke in the middle of the model's answer")
+    };
+    let host = error.url().map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+    let retryable = !error.is_builder();
+    ModelFailure { class, status: 0, reason: format!("{what} ({host})"), retryable, retry_after: None }
+}
+
+fn refused(status: u16, headers: &HeaderMap, bytes: &[u8]) -> ModelFailure {
+    let body: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let code = body["error"]["code"].as_str().unwrap_or_default();
+    let said = match body["error"]["message"].as_str() {
+        Some(message) => message.to_owned(),
+        None => String::from_utf8_lossy(bytes).into_owned(),
+    };
+    let said: String = said.chars().take(REASON).collect();
+    let class = match (status, code) {
+        (_, "context_length_exceeded") | (413, _) => ModelErrorClass::ContextTooLong,
+        (_, "content_filter" | "content_policy_violation") => ModelErrorClass::ContentFiltered,
+        (401 | 403, _) => ModelErrorClass::Unauthenticated,
+        (408 | 504, _) => ModelErrorClass::Timeout,
+        (429, _) => ModelErrorClass::RateLimited,
+        (400 | 404 | 405 | 422, _) => ModelErrorClass::InvalidRequest,
+        (500 | 502 | 503 | 529, _) => ModelErrorClass::Overloaded,
+        _ => ModelErrorClass::Other,
+    };
+    // A used-up quota answers 429 too, and no patience brings it back.
+    let exhausted = code == "insufficient_quota";
+    let told_not_to = headers.get("x-should-retry").is_some_and(|value| value == "false");
+    let transient = matches!(status, 408 | 409 | 425 | 429) || status >= 500;
+    ModelFailure {
+        class,
+        status,
+        reason: format!("the model's server answered {status}: {said}"),
+        retryable: transient && !exhausted && !told_not_to,
+        retry_after: headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(seconds),
+    }
+}
+
+// Dates are allowed too; without a clock to compare with, the record's own backoff serves as well.
+fn seconds(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.trim().parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|wait| *wait <= Duration::from_secs(86_400))
+}
+
+/// Percent-encoded: headers hold no letters beyond ASCII.
+pub(crate) fn escape(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~#".contains(byte);
+    text.bytes()
+        .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}

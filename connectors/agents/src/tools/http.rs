@@ -1,0 +1,333 @@
+//! Tools behind HTTP.
+
+use std::error::Error;
+use std::time::Duration;
+
+use omium_schemas::catalogue::{EffectClass, ToolErrorClass};
+use omium_workflow::{Part, Template};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::{Method, StatusCode, Url};
+use serde_json::{Map, Value, json};
+
+use super::address::{PrivateAddress, check, client};
+use super::secret::{Used, Written};
+use super::shape::{Shape, known, mapping, text};
+use super::toolbox::{Called, Context, Invocation};
+
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+const MOST_REDIRECTS: usize = 5;
+/// How much of an error's body the model is told.
+const REASON: usize = 1_000;
+
+/// A request with placeholders.
+#[derive(Debug)]
+pub(super) struct Http {
+    method: Method,
+    url: Vec<Part>,
+    headers: Vec<(HeaderName, Written)>,
+    body: Option<Written>,
+    allow_private: bool,
+    max_bytes: usize,
+}
+
+/// A request that is ready to be sent.
+struct Request {
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    body: Option<String>,
+}
+
+impl Http {
+    pub(super) fn read(entries: &Map<String, Value>, shape: &Shape) -> Result<Http, String> {
+        known(entries, &["method", "url", "headers", "body"], "`http`")?;
+        let method = text(entries, "method")?.unwrap_or_else(|| "GET".to_owned()).to_uppercase();
+        if !METHODS.contains(&method.as_str()) {
+            return Err(format!("`method: {method}` is not one of {}", METHODS.join(", ")));
+        }
+        let url = url(&text(entries, "url")?.ok_or("`http` needs a `url`")?)?;
+        let mut headers = Vec::new();
+        for (name, value) in mapping(entries, "headers")?.unwrap_or_default() {
+            let parsed =
+                HeaderName::try_from(name.as_str()).map_err(|_| format!("`{name}` is no header's name"))?;
+            headers.push((parsed, Written::read(&value)?));
+        }
+        Ok(Http {
+            method: Method::from_bytes(method.as_bytes()).map_err(|why| why.to_string())?,
+            url,
+            headers,
+            body: entries.get("body").map(Written::read).transpose()?,
+            allow_private: shape.allow_private,
+            max_bytes: shape.max_bytes,
+        })
+    }
+
+    /// What its method means, where the definition does not say it.
+    pub(super) fn effect(&self) -> EffectClass {
+        match self.method.as_str() {
+            "GET" | "HEAD" => EffectClass::Read,
+            "PUT" | "DELETE" => EffectClass::Idempotent,
+            _ => EffectClass::Write,
+        }
+    }
+
+    /// The arguments that its placeholders name, for definitions without `parameters`.
+    pub(super) fn guessed_parameters(&self) -> Value {
+        let path = |part: &Part| match part {
+            Part::Path(path) => path.get(1).cloned(),
+            Part::Literal(_) => None,
+        };
+        let in_headers = self.headers.iter().flat_map(|(_, value)| value.arguments());
+        let in_body = self.body.iter().flat_map(Written::arguments);
+        let mut names: Vec<String> =
+            self.url.iter().filter_map(path).chain(in_headers).chain(in_body).collect();
+        names.sort();
+        names.dedup();
+        let properties: Map<String, Value> = names.iter().map(|name| (name.clone(), json!({}))).collect();
+        json!({"type": "object", "properties": properties, "required": names})
+    }
+
+    pub(super) async fn call(
+        &self,
+        invocation: &Invocation,
+        context: &Context<'_>,
+        within: Duration,
+    ) -> Called {
+        let mut used = Used::default();
+        let request = match self.request(invocation, context, &mut used) {
+            Ok(request) => request,
+            Err(reason) => {
+                return Called::failed(ToolErrorClass::InvalidArguments, used.taken_out_of(&reason));
+            }
+        };
+        match self.send(request, invocation.effect, within).await {
+            Ok(response) => self.answer(response, invocation.effect, &used).await,
+            Err(called) => called,
+        }
+    }
+
+    fn request(
+        &self,
+        invocation: &Invocation,
+        context: &Context<'_>,
+        used: &mut Used,
+    ) -> Result<Request, String> {
+        let scope = json!({"inputs": invocation.arguments, "input": invocation.arguments});
+        let mut url = String::new();
+        for part in &self.url {
+            match part {
+                Part::Literal(literal) => url.push_str(literal),
+                Part::Path(_) => url.push_str(&encoded(&filled(part, &scope)?)),
+            }
+        }
+        let url: Url = url.parse().map_err(|why| format!("the URL cannot be read: {why}"))?;
+        let mut headers = HeaderMap::new();
+        for (name, written) in &self.headers {
+            let text = plain(written.fill(&scope, context.secrets, used)?);
+            let mut value =
+                HeaderValue::try_from(text).map_err(|_| format!("header `{name}` holds a line break"))?;
+            value.set_sensitive(written.is_secret());
+            headers.insert(name.clone(), value);
+        }
+        if invocation.effect != EffectClass::Read {
+            let key = HeaderValue::try_from(context.effect_key).map_err(|why| why.to_string())?;
+            headers.insert("idempotency-key", key);
+        }
+        let body = self.body.as_ref().map(|body| body.fill(&scope, context.secrets, used)).transpose()?;
+        let body = body.map(|body| match body {
+            Value::String(text) => text,
+            value => {
+                headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+                value.to_string()
+            }
+        });
+        Ok(Request { method: self.method.clone(), url, headers, body })
+    }
+
+    /// Sends it, and follows redirects one by one: each place is looked at before it is gone to.
+    async fn send(
+        &self,
+        mut request: Request,
+        effect: EffectClass,
+        within: Duration,
+    ) -> Result<reqwest::Response, Called> {
+        for _ in 0..=MOST_REDIRECTS {
+            check(&request.url, self.allow_private)
+                .map_err(|why| Called::failed(ToolErrorClass::Forbidden, why.to_string()))?;
+            let mut builder = client(self.allow_private)
+                .request(request.method.clone(), request.url.clone())
+                .headers(request.headers.clone())
+                .timeout(within);
+            if let Some(body) = &request.body {
+                builder = builder.body(body.clone());
+            }
+            let response = builder.send().await.map_err(|error| unreached(&error, effect))?;
+            match moved(&response) {
+                Some(location) => request = request.redirected(response.status(), &location)?,
+                None => return Ok(response),
+            }
+        }
+        let reason = format!("the server redirects more than {MOST_REDIRECTS} times");
+        Err(Called::failed(ToolErrorClass::Other, reason))
+    }
+
+    async fn answer(&self, mut response: reqwest::Response, effect: EffectClass, used: &Used) -> Called {
+        let status = response.status();
+        let mut bytes = Vec::new();
+        let mut longer = false;
+        while !longer {
+            match response.chunk().await {
+                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Err(error) => return unreached(&error, effect),
+            }
+            longer = bytes.len() > self.max_bytes;
+        }
+        bytes.truncate(self.max_bytes);
+        let text = used.taken_out_of(&String::from_utf8_lossy(&bytes));
+        if status.is_client_error() || status.is_server_error() {
+            return refused(status, &text, effect);
+        }
+        Called::Answered(match serde_json::from_str::<Value>(&text) {
+            _ if longer => json!({"cut_after_bytes": self.max_bytes, "text": text}),
+            Ok(value) => value,
+            Err(_) => text.into(),
+        })
+    }
+}
+
+impl Request {
+    fn redirected(mut self, status: StatusCode, location: &str) -> Result<Request, Called> {
+        let wrong = |why: String| Called::failed(ToolErrorClass::MalformedResult, why);
+        let next =
+            self.url.join(location).map_err(|why| wrong(format!("the redirect cannot be read: {why}")))?;
+        if !matches!(next.scheme(), "http" | "https") {
+            return Err(wrong(format!("the redirect leads to `{}:`, which is not HTTP", next.scheme())));
+        }
+        if next.origin() != self.url.origin() {
+            // Whoever stands there was not meant to see what the definition's host is told.
+            let secret: Vec<HeaderName> = self
+                .headers
+                .iter()
+                .filter(|(_, value)| value.is_sensitive())
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in secret.iter().chain(&[AUTHORIZATION, COOKIE]) {
+                self.headers.remove(name);
+            }
+        }
+        let as_get = status == StatusCode::SEE_OTHER
+            || (matches!(status, StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND)
+                && self.method == Method::POST);
+        if as_get && self.method != Method::HEAD {
+            self.method = Method::GET;
+            self.body = None;
+            self.headers.remove(CONTENT_TYPE);
+        } else if self.body.is_some() && next.origin() != self.url.origin() {
+            return Err(wrong(format!(
+                "the redirect would send the body to {}",
+                next.origin().ascii_serialization()
+            )));
+        }
+        self.url = next;
+        Ok(self)
+    }
+}
+
+/// The URL's parts. Its host is written out: an argument must not choose whom a secret goes to.
+fn url(text: &str) -> Result<Vec<Part>, String> {
+    let parts = match Template::text(text)? {
+        Template::Text(parts) => parts,
+        _ => vec![Part::Literal(text.to_owned())],
+    };
+    let Some(Part::Literal(first)) = parts.first() else {
+        return Err("`url` begins with its scheme and host, without placeholders".to_owned());
+    };
+    let rest = first.strip_prefix("https://").or_else(|| first.strip_prefix("http://"));
+    let rest = rest.ok_or("`url` begins with `https://` or `http://`")?;
+    if parts.len() > 1 && !rest.contains(['/', '?', '#']) {
+        return Err("`url` has a placeholder in its host; write the host out".to_owned());
+    }
+    if parts.len() == 1 {
+        first.parse::<Url>().map_err(|why| format!("`url` cannot be read: {why}"))?;
+    }
+    Ok(parts)
+}
+
+fn filled(part: &Part, scope: &Value) -> Result<String, String> {
+    let value = Template::Text(vec![part.clone()]).render(scope).map_err(|why| why.to_string())?;
+    Ok(plain(value))
+}
+
+fn plain(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// Percent-encoded, so that an argument stays within its place: no further path, no further parameter.
+fn encoded(text: &str) -> String {
+    // A dot alone would climb a path.
+    if text.chars().all(|c| c == '.') {
+        return text.replace('.', "%252E");
+    }
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+fn moved(response: &reqwest::Response) -> Option<String> {
+    let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = response.headers().get(LOCATION).filter(|_| redirects)?;
+    Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
+}
+
+fn unreached(error: &reqwest::Error, effect: EffectClass) -> Called {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(private) = cause.downcast_ref::<PrivateAddress>() {
+            return Called::failed(ToolErrorClass::Forbidden, private.to_string());
+        }
+        source = cause.source();
+    }
+    let host = error.url().map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+    if error.is_connect() {
+        return Called::failed(ToolErrorClass::Connection, format!("{host} cannot be reached"));
+    }
+    if error.is_timeout() {
+        return Called::lost(effect, ToolErrorClass::Timeout, format!("{host} did not answer in time"));
+    }
+    Called::lost(
+        effect,
+        ToolErrorClass::Connection,
+        format!("the connection to {host} broke before its answer was whole"),
+    )
+}
+
+fn refused(status: StatusCode, text: &str, effect: EffectClass) -> Called {
+    let class = match status.as_u16() {
+        400 | 422 => ToolErrorClass::InvalidArguments,
+        401 => ToolErrorClass::Unauthenticated,
+        403 => ToolErrorClass::Forbidden,
+        404 | 410 => ToolErrorClass::NotFound,
+        408 => ToolErrorClass::Timeout,
+        409 => ToolErrorClass::Conflict,
+        429 => ToolErrorClass::RateLimited,
+        502..=504 => ToolErrorClass::Unavailable,
+        500.. => ToolErrorClass::Internal,
+        _ => ToolErrorClass::Other,
+    };
+    let said: String = text.chars().take(REASON).collect();
+    let reason = format!("the server answered {}: {said}", status.as_u16());
+    match status.as_u16() {
+        // A gateway says so when it lost the server, which may have done it.
+        502 | 504 => Called::lost(effect, class, reason),
+        _ => Called::failed(class, reason),
+    }
+}

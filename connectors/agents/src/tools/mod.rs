@@ -1,0 +1,12 @@
+//! Tools: what an agent may call, what calling it again would do, and how it is called.
+
+mod address;
+mod builtin;
+mod http;
+mod math;
+mod mcp;
+mod secret;
+mod shape;
+mod toolbox;
+
+pub(crate) use toolbox::{Called, Context, Invocation, Toolbox};
