@@ -6,23 +6,66 @@ use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use serde_json::Value;
 
 /// A name or address that leads to this machine or its network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{host}` leads to {address}, which is no public address; tools reach such only with `allow_private: true`"
+    "`{host}` leads to {address}, which is no public address; name it under the tool's `allow_private` if it is meant"
 )]
 pub(super) struct PrivateAddress {
     host: String,
     address: IpAddr,
 }
 
-/// A client that connects to public addresses alone, or to all where that is allowed. It follows no redirects: each
-/// place it is sent to is looked at first.
-pub(super) fn client(allow_private: bool) -> reqwest::Client {
-    static PUBLIC: LazyLock<reqwest::Client> = LazyLock::new(|| build(false));
-    static ALL: LazyLock<reqwest::Client> = LazyLock::new(|| build(true));
-    if allow_private { ALL.clone() } else { PUBLIC.clone() }
+/// Which private addresses a tool may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Private {
+    None,
+    All,
+    /// Hosts, with their port or without.
+    These(Vec<String>),
+}
+
+impl Private {
+    /// `allow_private: true`, or the hosts that are meant: `allow_private: [rates.internal, "10.0.0.7:8080"]`.
+    pub(super) fn read(written: Option<&Value>) -> Result<Private, String> {
+        match written {
+            None | Some(Value::Bool(false)) => Ok(Private::None),
+            Some(Value::Bool(true)) => Ok(Private::All),
+            Some(list) => serde_json::from_value(list.clone())
+                .map(Private::These)
+                .map_err(|_| "`allow_private` is `true`, `false` or a list of hosts".to_owned()),
+        }
+    }
+
+    fn allows(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        match self {
+            Private::None => false,
+            Private::All => true,
+            Private::These(hosts) => {
+                let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
+                hosts.iter().any(|allowed| *allowed == host || *allowed == with_port)
+            }
+        }
+    }
+
+    /// A client for what the URL leads to: one that connects to public addresses alone, or to all where that is
+    /// allowed. It follows no redirects: each place that it is sent to has to be asked about here first.
+    pub(super) fn client(&self, url: &Url) -> Result<reqwest::Client, PrivateAddress> {
+        static PUBLIC: LazyLock<reqwest::Client> = LazyLock::new(|| build(false));
+        static ALL: LazyLock<reqwest::Client> = LazyLock::new(|| build(true));
+        if self.allows(url) {
+            return Ok(ALL.clone());
+        }
+        // Addresses that are written out never reach a resolver, so they are looked at here.
+        let host = url.host_str().unwrap_or_default();
+        match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            Ok(address) if !public(address) => Err(PrivateAddress { host: host.to_owned(), address }),
+            _ => Ok(PUBLIC.clone()),
+        }
+    }
 }
 
 fn build(allow_private: bool) -> reqwest::Client {
@@ -35,17 +78,6 @@ fn build(allow_private: bool) -> reqwest::Client {
         .no_proxy();
     let builder = if allow_private { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) };
     builder.build().expect("the options are constant and the TLS provider is compiled in")
-}
-
-/// Addresses that are written out never reach a resolver, so they are looked at here.
-pub(super) fn check(url: &Url, allow_private: bool) -> Result<(), PrivateAddress> {
-    let host = url.host_str().unwrap_or_default();
-    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        Ok(address) if !allow_private && !public(address) => {
-            Err(PrivateAddress { host: host.to_owned(), address })
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The addresses that are checked are those that are connected to: a name that changes its mind in between gains nothing.
@@ -112,7 +144,9 @@ fn public_v6(address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{check, public};
+    use serde_json::json;
+
+    use super::{Private, public};
 
     #[test]
     fn what_belongs_to_this_machine_or_its_network_is_not_public() {
@@ -154,9 +188,23 @@ mod tests {
             "http://017700000001/",
             "http://127.1",
         ] {
-            assert!(check(&url.parse().unwrap(), false).is_err(), "{url}");
-            assert!(check(&url.parse().unwrap(), true).is_ok(), "{url}");
+            assert!(Private::None.client(&url.parse().unwrap()).is_err(), "{url}");
+            assert!(Private::All.client(&url.parse().unwrap()).is_ok(), "{url}");
         }
-        assert!(check(&"https://1.1.1.1/".parse().unwrap(), false).is_ok());
+        assert!(Private::None.client(&"https://1.1.1.1/".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn hosts_that_are_named_are_allowed_and_their_neighbours_are_not() {
+        let named = Private::read(Some(&json!(["10.0.0.7:8080", "10.0.0.8"]))).unwrap();
+        for (url, allowed) in [
+            ("http://10.0.0.7:8080/x", true),
+            ("http://10.0.0.7/", false),
+            ("http://10.0.0.8:99/", true),
+            ("http://10.0.0.9/", false),
+        ] {
+            assert_eq!(named.client(&url.parse().unwrap()).is_ok(), allowed, "{url}");
+        }
+        assert!(Private::read(Some(&json!("yes"))).is_err());
     }
 }

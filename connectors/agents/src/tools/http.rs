@@ -9,7 +9,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName
 use reqwest::{Method, StatusCode, Url};
 use serde_json::{Map, Value, json};
 
-use super::address::{PrivateAddress, check, client};
+use super::address::{Private, PrivateAddress};
 use super::secret::{Used, Written};
 use super::shape::{Shape, known, mapping, text};
 use super::toolbox::{Called, Context, Invocation};
@@ -26,7 +26,7 @@ pub(super) struct Http {
     url: Vec<Part>,
     headers: Vec<(HeaderName, Written)>,
     body: Option<Written>,
-    allow_private: bool,
+    private: Private,
     max_bytes: usize,
 }
 
@@ -57,7 +57,7 @@ impl Http {
             url,
             headers,
             body: entries.get("body").map(Written::read).transpose()?,
-            allow_private: shape.allow_private,
+            private: shape.private.clone(),
             max_bytes: shape.max_bytes,
         })
     }
@@ -152,9 +152,9 @@ impl Http {
         within: Duration,
     ) -> Result<reqwest::Response, Called> {
         for _ in 0..=MOST_REDIRECTS {
-            check(&request.url, self.allow_private)
-                .map_err(|why| Called::failed(ToolErrorClass::Forbidden, why.to_string()))?;
-            let mut builder = client(self.allow_private)
+            let client = self.private.client(&request.url);
+            let client = client.map_err(|why| Called::failed(ToolErrorClass::Forbidden, why.to_string()))?;
+            let mut builder = client
                 .request(request.method.clone(), request.url.clone())
                 .headers(request.headers.clone())
                 .timeout(within);

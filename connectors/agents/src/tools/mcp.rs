@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use super::address::{check, client};
+use super::address::Private;
 use super::secret::{Used, Written};
 use super::shape::{Shape, known, mapping, text};
 use super::toolbox::{Called, Context, Invocation};
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Connection {
 #[derive(Debug)]
 enum Reach {
     Program { command: Vec<String>, env: Vec<(String, Written)> },
-    Url { url: Url, headers: Vec<(HeaderName, Written)>, allow_private: bool },
+    Url { url: Url, headers: Vec<(HeaderName, Written)>, private: Private },
 }
 
 /// A tool that a server offers.
@@ -74,7 +74,7 @@ impl Server {
             (None, Some(url)) => Reach::Url {
                 url: url.parse().map_err(|why| format!("`url` cannot be read: {why}"))?,
                 headers: headers(entries)?,
-                allow_private: shape.allow_private,
+                private: shape.private.clone(),
             },
             _ => return Err("`mcp` has either a `command: [program, argument]` or a `url`".to_owned()),
         };
@@ -217,8 +217,8 @@ impl Server {
                     .map_err(|why| format!("`{}` cannot be started: {why}", command[0]))?;
                 ().serve(child).await
             }
-            Reach::Url { url, headers, allow_private } => {
-                check(url, *allow_private).map_err(|why| why.to_string())?;
+            Reach::Url { url, headers, private } => {
+                let client = private.client(url).map_err(|why| why.to_string())?;
                 let mut filled = std::collections::HashMap::new();
                 for (name, written) in headers {
                     let value = HeaderValue::try_from(fill(written, &mut used)?);
@@ -229,7 +229,7 @@ impl Server {
                 }
                 let config =
                     StreamableHttpClientTransportConfig::with_uri(url.as_str()).custom_headers(filled);
-                ().serve(StreamableHttpClientTransport::with_client(client(*allow_private), config)).await
+                ().serve(StreamableHttpClientTransport::with_client(client, config)).await
             }
         };
         let service = service.map_err(|why| {

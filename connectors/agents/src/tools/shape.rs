@@ -7,6 +7,7 @@ use omium_schemas::catalogue::EffectClass;
 use omium_workflow::{Template, closest};
 use serde_json::{Map, Value};
 
+use super::address::Private;
 use super::builtin::Builtin;
 
 pub(super) const NO_KIND: &str = "it says not what it is: give it `http`, `mcp` or `builtin`";
@@ -40,7 +41,7 @@ pub(super) struct Shape {
     /// Those of a server's tools that are offered; all of them where nothing is said.
     pub(super) only: Option<Vec<String>>,
     pub(super) timeout: Option<Duration>,
-    pub(super) allow_private: bool,
+    pub(super) private: Private,
     pub(super) max_bytes: usize,
 }
 
@@ -68,10 +69,7 @@ impl Shape {
             effects: effects(entries)?,
             only: only(entries)?,
             timeout: timeout(entries)?,
-            allow_private: match entries.get("allow_private") {
-                None => false,
-                Some(value) => value.as_bool().ok_or("`allow_private` is `true` or `false`")?,
-            },
+            private: Private::read(entries.get("allow_private"))?,
             max_bytes: match entries.get("max_bytes") {
                 None => DEFAULT_BYTES,
                 Some(value) => value

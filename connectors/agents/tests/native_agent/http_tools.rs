@@ -88,6 +88,20 @@ async fn this_machine_is_refused_by_address_and_by_name() {
 }
 
 #[tokio::test]
+async fn a_redirect_to_this_machine_is_refused_by_address_and_by_name() {
+    let (service, inner) = (Service::start().await, Service::start().await);
+    for host in ["127.0.0.1", "localhost"] {
+        let tool = json!({
+            "http": {"url": format!("{}/moved?http://{host}:{}/rate", service.url, inner.port)},
+            "allow_private": [format!("127.0.0.1:{}", service.port)],
+        });
+        let (said, ..) = call(tool, json!({})).await;
+        assert!(said.contains("Forbidden") && said.contains("is no public address"), "{host}: {said}");
+    }
+    assert_eq!((service.hits().len(), inner.hits().len()), (2, 0));
+}
+
+#[tokio::test]
 async fn a_redirect_is_followed_and_leaves_secrets_behind_when_it_leads_elsewhere() {
     let (service, other) = (Service::start().await, Service::start().await);
     for (to, kept) in [(format!("{}/rate", service.url), true), (format!("{}/rate", other.url), false)] {

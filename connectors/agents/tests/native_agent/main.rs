@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at its first surprise")]
 
 mod http_tools;
+mod mcp;
 mod record;
 mod resume;
 mod turns;
