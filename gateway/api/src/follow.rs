@@ -3,23 +3,20 @@
 use std::convert::Infallible;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use omium_schemas::Seq;
 use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::port::{Caller, Role};
 use crate::problem::Problem;
-use crate::request::{Known, Shared};
-use crate::rest::bad_query;
-use crate::views::EventView;
+use crate::request::{InPath, InQuery, Known, Shared};
+use crate::views::{EventPage, EventView};
 
 /// How many events are read at once.
 const PART: usize = 500;
@@ -33,19 +30,18 @@ pub(crate) struct From {
 pub(crate) async fn events(
     State(shared): State<Shared>,
     known: Known,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     headers: HeaderMap,
-    query: Result<Query<From>, QueryRejection>,
+    InQuery(From { from, limit }): InQuery<From>,
 ) -> Result<Response, Problem> {
     let caller = known.may(Role::Viewer)?;
-    let Query(From { from, limit }) = query.map_err(bad_query)?;
     let live =
         headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/event-stream"));
     if !live {
         let limit = limit.unwrap_or(PART).clamp(1, 10_000);
         let items = shared.engine.events(&caller, &id, Seq(from.unwrap_or(1)), limit).await?;
         let next = items.last().map(|event| event.seq + 1);
-        return Ok(Json(json!({ "items": items, "next": next })).into_response());
+        return Ok(Json(EventPage { items, next }).into_response());
     }
     // Whoever was cut off names the last event that he has.
     let last = headers
@@ -64,12 +60,11 @@ pub(crate) async fn events(
 pub(crate) async fn socket(
     State(shared): State<Shared>,
     known: Known,
-    Path(id): Path<String>,
-    query: Result<Query<From>, QueryRejection>,
+    InPath(id): InPath,
+    InQuery(From { from, .. }): InQuery<From>,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let caller = known.may(Role::Viewer)?;
-    let Query(From { from, .. }) = query.map_err(bad_query)?;
     let upgrade = upgrade.map_err(|rejection| {
         Problem::new(
             StatusCode::BAD_REQUEST,

@@ -3,6 +3,7 @@
 mod follow;
 mod grpc;
 mod metrics;
+mod openapi;
 pub mod port;
 mod problem;
 mod request;
@@ -13,7 +14,14 @@ mod workers;
 use std::sync::Arc;
 
 pub use self::grpc::proto;
+pub use self::openapi::document as openapi;
+pub use self::openapi::postman;
 pub use self::workers::WorkerTimes;
+
+/// Every path that is served, as the document of the API writes it.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    rest::ROUTES.iter().map(|(path, _)| *path)
+}
 
 /// Everything that is served, on top of an engine.
 pub fn router(engine: Arc<dyn port::Engine>) -> axum::Router {
@@ -22,13 +30,14 @@ pub fn router(engine: Arc<dyn port::Engine>) -> axum::Router {
 
 /// The same, with other patience for workers.
 pub fn router_with(engine: Arc<dyn port::Engine>, times: WorkerTimes) -> axum::Router {
+    let shared = request::Shared::new(engine.clone());
     let checkpoints =
-        proto::checkpoints_server::CheckpointsServer::new(grpc::Checkpoints { engine: engine.clone() })
+        proto::checkpoints_server::CheckpointsServer::new(grpc::Checkpoints { shared: shared.clone() })
             .max_decoding_message_size(grpc::MAX_MESSAGE);
-    let workers = proto::workers_server::WorkersServer::new(workers::Workers::new(engine.clone(), times))
+    let workers = proto::workers_server::WorkersServer::new(workers::Workers::new(engine, times))
         .max_decoding_message_size(grpc::MAX_MESSAGE)
         .max_encoding_message_size(grpc::MAX_MESSAGE);
-    rest::routes(request::Shared { engine })
+    rest::routes(shared)
         .route_service("/omium.v1.Checkpoints/{method}", checkpoints)
         .route_service("/omium.v1.Workers/{method}", workers)
 }

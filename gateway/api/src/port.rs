@@ -324,6 +324,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether all partitions are led.
     fn ready(&self) -> bool;
 
+    /// Its parts and whether each is well.
+    fn health(&self) -> Vec<(String, bool)> {
+        vec![("engine".to_owned(), self.ready())]
+    }
+
     /// What `/metrics` counts.
     fn counts(&self) -> Counts;
 

@@ -1,10 +1,12 @@
 //! Errors as RFC 9457 problems: what failed, what is true now, what to do next.
 
+use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::port::{Failure, FailureKind};
+use crate::views::ProblemView;
 
 /// An error as callers see it.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,18 +47,16 @@ impl From<Failure> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = json!({
-            "type": format!("https://omium.invalid/problems/{}", self.code),
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "code": self.code,
-            "detail": self.detail,
-            "hint": self.hint,
-        });
-        if !self.problems.is_null() {
-            body["problems"] = self.problems;
-        }
-        let mut response = (self.status, body.to_string()).into_response();
+        let body = ProblemView {
+            r#type: format!("https://omium.invalid/problems/{}", self.code),
+            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: self.status.as_u16(),
+            code: self.code.to_owned(),
+            detail: self.detail,
+            hint: self.hint,
+            problems: self.problems,
+        };
+        let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {

@@ -7,9 +7,12 @@ use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
-use crate::port::{Caller, Engine, Role};
+use crate::metrics::Times;
+use crate::port::{Action, Caller, Engine, Failure, Role};
 use crate::problem::Problem;
+use crate::views::Done;
 
 /// The largest body that is taken.
 pub(crate) const MAX_BODY: usize = 16 << 20;
@@ -18,6 +21,29 @@ pub(crate) const MAX_BODY: usize = 16 << 20;
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) times: Arc<Times>,
+}
+
+impl Shared {
+    pub(crate) fn new(engine: Arc<dyn Engine>) -> Shared {
+        Shared { engine, times: Arc::default() }
+    }
+
+    /// Does something to an execution, and notes how long checkpoints and rollbacks take.
+    pub(crate) async fn act(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        action: Action,
+        idempotency: Option<String>,
+    ) -> Result<Done, Failure> {
+        let (taken, began) = (self.times.of(&action), Instant::now());
+        let done = self.engine.act(caller, execution, action, idempotency).await;
+        if let (Some(taken), Ok(_)) = (taken, &done) {
+            taken.note(began.elapsed());
+        }
+        done
+    }
 }
 
 /// Whoever asks, known by his key.
@@ -104,6 +130,36 @@ pub(crate) fn idempotency(headers: &HeaderMap) -> Result<Option<String>, Problem
 pub(crate) fn idempotency_key(text: &str) -> Option<String> {
     let visible = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     (visible && (1..=256).contains(&text.len())).then(|| text.to_owned())
+}
+
+/// The name or id in the path.
+pub(crate) struct InPath(pub(crate) String);
+
+impl FromRequestParts<Shared> for InPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<InPath, Problem> {
+        let found = axum::extract::Path::<String>::from_request_parts(parts, shared).await;
+        found.map(|path| InPath(path.0)).map_err(|rejection| {
+            let hint = "names and ids are UTF-8, percent-encoded";
+            Problem::new(StatusCode::BAD_REQUEST, "bad-path", rejection.body_text(), hint)
+        })
+    }
+}
+
+/// What stands behind the question mark.
+pub(crate) struct InQuery<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Shared> for InQuery<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<InQuery<T>, Problem> {
+        let found = axum::extract::Query::<T>::from_request_parts(parts, shared).await;
+        found.map(|query| InQuery(query.0)).map_err(|rejection| {
+            let hint = "see /openapi.json for the parameters";
+            Problem::new(StatusCode::BAD_REQUEST, "bad-query", rejection.body_text(), hint)
+        })
+    }
 }
 
 /// A body that has arrived whole and is not too long.

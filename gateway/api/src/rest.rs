@@ -2,42 +2,52 @@
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use omium_schemas::{Money, Seq};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::port::{Action, Filter, Role, StartRequest};
+use crate::port::{Action, Caller, Filter, Role, StartRequest};
 use crate::problem::Problem;
-use crate::request::{Known, MAX_BODY, Shared, Whole, idempotency, read};
-use crate::views::Done;
+use crate::request::{InPath, InQuery, Known, MAX_BODY, Shared, Whole, idempotency, read};
+use crate::views::{CheckpointView, Done, Health, Items, Ready, Validated, WorkflowView};
 
 type Answer<T> = Result<T, Problem>;
 
+/// A path and what answers there.
+type Route = (&'static str, fn() -> MethodRouter<Shared>);
+
+/// Every path. The document of the API is compared with this list.
+pub(crate) const ROUTES: &[Route] = &[
+    ("/api/v1/workflows", || get(workflows).post(publish)),
+    ("/api/v1/workflows/validate", || post(validate)),
+    ("/api/v1/workflows/{name}", || get(workflow)),
+    ("/api/v1/executions", || get(list).post(start)),
+    ("/api/v1/executions/{id}", || get(show)),
+    ("/api/v1/executions/{id}/pause", || post(pause)),
+    ("/api/v1/executions/{id}/resume", || post(resume)),
+    ("/api/v1/executions/{id}/cancel", || post(cancel)),
+    ("/api/v1/executions/{id}/retry", || post(retry)),
+    ("/api/v1/executions/{id}/signal", || post(signal)),
+    ("/api/v1/executions/{id}/rollback", || post(roll_back)),
+    ("/api/v1/executions/{id}/fork", || post(fork)),
+    ("/api/v1/executions/{id}/checkpoints", || get(checkpoints).post(checkpoint)),
+    ("/api/v1/executions/{id}/events", || get(crate::follow::events)),
+    ("/api/v1/executions/{id}/stream", || get(crate::follow::socket)),
+    ("/api/v1/schemas/workflow", || get(schema)),
+    ("/health", || get(health)),
+    ("/ready", || get(ready)),
+    ("/metrics", || get(crate::metrics::metrics)),
+    ("/openapi.json", || get(openapi)),
+];
+
 pub(crate) fn routes(shared: Shared) -> Router {
-    Router::new()
-        .route("/api/v1/workflows", get(workflows).post(publish))
-        .route("/api/v1/workflows/validate", post(validate))
-        .route("/api/v1/workflows/{name}", get(workflow))
-        .route("/api/v1/executions", get(list).post(start))
-        .route("/api/v1/executions/{id}", get(show))
-        .route("/api/v1/executions/{id}/pause", post(pause))
-        .route("/api/v1/executions/{id}/resume", post(resume))
-        .route("/api/v1/executions/{id}/cancel", post(cancel))
-        .route("/api/v1/executions/{id}/retry", post(retry))
-        .route("/api/v1/executions/{id}/signal", post(signal))
-        .route("/api/v1/executions/{id}/rollback", post(roll_back))
-        .route("/api/v1/executions/{id}/fork", post(fork))
-        .route("/api/v1/executions/{id}/checkpoints", get(checkpoints).post(checkpoint))
-        .route("/api/v1/executions/{id}/events", get(crate::follow::events))
-        .route("/api/v1/executions/{id}/stream", get(crate::follow::socket))
-        .route("/api/v1/schemas/workflow", get(schema))
-        .route("/health", get(health))
-        .route("/ready", get(ready))
-        .route("/metrics", get(crate::metrics::metrics))
+    let router = ROUTES.iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods()));
+    router
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -58,13 +68,13 @@ async fn wrong_method(uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", detail, "/openapi.json lists all routes")
 }
 
-async fn health() -> Json<Value> {
-    Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+async fn health() -> Json<Health> {
+    Json(Health { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
     if shared.engine.ready() {
-        return Json(json!({ "status": "ready" })).into_response();
+        return Json(Ready { status: "ready".to_owned() }).into_response();
     }
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -75,16 +85,20 @@ async fn ready(State(shared): State<Shared>) -> Response {
     .into_response()
 }
 
+async fn openapi() -> Json<Value> {
+    Json(crate::openapi::document())
+}
+
 async fn schema() -> Response {
     ([(header::CONTENT_TYPE, "application/schema+json")], omium_workflow::JSON_SCHEMA).into_response()
 }
 
-async fn workflows(State(shared): State<Shared>, known: Known) -> Answer<Json<Value>> {
+async fn workflows(State(shared): State<Shared>, known: Known) -> Answer<Json<Items<WorkflowView>>> {
     let caller = known.may(Role::Viewer)?;
-    Ok(Json(json!({ "items": shared.engine.workflows(&caller).await? })))
+    Ok(Json(Items { items: shared.engine.workflows(&caller).await? }))
 }
 
-async fn workflow(State(shared): State<Shared>, known: Known, Path(name): Path<String>) -> Answer<Response> {
+async fn workflow(State(shared): State<Shared>, known: Known, InPath(name): InPath) -> Answer<Response> {
     let caller = known.may(Role::Viewer)?;
     Ok(Json(shared.engine.workflow(&caller, &name).await?).into_response())
 }
@@ -104,7 +118,7 @@ fn definition(body: &[u8]) -> Answer<&str> {
 async fn publish(
     State(shared): State<Shared>,
     known: Known,
-    Query(File { file }): Query<File>,
+    InQuery(File { file }): InQuery<File>,
     Whole(body): Whole,
 ) -> Answer<Response> {
     let caller = known.may(Role::Developer)?;
@@ -115,22 +129,26 @@ async fn publish(
 
 async fn validate(
     known: Known,
-    Query(File { file }): Query<File>,
+    InQuery(File { file }): InQuery<File>,
     Whole(body): Whole,
-) -> Answer<Json<Value>> {
+) -> Answer<Json<Validated>> {
     known.may(Role::Viewer)?;
     Ok(Json(match omium_workflow::parse(file.as_deref().unwrap_or("definition"), definition(&body)?) {
-        Ok(definition) => json!({ "valid": true, "name": definition.name, "problems": [] }),
-        Err(problems) => json!({ "valid": false, "problems": problems.problems }),
+        Ok(definition) => Validated { valid: true, name: Some(definition.name), problems: json!([]) },
+        Err(problems) => Validated { valid: false, name: None, problems: json!(problems.problems) },
     }))
 }
 
-#[derive(Deserialize)]
+/// What an execution is started with.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Start {
+pub(crate) struct Start {
+    /// `name` or `name@3`.
     workflow: String,
+    /// Its inputs.
     #[serde(default)]
     inputs: Value,
+    /// The most it may cost, in dollars, as digits; where that is less than the definition says.
     budget_usd: Option<String>,
 }
 
@@ -173,10 +191,10 @@ struct Listing {
 async fn list(
     State(shared): State<Shared>,
     known: Known,
-    query: Result<Query<Listing>, axum::extract::rejection::QueryRejection>,
+    InQuery(listing): InQuery<Listing>,
 ) -> Answer<Response> {
     let caller = known.may(Role::Viewer)?;
-    let Query(Listing { workflow, status, cursor, limit }) = query.map_err(bad_query)?;
+    let Listing { workflow, status, cursor, limit } = listing;
     let limit = limit.unwrap_or(50);
     if !(1..=1_000).contains(&limit) {
         return Err(Problem::new(
@@ -189,15 +207,6 @@ async fn list(
     Ok(Json(shared.engine.list(&caller, Filter { workflow, status, cursor, limit }).await?).into_response())
 }
 
-pub(crate) fn bad_query(rejection: axum::extract::rejection::QueryRejection) -> Problem {
-    Problem::new(
-        StatusCode::BAD_REQUEST,
-        "bad-query",
-        rejection.body_text(),
-        "see /openapi.json for the parameters",
-    )
-}
-
 #[derive(Deserialize)]
 struct At {
     at: Option<u64>,
@@ -206,66 +215,71 @@ struct At {
 async fn show(
     State(shared): State<Shared>,
     known: Known,
-    Path(id): Path<String>,
-    query: Result<Query<At>, axum::extract::rejection::QueryRejection>,
+    InPath(id): InPath,
+    InQuery(At { at }): InQuery<At>,
 ) -> Answer<Response> {
     let caller = known.may(Role::Viewer)?;
-    let Query(At { at }) = query.map_err(bad_query)?;
     Ok(Json(shared.engine.show(&caller, &id, at.map(Seq)).await?).into_response())
 }
 
 /// One action on one execution.
 async fn act(
     shared: &Shared,
-    known: Known,
+    caller: &Caller,
     id: &str,
     headers: &HeaderMap,
     action: Action,
 ) -> Answer<Json<Done>> {
-    let caller = known.may(Role::Developer)?;
-    Ok(Json(shared.engine.act(&caller, id, action, idempotency(headers)?).await?))
+    Ok(Json(shared.act(caller, id, action, idempotency(headers)?).await?))
 }
 
 async fn pause(
     State(shared): State<Shared>,
     known: Known,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     headers: HeaderMap,
 ) -> Answer<Json<Done>> {
-    act(&shared, known, &id, &headers, Action::Pause).await
+    let caller = known.may(Role::Developer)?;
+    act(&shared, &caller, &id, &headers, Action::Pause).await
 }
 
 async fn resume(
     State(shared): State<Shared>,
     known: Known,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     headers: HeaderMap,
 ) -> Answer<Json<Done>> {
-    act(&shared, known, &id, &headers, Action::Resume).await
+    let caller = known.may(Role::Developer)?;
+    act(&shared, &caller, &id, &headers, Action::Resume).await
 }
 
 async fn cancel(
     State(shared): State<Shared>,
     known: Known,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     headers: HeaderMap,
 ) -> Answer<Json<Done>> {
-    act(&shared, known, &id, &headers, Action::Cancel).await
+    let caller = known.may(Role::Developer)?;
+    act(&shared, &caller, &id, &headers, Action::Cancel).await
 }
 
 async fn retry(
     State(shared): State<Shared>,
     known: Known,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     headers: HeaderMap,
 ) -> Answer<Json<Done>> {
-    act(&shared, known, &id, &headers, Action::Retry).await
+    let caller = known.may(Role::Developer)?;
+    act(&shared, &caller, &id, &headers, Action::Retry).await
 }
 
-#[derive(Deserialize)]
+/// A signal.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SignalBody {
+pub(crate) struct SignalBody {
+    /// The signal's name.
     name: String,
+    /// What comes with it.
     #[serde(default)]
     body: Value,
 }
@@ -273,18 +287,22 @@ struct SignalBody {
 async fn signal(
     State(shared): State<Shared>,
     known: Known,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Answer<Json<Done>> {
+    let caller = known.may(Role::Developer)?;
     let SignalBody { name, body } = read(&body)?;
-    act(&shared, known, &id, &headers, Action::Signal { name, body }).await
+    act(&shared, &caller, &id, &headers, Action::Signal { name, body }).await
 }
 
-#[derive(Deserialize)]
+/// Where an execution goes back to.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Back {
+pub(crate) struct Back {
+    /// A checkpoint's address: a seq, `step:NAME:before`, `step:NAME:after`, a name, or `last`.
     to: Value,
+    /// Whether running steps are cancelled; else they are a reason to refuse.
     #[serde(default)]
     cancel_running: bool,
 }
@@ -292,12 +310,13 @@ struct Back {
 async fn roll_back(
     State(shared): State<Shared>,
     known: Known,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Answer<Json<Done>> {
+    let caller = known.may(Role::Developer)?;
     let Back { to, cancel_running } = read(&body)?;
-    act(&shared, known, &id, &headers, Action::RollBack { to: address(&to)?, cancel_running }).await
+    act(&shared, &caller, &id, &headers, Action::RollBack { to: address(&to)?, cancel_running }).await
 }
 
 /// A checkpoint's address may be written as a number.
@@ -314,17 +333,20 @@ fn address(value: &Value) -> Answer<String> {
     }
 }
 
-#[derive(Deserialize)]
+/// Where another execution begins.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ForkBody {
+pub(crate) struct ForkBody {
+    /// A checkpoint's address.
     at: Value,
+    /// Other inputs than the first one had.
     inputs: Option<Value>,
 }
 
 async fn fork(
     State(shared): State<Shared>,
     known: Known,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Answer<Response> {
@@ -337,26 +359,29 @@ async fn fork(
 async fn checkpoints(
     State(shared): State<Shared>,
     known: Known,
-    Path(id): Path<String>,
-) -> Answer<Json<Value>> {
+    InPath(id): InPath,
+) -> Answer<Json<Items<CheckpointView>>> {
     let caller = known.may(Role::Viewer)?;
-    Ok(Json(json!({ "items": shared.engine.checkpoints(&caller, &id).await? })))
+    Ok(Json(Items { items: shared.engine.checkpoints(&caller, &id).await? }))
 }
 
-#[derive(Deserialize)]
+/// A checkpoint that is taken.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Named {
+pub(crate) struct Named {
+    /// Its name.
     name: String,
 }
 
 async fn checkpoint(
     State(shared): State<Shared>,
     known: Known,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Answer<Response> {
+    let caller = known.may(Role::Developer)?;
     let Named { name } = read(&body)?;
-    Ok((StatusCode::CREATED, act(&shared, known, &id, &headers, Action::Checkpoint { name }).await?)
+    Ok((StatusCode::CREATED, act(&shared, &caller, &id, &headers, Action::Checkpoint { name }).await?)
         .into_response())
 }

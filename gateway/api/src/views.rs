@@ -1,10 +1,11 @@
 //! What the API shows: plain values, the same in every language.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A version of a workflow.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkflowView {
     /// Its name.
     pub name: String,
@@ -22,7 +23,7 @@ pub struct WorkflowView {
 }
 
 /// An execution that was started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Started {
     /// Its id.
     pub id: String,
@@ -31,7 +32,7 @@ pub struct Started {
 }
 
 /// Where a command stands in its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Done {
     /// The seq of the command.
     pub seq: u64,
@@ -42,7 +43,7 @@ pub struct Done {
 }
 
 /// A line of a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExecutionSummary {
     /// Its id.
     pub id: String,
@@ -57,7 +58,7 @@ pub struct ExecutionSummary {
 }
 
 /// A part of a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
@@ -66,7 +67,7 @@ pub struct Page<T> {
 }
 
 /// An execution.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExecutionView {
     /// Its id.
     pub id: String,
@@ -101,7 +102,7 @@ pub struct ExecutionView {
 }
 
 /// A step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepView {
     /// Its number, from 1.
     pub step: u32,
@@ -132,7 +133,7 @@ pub struct StepView {
 }
 
 /// A model or tool call.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallView {
     /// The seq that names it.
     pub seq: u64,
@@ -145,7 +146,7 @@ pub struct CallView {
 }
 
 /// A checkpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckpointView {
     /// Its position.
     pub seq: u64,
@@ -160,7 +161,7 @@ pub struct CheckpointView {
 }
 
 /// One event of an execution.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Its seq.
     pub seq: u64,
@@ -174,6 +175,70 @@ pub struct EventView {
     pub actor: Option<String>,
     /// What it says; content opened for who may read it.
     pub body: Value,
+}
+
+/// All there are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Items<T> {
+    /// The items.
+    pub items: Vec<T>,
+}
+
+/// A part of an execution's events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventPage {
+    /// The events, in order.
+    pub items: Vec<EventView>,
+    /// The seq to go on from; nothing where there was no event.
+    pub next: Option<u64>,
+}
+
+/// Whether a definition is right.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Validated {
+    /// Whether it could be published.
+    pub valid: bool,
+    /// The workflow's name, where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// All that is wrong: file, line, column, text, hint of each.
+    pub problems: Value,
+}
+
+/// Whether the process lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+    /// Which version it is.
+    pub version: String,
+}
+
+/// Whether it takes work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ready {
+    /// `ready`.
+    pub status: String,
+}
+
+/// An error, RFC 9457.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProblemView {
+    /// Names the kind of problem.
+    pub r#type: String,
+    /// The status in words.
+    pub title: String,
+    /// The status.
+    pub status: u16,
+    /// A word that programs can compare.
+    pub code: String,
+    /// What failed and what is true now.
+    pub detail: String,
+    /// What to do next.
+    pub hint: String,
+    /// All that is wrong with a definition: file, line, column, text, hint of each.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub problems: Value,
 }
 
 /// What `/metrics` counts.

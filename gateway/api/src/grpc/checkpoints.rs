@@ -1,7 +1,5 @@
 //! Checkpoints over gRPC.
 
-use std::sync::Arc;
-
 use tonic::{Request, Response, Status};
 
 use super::proto::checkpoints_server::Checkpoints as Service;
@@ -10,29 +8,29 @@ use super::proto::{
     RollbackResponse,
 };
 use super::{caller, status};
-use crate::port::{Action, Engine, Failure, FailureKind, Role};
-use crate::request::idempotency_key;
+use crate::port::{Action, Failure, FailureKind, Role};
+use crate::request::{Shared, idempotency_key};
 use crate::views::{self, CheckpointView};
 
 /// The service.
 pub(crate) struct Checkpoints {
-    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) shared: Shared,
 }
 
 #[tonic::async_trait]
 impl Service for Checkpoints {
     async fn create(&self, request: Request<CreateRequest>) -> Result<Response<CreateResponse>, Status> {
-        let caller = caller(&self.engine, request.metadata(), Role::Developer).await?;
+        let caller = caller(&self.shared.engine, request.metadata(), Role::Developer).await?;
         let CreateRequest { execution, name, idempotency_key: key } = request.into_inner();
         let action = Action::Checkpoint { name };
-        let done = self.engine.act(&caller, &execution, action, given(key)?).await.map_err(status)?;
+        let done = self.shared.act(&caller, &execution, action, given(key)?).await.map_err(status)?;
         Ok(Response::new(CreateResponse { done: Some(done.into()) }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Checkpoint>, Status> {
-        let caller = caller(&self.engine, request.metadata(), Role::Viewer).await?;
+        let caller = caller(&self.shared.engine, request.metadata(), Role::Viewer).await?;
         let GetRequest { execution, checkpoint } = request.into_inner();
-        let all = self.engine.checkpoints(&caller, &execution).await.map_err(status)?;
+        let all = self.shared.engine.checkpoints(&caller, &execution).await.map_err(status)?;
         match find(&all, &checkpoint) {
             Some(found) => Ok(Response::new(found.clone().into())),
             None => Err(status(Failure::new(
@@ -45,8 +43,9 @@ impl Service for Checkpoints {
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
-        let caller = caller(&self.engine, request.metadata(), Role::Viewer).await?;
-        let all = self.engine.checkpoints(&caller, &request.into_inner().execution).await.map_err(status)?;
+        let caller = caller(&self.shared.engine, request.metadata(), Role::Viewer).await?;
+        let all =
+            self.shared.engine.checkpoints(&caller, &request.into_inner().execution).await.map_err(status)?;
         Ok(Response::new(ListResponse { checkpoints: all.into_iter().map(Checkpoint::from).collect() }))
     }
 
@@ -54,11 +53,11 @@ impl Service for Checkpoints {
         &self,
         request: Request<RollbackRequest>,
     ) -> Result<Response<RollbackResponse>, Status> {
-        let caller = caller(&self.engine, request.metadata(), Role::Developer).await?;
+        let caller = caller(&self.shared.engine, request.metadata(), Role::Developer).await?;
         let RollbackRequest { execution, checkpoint, cancel_running, idempotency_key: key } =
             request.into_inner();
         let action = Action::RollBack { to: checkpoint, cancel_running };
-        let done = self.engine.act(&caller, &execution, action, given(key)?).await.map_err(status)?;
+        let done = self.shared.act(&caller, &execution, action, given(key)?).await.map_err(status)?;
         Ok(Response::new(RollbackResponse { done: Some(done.into()) }))
     }
 }

@@ -35,7 +35,7 @@ struct Place {
 pub(crate) fn task(execution: &str, delivery: i64) -> Task {
     Task {
         execution: execution.to_owned(),
-        workflow: "loan".to_owned(),
+        workflow: "loan-decision".to_owned(),
         step: StepId(1),
         agent: "clerk".to_owned(),
         framework: "program".to_owned(),

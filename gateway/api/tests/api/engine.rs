@@ -148,7 +148,7 @@ impl Engine for Served {
     }
 
     async fn workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure> {
-        if name == "loan" && caller.tenant == TenantId([1; 16]) {
+        if name == "loan-decision" && caller.tenant == TenantId([1; 16]) {
             return Ok(workflow(Some("name: loan")));
         }
         let detail = format!("there is no workflow `{name}`");
@@ -165,7 +165,7 @@ impl Engine for Served {
         let own = streams.iter().filter(|(_, stream)| stream.tenant == caller.tenant);
         let items = own.map(|(id, stream)| ExecutionSummary {
             id: id.clone(),
-            workflow: "loan".to_owned(),
+            workflow: "loan-decision".to_owned(),
             status: stream.status.to_owned(),
             started_at: TIME.to_owned(),
             ended_at: None,
@@ -177,7 +177,7 @@ impl Engine for Served {
         self.0.of(caller, execution, |stream| {
             Ok(ExecutionView {
                 id: execution.to_owned(),
-                workflow: "loan".to_owned(),
+                workflow: "loan-decision".to_owned(),
                 version: None,
                 status: stream.status.to_owned(),
                 failure: None,
@@ -275,7 +275,7 @@ impl Engine for Served {
 
 fn workflow(text: Option<&str>) -> WorkflowView {
     WorkflowView {
-        name: "loan".to_owned(),
+        name: "loan-decision".to_owned(),
         version: 1,
         hash: "00".to_owned(),
         published_at: TIME.to_owned(),

@@ -4,5 +4,8 @@
 mod board;
 mod checkpoints;
 mod client;
+mod document;
 mod engine;
+mod follow;
+mod routes;
 mod workers;

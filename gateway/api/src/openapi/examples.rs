@@ -1,0 +1,77 @@
+//! An example of everything that the document shows.
+
+use serde_json::{Value, json};
+
+pub(super) const DEFINITION: &str = "\
+name: loan-decision
+inputs: {type: object, required: [amount], properties: {amount: {type: integer}}}
+agents:
+  - id: clerk
+    framework: program
+    definition: {}
+";
+
+const ID: &str = "ex_0190f3c1a2b34c5d8e9f0a1b2c3d4e5f";
+const TIME: &str = "2026-01-02T03:04:05.678Z";
+const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+/// What stands in a path.
+pub(super) fn in_path(name: &str) -> &'static str {
+    if name == "id" { ID } else { "loan-decision" }
+}
+
+pub(super) fn workflow(with_text: bool) -> Value {
+    let mut view = json!({
+        "name": "loan-decision", "version": 1, "hash": HASH, "published_at": TIME, "agents": ["clerk"],
+    });
+    if with_text {
+        view["definition"] = json!(DEFINITION);
+    }
+    view
+}
+
+pub(super) fn started() -> Value {
+    json!({ "id": ID, "repeated": false })
+}
+
+pub(super) fn done() -> Value {
+    json!({ "seq": 12, "last": 14, "repeated": false })
+}
+
+pub(super) fn summary() -> Value {
+    json!({ "id": ID, "workflow": "loan-decision", "status": "running", "started_at": TIME, "ended_at": null })
+}
+
+pub(super) fn execution() -> Value {
+    json!({
+        "id": ID, "workflow": "loan-decision", "version": HASH, "status": "running", "failure": null,
+        "branch": 0, "seq": 14, "started_at": TIME, "ended_at": null,
+        "inputs": { "amount": 20000 }, "output": null, "cost_usd": "0.0125",
+        "steps": [{
+            "step": 1, "agent": "clerk", "framework": "program", "status": "running", "attempts": 1,
+            "since": TIME, "ended_at": null, "output": null, "failure": null, "reason": null,
+            "cost_usd": "0", "signal": null,
+            "calls": [{ "seq": 13, "kind": "tool", "name": "rates", "status": "open" }],
+        }],
+        "forked_from": null, "state_hash": HASH,
+    })
+}
+
+pub(super) fn event() -> Value {
+    json!({
+        "seq": 1, "time": TIME, "kind": "StartExecution", "command": true, "actor": "om_3f2a",
+        "body": { "workflow": "loan-decision" },
+    })
+}
+
+pub(super) fn checkpoint() -> Value {
+    json!({ "seq": 7, "name": "first", "taken_at": TIME, "done": ["clerk"], "state_hash": HASH })
+}
+
+pub(super) fn problem() -> Value {
+    json!({
+        "type": "https://omium.invalid/problems/no-such-execution", "title": "Not Found", "status": 404,
+        "code": "no-such-execution", "detail": "there is no execution `ex_1`",
+        "hint": "`omium list` shows them",
+    })
+}

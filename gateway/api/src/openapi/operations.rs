@@ -1,0 +1,247 @@
+//! What can be done over REST, one entry each.
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Value, json};
+
+use super::examples;
+use crate::port::Role;
+use crate::rest::{Back, ForkBody, Named, SignalBody, Start};
+use crate::views::{
+    CheckpointView, Done, EventPage, ExecutionSummary, ExecutionView, Health, Items, Page, Ready, Started,
+    Validated, WorkflowView,
+};
+
+pub(super) struct Operation {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    /// The least that a key must be; nothing where no key is asked for.
+    pub(super) role: Option<Role>,
+    /// Name, type, meaning, example.
+    pub(super) query: &'static [(&'static str, &'static str, &'static str, &'static str)],
+    pub(super) body: Option<Body>,
+    pub(super) status: u16,
+    pub(super) answer: Body,
+}
+
+pub(super) enum Body {
+    Json(Value, Value),
+    Text(&'static str, &'static str),
+    Nothing,
+}
+
+fn json_of<T: JsonSchema>(schemas: &mut SchemaGenerator, example: Value) -> Body {
+    Body::Json(schemas.subschema_for::<T>().to_value(), example)
+}
+
+fn get(
+    path: &'static str,
+    id: &'static str,
+    role: Option<Role>,
+    summary: &'static str,
+    answer: Body,
+) -> Operation {
+    Operation { method: "get", path, id, summary, role, query: &[], body: None, status: 200, answer }
+}
+
+fn post(path: &'static str, id: &'static str, summary: &'static str, answer: Body) -> Operation {
+    let role = Some(Role::Developer);
+    Operation { method: "post", path, id, summary, role, query: &[], body: None, status: 200, answer }
+}
+
+pub(super) fn all(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let mut all = workflows(schemas);
+    all.extend(executions(schemas));
+    all.extend(steering(schemas));
+    all.extend(watching(schemas));
+    all.extend(service(schemas));
+    all
+}
+
+const VIEWER: Option<Role> = Some(Role::Viewer);
+
+const FILE: (&str, &str, &str, &str) =
+    ("file", "string", "The name that problems are told with.", "loan.yaml");
+
+fn workflows(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let definition = || Some(Body::Text("application/yaml", examples::DEFINITION));
+    let list = json_of::<Items<WorkflowView>>(schemas, json!({ "items": [examples::workflow(false)] }));
+    let one = json_of::<WorkflowView>(schemas, examples::workflow(true));
+    let published = json_of::<WorkflowView>(schemas, examples::workflow(false));
+    let valid = json!({ "valid": true, "name": "loan-decision", "problems": [] });
+    let validated = json_of::<Validated>(schemas, valid);
+    vec![
+        Operation {
+            query: &[FILE],
+            body: definition(),
+            status: 201,
+            ..post(
+                "/api/v1/workflows",
+                "publishWorkflow",
+                "Publishes a version; the same text again is the same version",
+                published,
+            )
+        },
+        get("/api/v1/workflows", "listWorkflows", VIEWER, "All workflows, newest versions", list),
+        Operation {
+            query: &[FILE],
+            body: definition(),
+            role: VIEWER,
+            ..post(
+                "/api/v1/workflows/validate",
+                "validateWorkflow",
+                "Tells everything that is wrong with a definition",
+                validated,
+            )
+        },
+        get(
+            "/api/v1/workflows/{name}",
+            "getWorkflow",
+            VIEWER,
+            "One workflow, `name` or `name@3`, with its text",
+            one,
+        ),
+        get(
+            "/api/v1/schemas/workflow",
+            "getWorkflowSchema",
+            None,
+            "The JSON Schema of definitions, for editors",
+            Body::Text("application/schema+json", "{\"type\": \"object\"}"),
+        ),
+    ]
+}
+
+fn executions(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let started = json_of::<Started>(schemas, examples::started());
+    let list =
+        json_of::<Page<ExecutionSummary>>(schemas, json!({ "items": [examples::summary()], "next": null }));
+    let one = json_of::<ExecutionView>(schemas, examples::execution());
+    let start = json!({ "workflow": "loan-decision", "inputs": { "amount": 20000 }, "budget_usd": "0.50" });
+    vec![
+        Operation {
+            body: Some(json_of::<Start>(schemas, start)),
+            status: 201,
+            ..post(
+                "/api/v1/executions",
+                "startExecution",
+                "Starts an execution; 200 where the same request had started it before",
+                started,
+            )
+        },
+        Operation {
+            query: &[
+                ("workflow", "string", "Only those of this workflow.", "loan-decision"),
+                ("status", "string", "running, paused, completed, failed or cancelled.", "running"),
+                ("cursor", "string", "`next` of the page before.", ""),
+                ("limit", "integer", "At most so many, 1 to 1000; else 50.", "50"),
+            ],
+            ..get("/api/v1/executions", "listExecutions", VIEWER, "Executions, the newest first", list)
+        },
+        Operation {
+            query: &[("at", "integer", "As it was at this seq.", "1")],
+            ..get("/api/v1/executions/{id}", "getExecution", VIEWER, "One execution", one)
+        },
+    ]
+}
+
+fn steering(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let done = json_of::<Done>(schemas, examples::done());
+    let Body::Json(schema, example) = done else { return Vec::new() };
+    let done = || Body::Json(schema.clone(), example.clone());
+    let started = json_of::<Started>(schemas, examples::started());
+    let back = json_of::<Back>(schemas, json!({ "to": "first", "cancel_running": true }));
+    let signal = json_of::<SignalBody>(schemas, json!({ "name": "approved", "body": { "by": "ada" } }));
+    let named = json_of::<Named>(schemas, json!({ "name": "first" }));
+    let fork = json_of::<ForkBody>(schemas, json!({ "at": "first", "inputs": null }));
+    vec![
+        Operation {
+            body: Some(named),
+            status: 201,
+            ..post(
+                "/api/v1/executions/{id}/checkpoints",
+                "takeCheckpoint",
+                "Takes a named checkpoint",
+                done(),
+            )
+        },
+        post("/api/v1/executions/{id}/pause", "pauseExecution", "Begins nothing new", done()),
+        post("/api/v1/executions/{id}/resume", "resumeExecution", "Goes on", done()),
+        Operation {
+            body: Some(signal),
+            ..post("/api/v1/executions/{id}/signal", "signalExecution", "Tells it something", done())
+        },
+        Operation {
+            body: Some(back),
+            ..post(
+                "/api/v1/executions/{id}/rollback",
+                "rollBackExecution",
+                "Goes back to a checkpoint",
+                done(),
+            )
+        },
+        Operation {
+            body: Some(fork),
+            status: 201,
+            ..post(
+                "/api/v1/executions/{id}/fork",
+                "forkExecution",
+                "Starts another execution from a checkpoint of this one",
+                started,
+            )
+        },
+        post("/api/v1/executions/{id}/retry", "retryExecution", "Tries the failed step again", done()),
+        post("/api/v1/executions/{id}/cancel", "cancelExecution", "Ends it", done()),
+    ]
+}
+
+const FROM: (&str, &str, &str, &str) = ("from", "integer", "The first seq that is wanted; else 1.", "1");
+
+fn watching(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let events = json_of::<EventPage>(schemas, json!({ "items": [examples::event()], "next": 2 }));
+    let checkpoints = json_of::<Items<CheckpointView>>(schemas, json!({ "items": [examples::checkpoint()] }));
+    vec![
+        get(
+            "/api/v1/executions/{id}/checkpoints",
+            "listCheckpoints",
+            VIEWER,
+            "Its checkpoints, in order",
+            checkpoints,
+        ),
+        Operation {
+            query: &[FROM, ("limit", "integer", "At most so many, 1 to 10000; else 500.", "500")],
+            ..get(
+                "/api/v1/executions/{id}/events",
+                "listEvents",
+                VIEWER,
+                "Its events; with `Accept: text/event-stream` also those to come, resumable by `Last-Event-ID`",
+                events,
+            )
+        },
+        Operation {
+            query: &[FROM, ("key", "string", "The key, where a browser cannot set headers.", "")],
+            status: 101,
+            ..get(
+                "/api/v1/executions/{id}/stream",
+                "streamEvents",
+                VIEWER,
+                "Its events on a WebSocket, from a seq on and as they happen, one JSON text each",
+                Body::Nothing,
+            )
+        },
+    ]
+}
+
+fn service(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let version = env!("CARGO_PKG_VERSION");
+    let health = json_of::<Health>(schemas, json!({ "status": "ok", "version": version }));
+    let ready = json_of::<Ready>(schemas, json!({ "status": "ready" }));
+    let metrics = Body::Text("text/plain", "omium_active_executions{framework=\"native\"} 3\n");
+    let document = Body::Json(json!({ "type": "object" }), json!({ "openapi": "3.1.0" }));
+    vec![
+        get("/health", "health", None, "Whether the process lives", health),
+        get("/ready", "ready", None, "Whether it takes work; 503 where not", ready),
+        get("/metrics", "metrics", None, "Metrics in the text format of Prometheus", metrics),
+        get("/openapi.json", "openapi", None, "This document", document),
+    ]
+}

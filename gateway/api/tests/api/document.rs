@@ -1,0 +1,104 @@
+//! The document of the API: its examples are true, and what is made from it is up to date and runs.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::routes::{ask, router, text};
+
+/// The files that are made from the document. `OMIUM_WRITE_DOCS=1 cargo test -p omium-api` writes them anew.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test of files reads them, and writes them where it is told to"
+)]
+fn kept(name: &str, made: &Value) {
+    let place = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
+    let made = serde_json::to_string_pretty(made).unwrap() + "\n";
+    if std::env::var_os("OMIUM_WRITE_DOCS").is_some() {
+        std::fs::create_dir_all(format!("{}/../docs", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        std::fs::write(&place, &made).unwrap();
+    }
+    let there = std::fs::read_to_string(&place).unwrap();
+    assert!(there == made, "{name} is not what the API is now; OMIUM_WRITE_DOCS=1 writes it anew");
+}
+
+#[test]
+fn the_document_and_the_collection_in_the_guides_are_those_of_the_api() {
+    let document = omium_api::openapi();
+    kept("openapi.json", &document);
+    kept("omium.postman_collection.json", &omium_api::postman(&document));
+}
+
+/// Every schema with an example beside it, wherever in the document.
+fn examples<'a>(part: &'a Value, place: &str, found: &mut Vec<(String, &'a Value, &'a Value)>) {
+    if let (Some(schema), Some(example)) = (part.get("schema"), part.get("example")) {
+        found.push((place.to_owned(), schema, example));
+    }
+    let under = |key: &str| format!("{place}/{key}");
+    match part {
+        Value::Object(fields) => fields.iter().for_each(|(key, part)| examples(part, &under(key), found)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(at, part)| examples(part, &under(&at.to_string()), found))
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_operation_has_examples_and_every_example_fits_its_schema() {
+    let document = omium_api::openapi();
+    let mut found = Vec::new();
+    examples(&document, "", &mut found);
+    for (place, schema, example) in &found {
+        let mut whole = (*schema).clone();
+        whole["components"] = document["components"].clone();
+        let validator = jsonschema::validator_for(&whole).unwrap();
+        if let Err(error) = validator.validate(example) {
+            panic!("{place}: {error} at {}", error.instance_path());
+        }
+    }
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let place = format!("/paths/{path}/{method}");
+            let socket = operation["responses"].get("101").is_some();
+            let shown = found.iter().any(|(at, ..)| at.starts_with(&format!("{place}/responses")));
+            assert!(shown || socket, "{place} shows no answer");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_is_served() {
+    let (_, router) = router();
+    let served: Value =
+        serde_json::from_str(&text(ask(&router, "GET", "/openapi.json", "", "").await).await).unwrap();
+    assert_eq!(served, omium_api::openapi());
+    assert_eq!(served["openapi"], json!("3.1.0"));
+}
+
+#[tokio::test]
+async fn the_collection_runs_from_its_first_request_to_its_last() {
+    let (_, router) = router();
+    let collection = omium_api::postman(&omium_api::openapi());
+    let mut execution = String::new();
+    let items = collection["item"].as_array().unwrap();
+    assert!(items.len() > 20, "{} requests", items.len());
+    for item in items {
+        let request = &item["request"];
+        let url =
+            request["url"].as_str().unwrap().replace("{{url}}", "").replace("{{execution}}", &execution);
+        let key = if request["auth"]["type"] == "noauth" { "" } else { "developer" };
+        let (method, body) =
+            (request["method"].as_str().unwrap(), request["body"]["raw"].as_str().unwrap_or(""));
+        let response = ask(&router, method, &url, key, body).await;
+        let (status, body) = (response.status(), text(response).await);
+        assert!(status.is_success(), "{} {url}: {status} {body}", item["name"]);
+        if item["name"] == "startExecution" {
+            assert_eq!(status, StatusCode::CREATED);
+            let started: Value = serde_json::from_str(&body).unwrap();
+            execution = started["id"].as_str().unwrap().to_owned();
+        }
+        if item["name"] == "validateWorkflow" {
+            assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["valid"], true, "{body}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Every route with every key, and what wrong requests are told.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, Response};
+use omium_api::port::Role;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::engine::{MISSING, Memory, Served, caller};
+
+/// What every route takes at least (nothing: no key), with a body that it takes and the status of a success.
+const TABLE: &[(&str, &str, Option<Role>, &str, u16)] = &[
+    ("GET", "/api/v1/workflows", Some(Role::Viewer), "", 200),
+    ("POST", "/api/v1/workflows", Some(Role::Developer), "name: loan-decision", 201),
+    ("POST", "/api/v1/workflows/validate", Some(Role::Viewer), "name: loan-decision", 200),
+    ("GET", "/api/v1/workflows/{name}", Some(Role::Viewer), "", 200),
+    ("GET", "/api/v1/executions", Some(Role::Viewer), "", 200),
+    ("POST", "/api/v1/executions", Some(Role::Developer), r#"{"workflow": "loan-decision"}"#, 201),
+    ("GET", "/api/v1/executions/{id}", Some(Role::Viewer), "", 200),
+    ("POST", "/api/v1/executions/{id}/pause", Some(Role::Developer), "", 200),
+    ("POST", "/api/v1/executions/{id}/resume", Some(Role::Developer), "", 409),
+    ("POST", "/api/v1/executions/{id}/cancel", Some(Role::Developer), "", 200),
+    ("POST", "/api/v1/executions/{id}/retry", Some(Role::Developer), "", 200),
+    ("POST", "/api/v1/executions/{id}/signal", Some(Role::Developer), r#"{"name": "go"}"#, 200),
+    ("POST", "/api/v1/executions/{id}/rollback", Some(Role::Developer), r#"{"to": 1}"#, 200),
+    ("POST", "/api/v1/executions/{id}/fork", Some(Role::Developer), r#"{"at": "last"}"#, 201),
+    ("GET", "/api/v1/executions/{id}/checkpoints", Some(Role::Viewer), "", 200),
+    ("POST", "/api/v1/executions/{id}/checkpoints", Some(Role::Developer), r#"{"name": "here"}"#, 201),
+    ("GET", "/api/v1/executions/{id}/events", Some(Role::Viewer), "", 200),
+    // Without an upgrade this is a wrong request, for whoever may ask at all.
+    ("GET", "/api/v1/executions/{id}/stream", Some(Role::Viewer), "", 400),
+    ("GET", "/api/v1/schemas/workflow", None, "", 200),
+    ("GET", "/health", None, "", 200),
+    ("GET", "/ready", None, "", 200),
+    ("GET", "/metrics", None, "", 200),
+    ("GET", "/openapi.json", None, "", 200),
+];
+
+pub(crate) fn router() -> (Arc<Memory>, Router) {
+    let memory = Arc::new(Memory::default());
+    (memory.clone(), omium_api::router(Arc::new(Served(memory))))
+}
+
+pub(crate) async fn ask(router: &Router, method: &str, path: &str, key: &str, body: &str) -> Response<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    if !key.is_empty() {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    router.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap()
+}
+
+pub(crate) async fn text(response: Response<Body>) -> String {
+    let bytes = axum::body::to_bytes(response.into_body(), 64 << 20).await.unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The code of a problem, after looking whether it is a whole one.
+async fn problem(response: Response<Body>) -> String {
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let status = response.status().as_u16();
+    let body: Value = serde_json::from_str(&text(response).await).unwrap();
+    assert_eq!(body["status"], status);
+    for field in ["type", "title", "code", "detail", "hint"] {
+        assert!(body[field].as_str().is_some_and(|text| !text.is_empty()), "{field} of {body}");
+    }
+    body["code"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn every_route_answers_every_key_as_the_table_says() {
+    let keys = [
+        ("", None),
+        ("nobody", None),
+        ("viewer", Some(Role::Viewer)),
+        ("worker", Some(Role::Worker)),
+        ("developer", Some(Role::Developer)),
+        ("admin", Some(Role::Admin)),
+    ];
+    for (method, path, least, body, success) in TABLE {
+        for (key, role) in keys {
+            let (memory, router) = router();
+            let own = memory.started(&caller(1, Role::Developer));
+            let expected = match least {
+                Some(_) if role.is_none() => 401,
+                Some(least) if role < Some(*least) => 403,
+                _ => *success,
+            };
+            let path = path.replace("{id}", &own).replace("{name}", "loan-decision");
+            let response = ask(&router, method, &path, key, body).await;
+            assert_eq!(response.status().as_u16(), expected, "{method} {path} with the key `{key}`");
+            if expected >= 400 {
+                problem(response).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_another_tenants_is_as_missing_as_what_never_was() {
+    for (method, path, _, body, _) in TABLE.iter().filter(|row| row.1.contains('{')) {
+        let (memory, router) = router();
+        let own = memory.started(&caller(1, Role::Developer));
+        // A WebSocket is only looked up once there is one: `follow` covers it.
+        if path.ends_with("/stream") {
+            continue;
+        }
+        let name = |of: &str| path.replace("{id}", of).replace("{name}", "loan-decision");
+        let mut answers = Vec::new();
+        for (of, key) in [(own.as_str(), "foreign"), (MISSING, "foreign"), (MISSING, "admin")] {
+            if path.contains("{name}") && key == "admin" {
+                continue;
+            }
+            let response = ask(&router, method, &name(of), key, body).await;
+            assert_eq!(response.status(), 404, "{method} {path} of {of} with the key `{key}`");
+            answers.push(text(response).await.replace(of, "ID"));
+        }
+        assert!(answers.windows(2).all(|two| two[0] == two[1]), "the answers give nothing away: {answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_tables_of_the_test_the_document_and_the_router_name_the_same_routes() {
+    let document = omium_api::openapi();
+    let mut described = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let role = operation["x-omium-role"].as_str().unwrap_or("none").to_owned();
+            described.insert((method.to_uppercase(), path.clone(), role));
+        }
+    }
+    let role =
+        |least: &Option<Role>| least.map_or("none".to_owned(), |least| format!("{least:?}").to_lowercase());
+    let tested: BTreeSet<_> =
+        TABLE.iter().map(|row| (row.0.to_owned(), row.1.to_owned(), role(&row.2))).collect();
+    assert_eq!(described, tested);
+
+    let (_, router) = router();
+    let mut served = BTreeSet::new();
+    for path in omium_api::paths() {
+        for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            let response = ask(&router, method.as_str(), path, "", "").await;
+            if response.status() != 405 {
+                served.insert((method.to_string(), path.to_owned()));
+            } else {
+                assert_eq!(problem(response).await, "wrong-method");
+            }
+        }
+    }
+    let tested: BTreeSet<_> = tested.into_iter().map(|(method, path, _)| (method, path)).collect();
+    assert_eq!(served, tested);
+}
+
+#[tokio::test]
+async fn wrong_requests_are_told_what_is_wrong_with_them() {
+    let (memory, router) = router();
+    let id = memory.started(&caller(1, Role::Developer));
+    let deep =
+        format!(r#"{{"workflow": "loan-decision", "inputs": {}1{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+    let of = |action: &str| format!("/api/v1/executions/{id}/{action}");
+    let wrong = [
+        ("POST", "/api/v1/executions".to_owned(), "{", 400, "bad-body"),
+        ("POST", "/api/v1/executions".to_owned(), "[]", 400, "bad-body"),
+        ("POST", "/api/v1/executions".to_owned(), "", 400, "bad-body"),
+        ("POST", "/api/v1/executions".to_owned(), deep.as_str(), 400, "bad-body"),
+        (
+            "POST",
+            "/api/v1/executions".to_owned(),
+            r#"{"workflow": "loan-decision", "inptus": 1}"#,
+            400,
+            "bad-body",
+        ),
+        (
+            "POST",
+            "/api/v1/executions".to_owned(),
+            r#"{"workflow": "loan-decision", "inputs": NaN}"#,
+            400,
+            "bad-body",
+        ),
+        (
+            "POST",
+            "/api/v1/executions".to_owned(),
+            r#"{"workflow": "loan-decision", "budget_usd": "much"}"#,
+            422,
+            "bad-money",
+        ),
+        ("POST", "/api/v1/executions".to_owned(), r#"{"workflow": "nobody"}"#, 404, "no-such-workflow"),
+        ("POST", of("rollback"), r#"{"to": 1.5}"#, 422, "bad-address"),
+        ("POST", of("rollback"), r#"{"to": -1}"#, 422, "bad-address"),
+        ("POST", of("resume"), "", 409, "not-paused"),
+        ("POST", "/api/v1/workflows".to_owned(), "nonsense", 422, "bad-definition"),
+        ("GET", "/api/v1/executions?limit=0".to_owned(), "", 422, "bad-limit"),
+        ("GET", "/api/v1/executions?limit=x".to_owned(), "", 400, "bad-query"),
+        ("GET", of("events?from=-1"), "", 400, "bad-query"),
+        ("GET", "/api/v1/executions/%ff".to_owned(), "", 400, "bad-path"),
+        ("GET", of("stream"), "", 400, "no-websocket"),
+        ("GET", "/nowhere".to_owned(), "", 404, "no-such-route"),
+        ("DELETE", "/api/v1/executions".to_owned(), "", 405, "wrong-method"),
+    ];
+    for (method, path, body, status, code) in wrong {
+        let response = ask(&router, method, &path, "developer", body).await;
+        assert_eq!(response.status(), status, "{method} {path}");
+        assert_eq!(problem(response).await, code, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_text_or_too_long_is_refused() {
+    let (_, router) = router();
+    let send = |body: Vec<u8>| {
+        let request = Request::post("/api/v1/workflows").header("authorization", "Bearer developer");
+        router.clone().oneshot(request.body(Body::from(body)).unwrap())
+    };
+    let response = send(vec![b'a', 0xff]).await.unwrap();
+    assert_eq!((response.status().as_u16(), problem(response).await.as_str()), (400, "bad-text"));
+    let response = send(vec![b'a'; (16 << 20) + 1]).await.unwrap();
+    assert_eq!((response.status().as_u16(), problem(response).await.as_str()), (413, "too-large"));
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_a_text_of_some_length() {
+    let (_, router) = router();
+    for (key, status) in [("k", 201), ("", 400), (&*"k".repeat(257), 400)] {
+        let request = Request::post("/api/v1/executions")
+            .header("authorization", "Bearer developer")
+            .header("idempotency-key", key)
+            .body(Body::from(r#"{"workflow": "loan-decision"}"#))
+            .unwrap();
+        assert_eq!(router.clone().oneshot(request).await.unwrap().status(), status, "`{key}`");
+    }
+}
+
+#[tokio::test]
+async fn numbers_of_64_bits_come_back_as_they_are() {
+    let (memory, router) = router();
+    let id = memory.started(&caller(1, Role::Developer));
+    let body = text(ask(&router, "GET", &format!("/api/v1/executions/{id}"), "viewer", "").await).await;
+    assert!(body.contains(&json!({ "big": u64::MAX }).to_string()), "{body}");
+}
+
+#[tokio::test]
+async fn metrics_have_the_names_labels_and_buckets_that_dashboards_know() {
+    let (memory, router) = router();
+    let id = memory.started(&caller(1, Role::Developer));
+    let rollback = format!("/api/v1/executions/{id}/rollback");
+    ask(&router, "POST", &rollback, "developer", r#"{"to": 1}"#).await;
+    let body = text(ask(&router, "GET", "/metrics", "", "").await).await;
+    for line in [
+        r#"omium_executions_started_total{framework="native",tenant_id="t1"} 3"#,
+        r#"omium_active_executions{framework="native"} 1"#,
+        r#"omium_execution_duration_seconds_bucket{framework="native",status="completed",le="0.5"} 1"#,
+        r#"omium_execution_duration_seconds_bucket{framework="native",status="completed",le="+Inf"} 2"#,
+        r#"omium_execution_duration_seconds_sum{framework="native",status="completed"} 1.25"#,
+        r#"omium_health_check_status{service="engine"} 1"#,
+        r#"omium_checkpoint_duration_seconds_count 0"#,
+        r#"omium_rollback_duration_seconds_bucket{le="60"} 1"#,
+        r#"omium_rollback_duration_seconds_count 1"#,
+    ] {
+        assert!(body.lines().any(|there| there == line), "{line} is not in\n{body}");
+    }
+}
