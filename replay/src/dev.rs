@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use omium_agents::mock::Script;
+use omium_agents::native::Upstream;
 use omium_api::port::Engine as _;
 use omium_schemas::catalogue::KeyRole;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Running, data_dir, note_path};
-use crate::engine::{Engine, Options, Served};
+use crate::engine::{Engine, Options, Served, seat_native};
 
 /// Where it answers, if that is free.
 pub(crate) const PORT: u16 = 7460;
@@ -27,6 +29,9 @@ pub(crate) struct Dev {
     /// The data folder; else $OMIUM_DATA, else the one of the desktop's conventions.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Who answers for models: an OpenAI-compatible address that ends with /v1; else a scripted server of our own.
+    #[arg(long, value_name = "URL", env = "OMIUM_UPSTREAM_URL")]
+    upstream: Option<String>,
 }
 
 pub(crate) fn run(dev: &Dev) -> anyhow::Result<ExitCode> {
@@ -39,6 +44,23 @@ async fn serve(dev: &Dev) -> anyhow::Result<ExitCode> {
     let listener = listen(dev.port).await?;
     let address = listener.local_addr()?;
     let engine = Engine::open(&Options { data: data.clone(), partitions: 4 }).await?;
+    // Lives as long as this process; native agents ask it where no other upstream is named.
+    let scripted = match &dev.upstream {
+        Some(_) => None,
+        None => Some(
+            omium_agents::serve(Script::demo(), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?).await?,
+        ),
+    };
+    let upstream = Upstream {
+        base_url: dev
+            .upstream
+            .clone()
+            .or_else(|| scripted.as_ref().map(|server| server.url()))
+            .unwrap_or_default(),
+        key: std::env::var("OPENAI_API_KEY").ok(),
+        headers: Vec::new(),
+    };
+    seat_native(&engine, upstream);
     let url = format!("http://{address}");
     let key = key(&engine, &data).await?;
     note(&data, &Running { url: url.clone(), key, pid: std::process::id() })?;

@@ -1,9 +1,11 @@
 //! The omium binary: the one crate that sees all parts and wires them.
 
 mod cli;
+mod demo;
 mod dev;
 mod engine;
 mod log_tools;
+mod mock;
 mod readable;
 mod story;
 
@@ -30,7 +32,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Demo),
     Dev(dev::Dev),
+    MockLlm(mock::MockLlm),
     Run(cli::Run),
     List(cli::List),
     Show(cli::Show),
@@ -66,7 +70,9 @@ struct Completion {
 fn main() -> ExitCode {
     let Cli { target, command } = Cli::parse();
     let outcome = match command {
+        Command::Demo(demo) => demo::run(&demo),
         Command::Dev(dev) => dev::run(&dev),
+        Command::MockLlm(mock) => mock::run(&mock),
         Command::Run(run) => Ok(cli::run(&target, &run)),
         Command::List(list) => Ok(cli::run(&target, &list)),
         Command::Show(show) => Ok(cli::run(&target, &show)),

@@ -9,10 +9,11 @@ mod run;
 mod tree;
 mod workflows;
 
-pub(crate) use connection::{Running, data_dir, note_path};
+pub(crate) use connection::{Ask, Connection, Running, data_dir, note_path};
 pub(crate) use doctor::Doctor;
 pub(crate) use executions::{Cancel, Fork, List, Logs, Pause, Replay, Resume, Retry, Rollback, Show, Signal};
 pub(crate) use run::Run;
+pub(crate) use tree::tree;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,13 @@ pub(crate) struct Target {
     /// Print one JSON document instead of text.
     #[arg(long, global = true)]
     json: bool,
+}
+
+impl Target {
+    /// This one, whatever the surroundings say.
+    pub(crate) fn at(url: String, key: String) -> Target {
+        Target { url: Some(url), key: Some(key), json: false }
+    }
 }
 
 /// Checkpoints of an execution.

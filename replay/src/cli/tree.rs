@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::output::text;
 
-pub(super) fn tree(view: &Value) -> String {
+pub(crate) fn tree(view: &Value) -> String {
     let mut lines = vec![format!(
         "{} {} · {}{}",
         text(&view["workflow"]),

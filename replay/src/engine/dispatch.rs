@@ -117,7 +117,12 @@ impl Engine {
         }))
     }
 
-    async fn finish(&self, key: StreamKey, sending: Sending, outcome: Outcome) -> Result<Done, Failure> {
+    pub(super) async fn finish(
+        &self,
+        key: StreamKey,
+        sending: Sending,
+        outcome: Outcome,
+    ) -> Result<Done, Failure> {
         let Sending { step, branch, epoch, delivery } = sending;
         let command: Command = match outcome {
             Outcome::Completed { output, cost } => {

@@ -10,6 +10,7 @@ mod executions;
 mod history;
 mod index;
 mod metrics;
+mod native;
 mod port;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use history::History;
 use index::Index;
 use metrics::Metrics;
 
+pub(crate) use native::seat as seat_native;
 pub(crate) use port::Served;
 
 /// What a partition runs.

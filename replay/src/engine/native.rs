@@ -1,0 +1,262 @@
+//! Native agents, performed inside the engine: each model and tool call stands in the log before it is made.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use omium_agents::native::{
+    BegunModel, BegunTool, Calls, Earlier, EarlierCall, EarlierOutcome, ModelAnswer, ModelCall, ModelFailure,
+    NativeTask, NotRecorded, Outcome as Native, Price, Secrets, ToolCall, ToolFailure, Upstream, perform,
+};
+use omium_api::port::{Outcome, Sending, Task, ToWorker, WorkerInfo};
+use omium_execution::{Call, CallKind, Outcome as Known, Run};
+use omium_runtime::{Request, StreamKey};
+use omium_schemas::catalogue::{
+    Command, CompleteLlmCall, CompleteToolCall, FailLlmCall, FailToolCall, FailureClass, StartLlmCall,
+    StartStep, StartToolCall, ToolErrorClass,
+};
+use omium_schemas::{Content, Digest, Money, Seq};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::view::{Opened, scope};
+use super::{Engine, answers, contents};
+
+/// How many steps are performed at once. They wait for models most of the time.
+const AT_ONCE: u32 = 256;
+/// How long a step may take where its definition does not say.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Performs steps of native agents until the engine goes away.
+pub(crate) fn seat(engine: &Arc<Engine>, upstream: Upstream) {
+    let (steps, mut told) = mpsc::channel(AT_ONCE as usize);
+    let info = WorkerInfo {
+        name: "native".into(),
+        frameworks: vec!["native".into()],
+        capacity: AT_ONCE,
+        code: None,
+    };
+    let id = engine.board.seat(None, info, steps);
+    let weak = Arc::downgrade(engine);
+    let http = reqwest::Client::new();
+    tokio::spawn(async move {
+        let mut running: Vec<(String, Sending, tokio::task::AbortHandle)> = Vec::new();
+        while let Some(told) = told.recv().await {
+            running.retain(|(.., handle)| !handle.is_finished());
+            match told {
+                ToWorker::Perform(task) => {
+                    let (execution, sending) = (task.execution.clone(), sending(&task));
+                    let (weak, upstream, http) = (weak.clone(), upstream.clone(), http.clone());
+                    let step = tokio::spawn(performed(weak, id, *task, upstream, http));
+                    running.push((execution, sending, step.abort_handle()));
+                }
+                ToWorker::Cancel { execution, step, delivery } => {
+                    let this = |known: &Sending| known.step == step && known.delivery == delivery;
+                    running
+                        .iter()
+                        .filter(|(name, known, _)| *name == execution && this(known))
+                        .for_each(|(.., handle)| handle.abort());
+                }
+            }
+        }
+    });
+}
+
+fn sending(task: &Task) -> Sending {
+    Sending { step: task.step, branch: task.branch, epoch: task.epoch, delivery: task.delivery }
+}
+
+async fn performed(engine: Weak<Engine>, seat: u64, task: Task, upstream: Upstream, http: reqwest::Client) {
+    let Some(engine) = engine.upgrade() else { return };
+    let sending = sending(&task);
+    let Some(key) = engine.board.of_seat(seat, &task.execution, sending) else { return };
+    let outcome = engine.native(key, &task, upstream, &http).await;
+    if let Some(outcome) = outcome
+        && let Err(failure) = engine.finish(key, sending, outcome).await
+    {
+        tracing::info!(stream = %key.stream, detail = failure.detail, "the outcome of a native step was not taken");
+    }
+    engine.board.release(seat, key, sending);
+}
+
+impl Engine {
+    /// Nothing where the step belongs to somebody else by now.
+    async fn native(
+        &self,
+        key: StreamKey,
+        task: &Task,
+        upstream: Upstream,
+        http: &reqwest::Client,
+    ) -> Option<Outcome> {
+        let sending = sending(task);
+        let Sending { step, branch, epoch, delivery } = sending;
+        let start = StartStep { step, branch, epoch, delivery, worker: "native".into(), code: None };
+        answers::done(self.node().submit(Request::new(key, start)).await).ok()?;
+        let stream = self.node().view(key).await.ok().flatten()?;
+        let run = stream.state.0.run()?;
+        let definition = self.pinned(key.tenant, &run.workflow, run.version?).await;
+        let agent = definition.as_ref().and_then(|definition| definition.agent(step));
+        let blobs = self.opened(key, contents(run).chain(answered(run))).await;
+        let read = |content: &Content| self.read(key, &blobs, content);
+        let mut scope = scope(run, &Opened(&read));
+        scope["input"] = task.input.clone();
+        let earlier = run
+            .calls
+            .iter()
+            .filter(|call| call.step == step && call.branch == branch)
+            .map(|call| earlier(call, &read));
+        let record = Record { engine: self, key, task, earlier: Mutex::new(Earlier::new(earlier.collect())) };
+        let native = NativeTask {
+            agent: task.agent.clone(),
+            caller: format!("{}#0", task.agent),
+            definition: task.definition.clone(),
+            tools: definition.as_ref().map(|definition| definition.tools.clone()).unwrap_or_default(),
+            scope,
+            input: task.input.clone(),
+            output_schema: agent.and_then(|agent| agent.output_schema.clone()),
+            upstream,
+            effect_key: task.effect_key.clone(),
+            deadline: task.timeout_ms.map_or(PATIENCE, Duration::from_millis),
+            price: Price::default(),
+            secrets: Secrets::new(|name| std::env::var(name).ok()),
+            local_programs: true,
+        };
+        match perform(native, &record, http).await {
+            // Each call has brought its own cost into the log.
+            Native::Completed { output, .. } => Some(Outcome::Completed { output, cost: Money::ZERO }),
+            Native::Failed(failure) => Some(Outcome::Failed {
+                class: failure.class,
+                reason: failure.reason,
+                retryable: failure.retryable,
+            }),
+            Native::Unknown { call, tool, reason } => Some(Outcome::Failed {
+                class: FailureClass::ToolError,
+                reason: format!(
+                    "whether `{tool}` (seq {call}) did what it was asked for is not known: {reason}; find out, then `omium retry` calls it again, or roll back"
+                ),
+                retryable: false,
+            }),
+            Native::NotRecorded(_) => None,
+        }
+    }
+}
+
+fn answered(run: &Run) -> impl Iterator<Item = &Content> {
+    run.calls.iter().filter_map(|call| match &call.outcome {
+        Known::Answered(answer) => answer.as_ref(),
+        Known::Failed { reason, .. } => reason.as_ref(),
+        Known::Open => None,
+    })
+}
+
+fn earlier(call: &Call, read: &dyn Fn(&Content) -> Value) -> EarlierCall {
+    let text = |content: &Option<Content>| match content.as_ref().map(read) {
+        Some(Value::String(text)) => text,
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    let outcome = match &call.outcome {
+        Known::Open => EarlierOutcome::Open,
+        Known::Answered(answer) => EarlierOutcome::Answered(
+            answer.as_ref().map(|answer| read(answer).to_string()).unwrap_or_default().into_bytes(),
+        ),
+        Known::Failed { reason, .. } => {
+            EarlierOutcome::Failed(ToolFailure { class: ToolErrorClass::Other, reason: text(reason) })
+        }
+    };
+    let tool = match &call.kind {
+        CallKind::Model(_) => None,
+        CallKind::Tool { tool, .. } => Some(tool.clone()),
+    };
+    EarlierCall { at: call.at, tool, caller: call.caller.clone(), request: call.request, outcome }
+}
+
+/// The record of one step's calls: the execution's own stream.
+struct Record<'e> {
+    engine: &'e Engine,
+    key: StreamKey,
+    task: &'e Task,
+    earlier: Mutex<Earlier>,
+}
+
+impl Record<'_> {
+    async fn tell(&self, command: impl Into<Command>) -> Result<Seq, NotRecorded> {
+        let answer = self.engine.node().submit(Request::new(self.key, command)).await;
+        // The command takes the frame's first seq; the event that names the call follows it.
+        answers::done(answer).map(|done| Seq(done.seq + 1)).map_err(|failure| NotRecorded(failure.detail))
+    }
+
+    fn digest(&self, canonical: &[u8]) -> Result<Digest, NotRecorded> {
+        let key = self
+            .engine
+            .vault
+            .sealing(&self.key)
+            .ok_or_else(|| NotRecorded("the execution's key was destroyed".into()))?;
+        Ok(key.digest(canonical))
+    }
+}
+
+#[async_trait]
+impl Calls for Record<'_> {
+    async fn start_model(&self, call: ModelCall<'_>) -> Result<BegunModel, NotRecorded> {
+        let request = self.digest(call.canonical)?;
+        let known = self.earlier.lock().unwrap_or_else(PoisonError::into_inner).model(call.caller, request);
+        if let Some(answer) = known {
+            return Ok(BegunModel::Recorded(answer));
+        }
+        let start = StartLlmCall {
+            step: self.task.step,
+            branch: self.task.branch,
+            agent: call.agent.into(),
+            caller: call.caller.into(),
+            model: call.model.into(),
+            request,
+            patch_set: None,
+            messages: Vec::new(),
+            stored: Vec::new(),
+            parameters: Some(Content::open(call.request.to_string())),
+        };
+        self.tell(start).await.map(BegunModel::New)
+    }
+
+    async fn complete_model(&self, call: Seq, answer: ModelAnswer<'_>) -> Result<(), NotRecorded> {
+        let ModelAnswer { model, usage, cost, finish, answer } = answer;
+        let (model, usage, answer) = (model.to_owned(), usage.clone(), Content::open(answer.to_vec()));
+        self.tell(CompleteLlmCall { call, model, usage, cost, finish, answer }).await.map(|_| ())
+    }
+
+    async fn fail_model(&self, call: Seq, failure: &ModelFailure) -> Result<(), NotRecorded> {
+        let reason = Some(Content::open(failure.reason.clone()));
+        let (class, status, retryable) = (failure.class, i32::from(failure.status), failure.retryable);
+        self.tell(FailLlmCall { call, class, status, reason, retryable }).await.map(|_| ())
+    }
+
+    async fn start_tool(&self, call: ToolCall<'_>) -> Result<BegunTool, NotRecorded> {
+        let request = self.digest(call.canonical)?;
+        let known = self.earlier.lock().unwrap_or_else(PoisonError::into_inner).tool(&call, request);
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let start = StartToolCall {
+            step: self.task.step,
+            branch: self.task.branch,
+            caller: call.caller.into(),
+            tool: call.tool.into(),
+            effect: call.effect,
+            request,
+            arguments: Some(Content::open(call.arguments.to_string())),
+        };
+        self.tell(start).await.map(BegunTool::New)
+    }
+
+    async fn complete_tool(&self, call: Seq, result: &Value) -> Result<(), NotRecorded> {
+        self.tell(CompleteToolCall { call, result: Some(Content::open(result.to_string())) })
+            .await
+            .map(|_| ())
+    }
+
+    async fn fail_tool(&self, call: Seq, failure: &ToolFailure) -> Result<(), NotRecorded> {
+        let reason = Some(Content::open(failure.reason.clone()));
+        self.tell(FailToolCall { call, class: failure.class, reason }).await.map(|_| ())
+    }
+}
