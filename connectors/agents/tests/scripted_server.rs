@@ -299,3 +299,9 @@ fn everything_wrong_with_a_script_is_told_with_its_place() {
         assert!(said.contains(part), "`{part}` is missing in\n{said}");
     }
 }
+
+#[test]
+fn a_script_without_anything_in_it_says_how_one_begins() {
+    let said = Script::parse(" \n").expect_err("it is empty").to_string();
+    assert!(said.contains("a script begins with `rules:`"), "{said}");
+}

@@ -14,6 +14,10 @@ const DEFAULT_MODEL: &str = "default";
 pub(super) fn script(file: &str, yaml: &str) -> Result<Script, Problems> {
     let mut found = Found::default();
     let read = match parse(yaml) {
+        Err(problem) if yaml.trim().is_empty() => {
+            found.add(problem.place, problem.text, "a script begins with `rules:`");
+            None
+        }
         Ok(root) => whole(&root, &mut found),
         Err(problem) => {
             found.add(problem.place, problem.text, problem.hint);

@@ -14,6 +14,14 @@ pub trait Calls: Send + Sync {
     /// A model is about to be asked. Where an earlier attempt of the step has the same request answered, that answer.
     async fn start_model(&self, call: ModelCall<'_>) -> Result<BegunModel, NotRecorded>;
 
+    /// Whether somebody wants to read along while models answer. If so they are asked to stream.
+    fn reads_along(&self) -> bool {
+        false
+    }
+
+    /// A part of an answer that is on its way: for eyes alone, nothing is decided by it and nothing records it.
+    async fn delta(&self, _call: Seq, _text: &str) {}
+
     /// It answered. The answer is used once this returns, never before.
     async fn complete_model(&self, call: Seq, answer: ModelAnswer<'_>) -> Result<(), NotRecorded>;
 

@@ -1,5 +1,6 @@
 //! Performs one step of an agent that is written down in the workflow itself: a prompt, a model, tools, a schema.
 
+mod assembly;
 mod calls;
 mod canonical;
 mod definition;

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use omium_schemas::Seq;
 use omium_schemas::catalogue::{FinishReason, ModelErrorClass, Usage};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use serde_json::{Value, json};
 
-use super::calls::ModelFailure;
+use super::assembly::Assembly;
+use super::calls::{Calls, ModelFailure};
 use super::task::Upstream;
 
 /// The longest answer that is read.
@@ -24,32 +26,62 @@ pub(super) struct Answer {
     pub(super) finish: FinishReason,
 }
 
-/// Sends a request and reads the bytes of a successful answer.
-pub(super) async fn ask(
-    http: &reqwest::Client,
-    upstream: &Upstream,
-    caller: &str,
-    request: &Value,
-    within: Duration,
-) -> Result<Vec<u8>, ModelFailure> {
-    let url = format!("{}/chat/completions", upstream.base_url.trim_end_matches('/'));
-    let mut builder = http.post(url).timeout(within).header("x-omium-step", escape(caller)).json(request);
-    if let Some(key) = &upstream.key {
-        builder = builder.bearer_auth(key);
-    }
-    for (name, value) in &upstream.headers {
-        builder = builder.header(name, value);
-    }
-    let mut response = builder.send().await.map_err(|error| unreached(&error))?;
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unreached(&error))? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > LONGEST {
-            return Err(malformed(status, format!("the answer is longer than {LONGEST} bytes")));
+/// A question on its way to a model.
+pub(super) struct Question<'a> {
+    pub(super) http: &'a reqwest::Client,
+    pub(super) upstream: &'a Upstream,
+    pub(super) caller: &'a str,
+    pub(super) request: &'a Value,
+    pub(super) within: Duration,
+}
+
+impl Question<'_> {
+    /// Sends it and reads the bytes of a successful answer; `read_along` is told its text as it comes, where given.
+    pub(super) async fn ask(&self, read_along: Option<(&dyn Calls, Seq)>) -> Result<Vec<u8>, ModelFailure> {
+        let mut response = self.send(read_along.is_some()).await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let streams =
+            headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let mut bytes = Vec::new();
+        let mut assembly = Assembly::default();
+        while let Some(chunk) = response.chunk().await.map_err(|error| unreached(&error))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > LONGEST {
+                return Err(malformed(status, format!("the answer is longer than {LONGEST} bytes")));
+            }
+            if let Some((calls, seq)) = read_along.filter(|_| streams) {
+                let text = assembly.take(&bytes)?;
+                if !text.is_empty() {
+                    calls.delta(seq, &text).await;
+                }
+            }
+        }
+        match (status, read_along) {
+            (200, Some(_)) if streams => assembly.whole(),
+            (200, _) => Ok(bytes),
+            _ => Err(refused(status, &headers, &bytes)),
         }
     }
-    if status == 200 { Ok(bytes) } else { Err(refused(status, &headers, &bytes)) }
+
+    async fn send(&self, stream: bool) -> Result<reqwest::Response, ModelFailure> {
+        let url = format!("{}/chat/completions", self.upstream.base_url.trim_end_matches('/'));
+        let builder = self.http.post(url).timeout(self.within).header("x-omium-step", escape(self.caller));
+        let mut builder = if stream {
+            let mut request = self.request.clone();
+            request["stream"] = true.into();
+            request["stream_options"] = json!({"include_usage": true});
+            builder.json(&request)
+        } else {
+            builder.json(self.request)
+        };
+        if let Some(key) = &self.upstream.key {
+            builder = builder.bearer_auth(key);
+        }
+        for (name, value) in &self.upstream.headers {
+            builder = builder.header(name, value);
+        }
+        builder.send().await.map_err(|error| unreached(&error))
+    }
 }
 
 /// Understands an answer, one that just came or one that was recorded.
@@ -85,7 +117,7 @@ pub(super) fn understand(bytes: &[u8]) -> Result<Answer, ModelFailure> {
     })
 }
 
-fn malformed(status: u16, reason: String) -> ModelFailure {
+pub(super) fn malformed(status: u16, reason: String) -> ModelFailure {
     ModelFailure {
         class: ModelErrorClass::MalformedAnswer,
         status,

@@ -13,7 +13,7 @@ use super::calls::{
 };
 use super::canonical::canonical;
 use super::definition::Native;
-use super::model::{Answer, ask, understand};
+use super::model::{Answer, Question, understand};
 use super::output;
 use super::task::{Failure, NativeTask, Outcome};
 use crate::tools::{Called, Context, Invocation, Toolbox};
@@ -187,7 +187,14 @@ impl<'a> Performance<'a> {
             BegunModel::Recorded(bytes) => return Ok(understand(&bytes)?),
             BegunModel::New(seq) => seq,
         };
-        let asked = ask(self.http, &self.task.upstream, &self.task.caller, &request, self.left()).await;
+        let question = Question {
+            http: self.http,
+            upstream: &self.task.upstream,
+            caller: &self.task.caller,
+            request: &request,
+            within: self.left(),
+        };
+        let asked = question.ask(self.calls.reads_along().then_some((self.calls, seq))).await;
         let understood = asked.and_then(|bytes| understand(&bytes).map(|answer| (bytes, answer)));
         let (bytes, answer) = match understood {
             Ok(understood) => understood,

@@ -21,6 +21,8 @@ struct State {
     earlier: Earlier,
     /// What was written, in words.
     said: Vec<String>,
+    /// What was read along, where somebody reads along.
+    along: Option<Vec<String>>,
     /// How many more operations are taken.
     left: Option<usize>,
 }
@@ -31,6 +33,17 @@ impl Record {
         let record = Record::default();
         record.state.lock().unwrap().left = Some(operations);
         record
+    }
+
+    /// Reads along while models answer.
+    pub(crate) fn reading_along() -> Record {
+        let record = Record::default();
+        record.state.lock().unwrap().along = Some(Vec::new());
+        record
+    }
+
+    pub(crate) fn read_along(&self) -> Vec<String> {
+        self.state.lock().unwrap().along.clone().unwrap_or_default()
     }
 
     /// What the next attempt finds.
@@ -98,6 +111,14 @@ impl Calls for Record {
         }
         let mut state = self.write(format!("ask {}", call.model))?;
         Ok(BegunModel::New(state.start(None, call.caller, request)))
+    }
+
+    fn reads_along(&self) -> bool {
+        self.state.lock().unwrap().along.is_some()
+    }
+
+    async fn delta(&self, _: Seq, text: &str) {
+        self.state.lock().unwrap().along.as_mut().unwrap().push(text.to_owned());
     }
 
     async fn complete_model(&self, call: Seq, answer: ModelAnswer<'_>) -> Result<(), NotRecorded> {

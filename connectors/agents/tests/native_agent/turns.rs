@@ -108,6 +108,41 @@ async fn each_fault_of_a_model_is_a_recorded_failure_of_its_class() {
 }
 
 #[tokio::test]
+async fn who_reads_along_sees_the_text_come_and_the_record_is_the_same() {
+    let models = models(
+        "  - {when: {tool_result: false}, answer: {text: 'let me see ü', tool_calls: [{name: math, arguments: {expression: 1 + 1}}], usage: {input: 5, output: 4}, fault: slow, chunk_delay: 2ms}}
+  - {when: {tool_result: true}, answer: {text: it is two}}",
+    )
+    .await;
+    let task = task(&models, json!({"prompt": "x", "tools": ["math"]}), json!({}));
+    let (streamed, plain) = (Record::reading_along(), Record::default());
+    assert_eq!(output(run(&task, &streamed).await), "it is two");
+    assert_eq!(output(run(&task, &plain).await), "it is two");
+    assert_eq!(streamed.said(), plain.said());
+    let along = streamed.read_along();
+    assert!(along.len() > 3 && along.concat() == "let me see üit is two", "{along:?}");
+    let requests: Vec<_> = streamed.calls().iter().map(|call| call.request).collect();
+    assert_eq!(requests, plain.calls().iter().map(|call| call.request).collect::<Vec<_>>());
+    let mut again = task.clone();
+    again.upstream.base_url = "http://127.0.0.1:1".to_owned();
+    assert_eq!(output(run(&again, &streamed.next()).await), "it is two");
+}
+
+#[tokio::test]
+async fn faults_of_a_stream_are_failures_of_their_class_too() {
+    for (fault, class) in [
+        ("{fault: rate_limited}", "RateLimited"),
+        ("{text: some words, fault: cut_json}", "MalformedAnswer"),
+        ("{text: some words, fault: drop}", "Connection"),
+    ] {
+        let models = models(&format!("  - answer: {fault}")).await;
+        let record = Record::reading_along();
+        failure(run(&task(&models, json!({"prompt": "x"}), json!({})), &record).await);
+        assert_eq!(record.said()[1], format!("model failed {class} 1"), "{fault}");
+    }
+}
+
+#[tokio::test]
 async fn an_unreachable_model_and_an_empty_answer_are_told_apart() {
     let models = models("  - answer: {fault: empty}").await;
     let mut task = task(&models, json!({"prompt": "x", "max_turns": 2}), json!({}));
