@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use axum::serve::ListenerExt as _;
 use clap::Args;
 use omium_agents::mock::Script;
 use omium_agents::native::Upstream;
 use omium_api::port::Engine as _;
+use omium_log::KafkaOptions;
 use omium_schemas::catalogue::KeyRole;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,16 +36,53 @@ pub(crate) struct Dev {
     upstream: Option<String>,
 }
 
-pub(crate) fn run(dev: &Dev) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(dev))
+/// Runs one node; its log may be on Kafka. Reachable from this machine only.
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    dev: Dev,
+    /// Where the log is: `kafka://HOST:PORT[,HOST:PORT…]`; else in the data folder.
+    #[arg(long, value_name = "URL")]
+    log: Option<String>,
+    /// The topic of the log.
+    #[arg(long, default_value = "omium.log")]
+    topic: String,
+    /// How many partitions the topic has; fixed when it is made.
+    #[arg(long, default_value_t = 48)]
+    partitions: u16,
+    /// On how many brokers each partition is.
+    #[arg(long, default_value_t = 3)]
+    replication: u16,
 }
 
-async fn serve(dev: &Dev) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(dev: &Dev) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(dev, None))
+}
+
+pub(crate) fn run_node(node: &Serve) -> anyhow::Result<ExitCode> {
+    let kafka = match node.log.as_deref() {
+        None => None,
+        Some(url) => {
+            let Some(bootstrap) = url.strip_prefix("kafka://").filter(|hosts| !hosts.is_empty()) else {
+                bail!(
+                    "`{url}` names no log; write kafka://HOST:PORT, or leave --log out for one in the data folder"
+                );
+            };
+            let Serve { partitions, replication, .. } = *node;
+            Some(KafkaOptions { partitions, replication, ..KafkaOptions::new(bootstrap, node.topic.clone()) })
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(&node.dev, kafka))
+}
+
+async fn serve(dev: &Dev, kafka: Option<KafkaOptions>) -> anyhow::Result<ExitCode> {
     let data = dev.data.clone().unwrap_or_else(data_dir);
     let listener = listen(dev.port).await?;
     let address = listener.local_addr()?;
-    let engine = Engine::open(&Options { data: data.clone(), partitions: 4 }).await?;
+    let partitions = kafka.as_ref().map_or(4, |kafka| kafka.partitions);
+    let engine = Engine::open(&Options { data: data.clone(), partitions, kafka }).await?;
     // Lives as long as this process; native agents ask it where no other upstream is named.
     let scripted = match &dev.upstream {
         Some(_) => None,
@@ -86,7 +125,11 @@ async fn serve(dev: &Dev) -> anyhow::Result<ExitCode> {
         over.await;
         let _ = close.send(true);
     };
-    let server = axum::serve(listener, router).with_graceful_shutdown(graceful);
+    // Small answers wait for nothing: with Nagle's algorithm each step of a worker costs 40 ms.
+    let prompt = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let server = axum::serve(prompt, router).with_graceful_shutdown(graceful);
     let mut closed = closed;
     tokio::select! {
         served = server => served?,

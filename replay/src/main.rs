@@ -34,6 +34,7 @@ struct Cli {
 enum Command {
     Demo(demo::Demo),
     Dev(dev::Dev),
+    Serve(dev::Serve),
     MockLlm(mock::MockLlm),
     Run(cli::Run),
     List(cli::List),
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::Demo(demo) => demo::run(&demo),
         Command::Dev(dev) => dev::run(&dev),
+        Command::Serve(node) => dev::run_node(&node),
         Command::MockLlm(mock) => mock::run(&mock),
         Command::Run(run) => Ok(cli::run(&target, &run)),
         Command::List(list) => Ok(cli::run(&target, &list)),

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anyhow::Context as _;
 use bytes::Bytes;
 use omium_execution::{Execution, Phase, Run, Step};
-use omium_log::Blobs;
+use omium_log::{Blobs, KafkaLog, KafkaOptions};
 use omium_runtime::{Config, Dispatch, Ended, Node, NodeParts, StreamKey, Vault, World};
 use omium_schemas::{Content, Digest, Kept, Partition, StreamId, TenantId};
 use omium_store::{RocksStore, Settings};
@@ -49,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) data: PathBuf,
     /// How many partitions a new log gets.
     pub(crate) partitions: u16,
+    /// The log, where it is not on this disk.
+    pub(crate) kafka: Option<KafkaOptions>,
 }
 
 /// The engine.
@@ -92,12 +94,15 @@ impl Engine {
         let (dispatches, incoming) = mpsc::unbounded_channel();
         let ended = watch::Sender::new(None);
         let world = Arc::new(Outside { dispatches, ended: ended.clone() });
-        let config = Config {
-            partitions: partitions_of(&options.data).unwrap_or(options.partitions),
-            ..Config::default()
+        let config = Config { partitions: options.partitions, ..Config::default() };
+        let parts = match &options.kafka {
+            None => NodeParts::in_directory(&options.data, config, world),
+            Some(kafka) => {
+                let log = Arc::new(KafkaLog::open(kafka.clone()).await?);
+                NodeParts::beside(&options.data, log, config, world)
+            }
         };
-        let parts = NodeParts::in_directory(&options.data, config, world)
-            .map_err(|error| in_use(&options.data, error.into()))?;
+        let parts = parts.map_err(|error| in_use(&options.data, error.into()))?;
         let small = Settings { cache_bytes: 8 << 20, write_bytes: 8 << 20 };
         let store = RocksStore::open(&options.data.join("index"), small)
             .context("the index can be deleted; it is made anew")?;
@@ -254,9 +259,4 @@ fn json(bytes: &[u8]) -> Value {
 
 fn control_key() -> StreamKey {
     StreamKey::new(TenantId::SYSTEM, StreamId::control())
-}
-
-/// How many partitions the log in a directory has, where there is one.
-fn partitions_of(_data: &Path) -> Option<u16> {
-    None
 }

@@ -35,7 +35,7 @@ struct Desk {
 
 impl Desk {
     async fn open(dir: &Path) -> Desk {
-        let options = Options { data: dir.to_owned(), partitions: 2 };
+        let options = Options { data: dir.to_owned(), partitions: 2, kafka: None };
         // What a worker held is given back in the background, which holds the directory of an engine before until then.
         let engine = loop {
             match Engine::open(&options).await {

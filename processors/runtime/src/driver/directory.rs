@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use omium_log::blobs::BlobDirectory;
 use omium_log::embedded::Claim;
-use omium_log::{EmbeddedLog, EmbeddedOptions};
+use omium_log::{EmbeddedLog, EmbeddedOptions, Log};
 use omium_schemas::{BlockNo, Partition};
 use omium_store::{RocksStore, Settings, Store};
 
@@ -16,6 +16,22 @@ use crate::snapshot::Position;
 use crate::vault::FileVault;
 
 impl NodeParts {
+    /// State, blobs and keys in this directory, beside a log that lives elsewhere. One process at a time may have it.
+    pub fn beside(
+        root: &Path,
+        log: Arc<dyn Log>,
+        config: Config,
+        world: Arc<dyn World>,
+    ) -> Result<NodeParts, OpenError> {
+        let made = std::fs::create_dir_all(root);
+        made.map_err(|error| OpenError::Directory(root.to_owned(), error.to_string()))?;
+        let store = RocksStore::open(&root.join("state"), Settings::default())?;
+        let blobs = BlobDirectory::open(root.join("blobs"))?;
+        let vault = FileVault::open(&root.join("keys"), &root.join("master.key"))?;
+        let (store, blobs, vault) = (Arc::new(store), Arc::new(blobs), Arc::new(vault));
+        Ok(NodeParts { log, store, blobs, vault, world, config })
+    }
+
     /// Log, state, blobs and keys in this directory, which is made where it is missing. The master key stands beside
     /// the rest until an operator moves it elsewhere.
     pub fn in_directory(root: &Path, config: Config, world: Arc<dyn World>) -> Result<NodeParts, OpenError> {

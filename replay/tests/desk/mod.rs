@@ -1,0 +1,136 @@
+//! A server of its own in a folder of its own, and the commands that speak to it.
+#![allow(clippy::unwrap_used, dead_code, reason = "tests; not every one uses all of it")]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+pub(crate) const OMIUM: &str = env!("CARGO_BIN_EXE_omium");
+pub(crate) const REVIEW: &str = "
+name: review
+inputs: {type: object, required: [amount]}
+agents:
+  - {id: check, framework: human}
+  - {id: sign, framework: human, ensure: 'output.ok == true'}
+output: '{{ outputs.sign }}'
+";
+
+/// A server that dies with its test.
+pub(crate) struct Dev {
+    child: Child,
+    pub(crate) data: tempfile::TempDir,
+    words: Vec<String>,
+}
+
+impl Dev {
+    pub(crate) fn start() -> Dev {
+        Dev::start_as(&["dev"])
+    }
+
+    /// `dev`, or `serve` with what it takes.
+    pub(crate) fn start_as(words: &[&str]) -> Dev {
+        let data = tempfile::tempdir().unwrap();
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let child = serve(data.path(), &words);
+        std::fs::write(data.path().join("review.yaml"), REVIEW).unwrap();
+        Dev { child, data, words }
+    }
+
+    /// Kills it without a warning and starts it again on the same data.
+    pub(crate) fn kill_and_start(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = serve(self.data.path(), &self.words);
+    }
+
+    pub(crate) fn run(&self, words: &[&str]) -> Output {
+        omium(self.data.path(), words)
+    }
+
+    /// What a command that succeeds prints.
+    #[track_caller]
+    pub(crate) fn says(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// The exit code and the errors of one that does not.
+    #[track_caller]
+    pub(crate) fn fails(&self, words: &[&str], code: i32) -> String {
+        let output = self.run(words);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{words:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(output.stdout.is_empty(), "errors go to stderr");
+        String::from_utf8(output.stderr).unwrap().trim_end().to_owned()
+    }
+
+    pub(crate) fn started(&self) -> String {
+        let file = self.data.path().join("review.yaml");
+        self.says(&["run", file.to_str().unwrap(), "--input", r#"{"amount": 9007199254740993}"#])
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a server and returns when it has said where it answers.
+fn serve(data: &Path, words: &[String]) -> Child {
+    let mut child = Command::new(OMIUM)
+        .args(words)
+        .args(["--port", "0"])
+        .env("OMIUM_DATA", data)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("answers at") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "the server ended before it answered");
+    }
+    // Somebody has to read on, or the server would one day wait for room in the pipe.
+    std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
+    child
+}
+
+pub(crate) fn omium(data: &Path, words: &[&str]) -> Output {
+    let command = &mut Command::new(OMIUM);
+    command.args(words).env("OMIUM_DATA", data).env_remove("OMIUM_URL").env_remove("OMIUM_KEY");
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+/// The text with ids, times and hashes left out.
+pub(crate) fn plain(text: &str, id: &str) -> String {
+    let text = text.replace(id, "ID");
+    let mut words = String::new();
+    for (at, line) in text.lines().enumerate() {
+        if at > 0 {
+            words.push('\n');
+        }
+        for (at, part) in line.split(' ').enumerate() {
+            if at > 0 {
+                words.push(' ');
+            }
+            let hash = part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let time = part.len() == 27 && part.ends_with('Z') && part.contains('T');
+            words.push_str(if hash {
+                "HASH"
+            } else if time {
+                "TIME"
+            } else {
+                part
+            });
+        }
+    }
+    words
+}
