@@ -148,7 +148,7 @@ fn response(model: &str, said: &Said, status: &str) -> Value {
     }
     json!({
         "id": "resp-script", "object": "response", "created_at": 0, "status": status, "model": model,
-        "output": output,
+        "output": output, "parallel_tool_calls": true, "tool_choice": "auto", "tools": [],
         "usage": {
             "input_tokens": said.input_tokens,
             "output_tokens": said.output_tokens,
@@ -157,20 +157,48 @@ fn response(model: &str, said: &Said, status: &str) -> Value {
     })
 }
 
+/// Clients build the answer up from its parts, so each is announced before text comes into it.
 fn response_stream(question: &Question, said: &Said) -> Vec<String> {
-    let event = |kind: &str, mut body: Value| {
+    let mut events: Vec<String> = Vec::new();
+    let mut event = |kind: &str, mut body: Value| {
         body["type"] = kind.into();
-        format!("event: {kind}\n{}", data(&body))
+        body["sequence_number"] = events.len().into();
+        events.push(format!("event: {kind}\n{}", data(&body)));
     };
-    let created =
-        json!({"response": {"id": "resp-script", "status": "in_progress", "model": question.model}});
-    let mut events = vec![event("response.created", created)];
-    for word in text(said).split_inclusive(' ') {
-        let delta = json!({"item_id": "msg-script", "output_index": 0, "content_index": 0, "delta": word});
-        events.push(event("response.output_text.delta", delta));
+    let whole = response(&question.model, said, "completed");
+    let mut begun = whole.clone();
+    (begun["status"], begun["output"], begun["usage"]) = ("in_progress".into(), json!([]), Value::Null);
+    event("response.created", json!({"response": begun}));
+    for (index, item) in whole["output"].as_array().into_iter().flatten().enumerate() {
+        let mut empty = item.clone();
+        empty["status"] = "in_progress".into();
+        let (place, key) = match item.get("content") {
+            Some(_) => (json!({"item_id": item["id"], "output_index": index, "content_index": 0}), "content"),
+            None => (json!({"item_id": item["id"], "output_index": index}), "arguments"),
+        };
+        empty[key] = if key == "content" { json!([]) } else { "".into() };
+        event("response.output_item.added", json!({"output_index": index, "item": empty}));
+        let with = |more: &[(&str, Value)]| {
+            let mut body = place.clone();
+            more.iter().for_each(|(key, value)| body[*key] = value.clone());
+            body
+        };
+        if key == "content" {
+            let part = json!({"type": "output_text", "text": "", "annotations": []});
+            event("response.content_part.added", with(&[("part", part)]));
+            for word in text(said).split_inclusive(' ') {
+                event("response.output_text.delta", with(&[("delta", word.into()), ("logprobs", json!([]))]));
+            }
+            event("response.output_text.done", with(&[("text", text(said).into()), ("logprobs", json!([]))]));
+            event("response.content_part.done", with(&[("part", item["content"][0].clone())]));
+        } else {
+            event("response.function_call_arguments.delta", with(&[("delta", item["arguments"].clone())]));
+            let done = with(&[("arguments", item["arguments"].clone()), ("name", item["name"].clone())]);
+            event("response.function_call_arguments.done", done);
+        }
+        event("response.output_item.done", json!({"output_index": index, "item": item}));
     }
-    let done = json!({"response": response(&question.model, said, "completed")});
-    events.push(event("response.completed", done));
+    event("response.completed", json!({"response": whole}));
     events
 }
 
