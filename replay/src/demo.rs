@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::cli::{Ask, Connection, Running, Target, tree};
 
-const LOAN: &str = include_str!("loan.yaml");
+/// The workflow that demo and sample run.
+pub(crate) const LOAN: &str = include_str!("loan.yaml");
 
 /// Runs three agents against a scripted model, kills the server in the middle, and goes on where it was.
 #[derive(Args, Debug)]

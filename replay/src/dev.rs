@@ -10,7 +10,7 @@ use axum::serve::ListenerExt as _;
 use clap::Args;
 use omium_agents::mock::Script;
 use omium_agents::native::Upstream;
-use omium_api::port::Engine as _;
+use omium_api::port::{Engine as _, Failure, StartRequest};
 use omium_log::KafkaOptions;
 use omium_schemas::catalogue::KeyRole;
 use tokio::net::TcpListener;
@@ -31,6 +31,9 @@ pub(crate) struct Dev {
     /// The data folder; else $OMIUM_DATA, else the one of the desktop's conventions.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Brings a workflow and some runs of it, to look at.
+    #[arg(long)]
+    sample: bool,
     /// Who answers for models: an OpenAI-compatible address that ends with /v1; else a scripted server of our own.
     #[arg(long, value_name = "URL", env = "OMIUM_UPSTREAM_URL")]
     upstream: Option<String>,
@@ -102,6 +105,11 @@ async fn serve(dev: &Dev, kafka: Option<KafkaOptions>) -> anyhow::Result<ExitCod
     seat_native(&engine, upstream);
     let url = format!("http://{address}");
     let key = key(&engine, &data).await?;
+    if dev.sample {
+        sample(&engine, &key)
+            .await
+            .map_err(|failure| anyhow::anyhow!("the sample could not be made: {}", failure.detail))?;
+    }
     note(&data, &Running { url: url.clone(), key, pid: std::process::id() })?;
     eprintln!(
         "omium {} answers at {url}; data in {}; the key is in {}",
@@ -145,6 +153,20 @@ async fn serve(dev: &Dev, kafka: Option<KafkaOptions>) -> anyhow::Result<ExitCod
     engine.stop().await?;
     let _ = std::fs::remove_file(note_path(&data));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The same keys each time, so that a second start brings nothing twice.
+async fn sample(engine: &Arc<Engine>, key: &str) -> Result<(), Failure> {
+    let served = Served(engine.clone());
+    let Some(caller) = served.authenticate(key).await else { return Ok(()) };
+    served.publish(&caller, "loan.yaml", crate::demo::LOAN).await?;
+    for (number, amount) in [20_000, 35_000, 5_000].into_iter().enumerate() {
+        let inputs = serde_json::json!({ "amount": amount, "income": 85_000 });
+        let idempotency = Some(format!("sample-{number}"));
+        let request = StartRequest { workflow: "loan-decision".into(), inputs, idempotency, budget: None };
+        served.start(&caller, request).await?;
+    }
+    Ok(())
 }
 
 async fn listen(port: Option<u16>) -> anyhow::Result<TcpListener> {
