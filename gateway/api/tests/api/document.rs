@@ -5,20 +5,30 @@ use serde_json::{Value, json};
 
 use crate::routes::{ask, router, text};
 
-/// The files that are made from the document. `OMIUM_WRITE_DOCS=1 cargo test -p omium-api` writes them anew.
+/// A file that is made from the document.
+fn kept(name: &str, made: &Value) {
+    kept_text(name, &(serde_json::to_string_pretty(made).unwrap() + "\n"));
+}
+
+/// A file of the guides that is made. `OMIUM_WRITE_DOCS=1 cargo test -p omium-api` writes them all anew.
 #[expect(
     clippy::disallowed_methods,
     reason = "a test of files reads them, and writes them where it is told to"
 )]
-fn kept(name: &str, made: &Value) {
-    let place = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
-    let made = serde_json::to_string_pretty(made).unwrap() + "\n";
+pub(crate) fn kept_text(name: &str, made: &str) {
+    let folder = format!("{}/../docs", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("OMIUM_WRITE_DOCS").is_some() {
-        std::fs::create_dir_all(format!("{}/../docs", env!("CARGO_MANIFEST_DIR"))).unwrap();
-        std::fs::write(&place, &made).unwrap();
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(format!("{folder}/{name}"), made).unwrap();
     }
-    let there = std::fs::read_to_string(&place).unwrap();
+    let there = std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
     assert!(there == made, "{name} is not what the API is now; OMIUM_WRITE_DOCS=1 writes it anew");
+}
+
+/// A file of this crate.
+#[expect(clippy::disallowed_methods, reason = "a test of files reads them")]
+pub(crate) fn source(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 #[test]

@@ -7,5 +7,6 @@ mod client;
 mod document;
 mod engine;
 mod follow;
+mod reference;
 mod routes;
 mod workers;
