@@ -200,12 +200,33 @@ impl Run {
 
     /// A step has ended, whichever way: its calls are not needed again.
     fn settle(&mut self, step: StepId, phase: Phase) {
-        if matches!(phase, Phase::Done { .. } | Phase::Skipped | Phase::Cancelled) {
-            self.calls.retain(|call| call.step != step);
+        match &phase {
+            Phase::Done { .. } | Phase::Skipped | Phase::Cancelled => {
+                self.calls.retain(|call| call.step != step);
+            }
+            Phase::Failed { class, .. } => self.blame(step, *class),
+            Phase::Blocked | Phase::Waiting { .. } => {}
         }
         if let Some(step) = self.step_mut(step) {
             step.phase = phase;
         }
+    }
+
+    /// What the next attempt must not hear again: failures, and the answers of models where these were at fault. What
+    /// tools have done stays known, so that no write is repeated in silence.
+    fn blame(&mut self, step: StepId, class: FailureClass) {
+        let answers = matches!(
+            class,
+            FailureClass::Hallucination | FailureClass::ModelError | FailureClass::LogicError
+        );
+        self.calls.retain(|call| {
+            let forget = match (&call.outcome, &call.kind) {
+                (Outcome::Failed { .. }, _) => true,
+                (Outcome::Answered(_), CallKind::Model(_)) => answers,
+                _ => false,
+            };
+            call.step != step || !forget
+        });
     }
 
     /// A result stands in the event, or in the frame's command, or in the signal that the step has waited for.

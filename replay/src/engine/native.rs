@@ -124,11 +124,15 @@ impl Engine {
         match perform(native, &record, http).await {
             // Each call has brought its own cost into the log.
             Native::Completed { output, .. } => Some(Outcome::Completed { output, cost: Money::ZERO }),
-            Native::Failed(failure) => Some(Outcome::Failed {
-                class: failure.class,
-                reason: failure.reason,
-                retryable: failure.retryable,
-            }),
+            Native::Failed(failure) => {
+                // Of an attempt whose answers are to blame, the next one must not be served any.
+                let class = match failure.class {
+                    _ if !failure.blames_answers => failure.class,
+                    FailureClass::ModelError | FailureClass::LogicError => failure.class,
+                    _ => FailureClass::Hallucination,
+                };
+                Some(Outcome::Failed { class, reason: failure.reason, retryable: failure.retryable })
+            }
             Native::Unknown { call, tool, reason } => Some(Outcome::Failed {
                 class: FailureClass::ToolError,
                 reason: format!(

@@ -6,9 +6,10 @@ mod story;
 use omium_execution::{Execution, Phase, Status};
 use omium_processor::Processor;
 use omium_schemas::catalogue::{
-    CancelExecution, CompleteLlmCall, Event, FailureClass, FinishReason, ForkExecution, ForkedStep, LoseStep,
-    LossReason, MeetDeadline, OnFailure, PauseExecution, PlannedStep, ResumeExecution, RetryExecution,
-    RollBack, SignalExecution, StartExecution, StartFork, StartLlmCall, TakeCheckpoint, Usage,
+    CancelExecution, CompleteLlmCall, CompleteToolCall, EffectClass, Event, FailStep, FailureClass,
+    FinishReason, ForkExecution, ForkedStep, LoseStep, LossReason, MeetDeadline, OnFailure, PauseExecution,
+    PlannedStep, ResumeExecution, RetryExecution, RollBack, SignalExecution, StartExecution, StartFork,
+    StartLlmCall, StartToolCall, TakeCheckpoint, Usage,
 };
 use omium_schemas::{Branch, Content, Digest, Epoch, ExecutionId, Money, Seq, StepId};
 use story::{Story, complete, human, start, step, stream};
@@ -475,4 +476,47 @@ fn a_stream_that_is_too_long_takes_nothing_more_and_still_ends() {
     story.meets_deadline();
     story.meets_deadline();
     assert_eq!(story.status(), Status::Failed(FailureClass::Timeout));
+}
+
+#[test]
+fn an_attempt_after_a_bad_answer_asks_again_and_knows_what_tools_have_done() {
+    let mut story = Story::of(vec![step("a", &[])]);
+    let digest = Digest::of(b"asked");
+    let model = StartLlmCall {
+        step: StepId(1),
+        branch: Branch(0),
+        agent: "a".into(),
+        caller: "a#0".into(),
+        model: "m".into(),
+        request: digest,
+        patch_set: None,
+        messages: vec![],
+        stored: vec![],
+        parameters: None,
+    };
+    story.does(model);
+    let call = story.run().calls[0].at;
+    let usage = Usage { input: 1, cached: 0, output: 1, reasoning: 0 };
+    let answer = Content::open("cut");
+    let finish = FinishReason::Length;
+    story.does(CompleteLlmCall { call, model: "m".into(), usage, cost: Money::ZERO, finish, answer });
+    let (caller, tool, effect) = ("a#0".into(), "pay".into(), EffectClass::Write);
+    story.does(StartToolCall {
+        step: StepId(1),
+        branch: Branch(0),
+        caller,
+        tool,
+        effect,
+        request: digest,
+        arguments: None,
+    });
+    let call = story.run().calls[1].at;
+    story.does(CompleteToolCall { call, result: None });
+    story.refuses(CompleteToolCall { call, result: None }, "answered before");
+    story.fails(1, true);
+    assert_eq!(story.run().calls.len(), 2, "a tool was at fault: what the model said is served again");
+    let class = FailureClass::Hallucination;
+    let (step, branch, epoch) = (StepId(1), Branch(0), Epoch(1));
+    story.does(FailStep { step, branch, epoch, delivery: 2, class, reason: None, retryable: true });
+    assert_eq!(story.run().calls.iter().map(|call| call.at).collect::<Vec<_>>(), [call]);
 }
