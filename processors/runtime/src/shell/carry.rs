@@ -39,6 +39,8 @@ pub(super) struct Carry {
     /// The other streams that stand below the mark, with the keys used there.
     opened: BTreeMap<StreamKey, BTreeMap<Seq, KeyUsed>>,
     taught: BTreeMap<i32, SchemaTaught>,
+    /// The keys that were used on the book itself.
+    of_book: BTreeMap<Seq, KeyUsed>,
     /// Whether all records have come.
     complete: bool,
 }
@@ -124,10 +126,11 @@ impl<P: Processors> Shell<P> {
             }
             if key.stream.kind() == StreamKind::Book {
                 carry.note_schemas(&frame)?;
+                carry.of_book.extend(keys_of(&frame, time)?);
             } else if carry.copied.contains(&key) {
                 copies.push_back(frame);
             } else if carry.opened.contains_key(&key) || self.opening(&key).is_some() {
-                carry.note_keys(key, &frame, time)?;
+                carry.opened.entry(key).or_default().extend(keys_of(&frame, time)?);
             } else {
                 carry.copied.insert(key);
                 copies.push_back(frame);
@@ -206,6 +209,7 @@ impl<P: Processors> Shell<P> {
         for events in events.chunks(TOGETHER) {
             self.write(book, CarryStream { before }, events.to_vec(), time)?;
         }
+        self.write_keys(book, std::mem::take(&mut carry.of_book).into_values().collect(), before, time)?;
         self.write(book, TrimLog { before }, vec![LogStarted { at: before }.into()], time)?;
         Ok(true)
     }
@@ -264,28 +268,27 @@ impl Carry {
         }
         Ok(())
     }
+}
 
-    fn note_keys(&mut self, key: StreamKey, frame: &Frame, now: Time) -> Result<(), String> {
-        let keys = self.opened.entry(key).or_default();
-        let mut records = frame.records();
-        let record = records.next().expect("a frame holds at least its command");
-        let (origin, _) = Command::decode(record.kind, record.body).map_err(|error| error.to_string())?;
-        let mut used = Vec::new();
-        if let Some(key) = origin.key {
-            let (seq, last, at, request) = (frame.head.first, frame.last(), frame.head.time, origin.request);
-            used.push(KeyUsed { key, request, last, seq, at });
-        }
-        for record in records.filter(|record| record.kind == KeysCarried::TYPE_ID) {
-            if let Event::KeysCarried(carried) =
-                Event::decode(record.kind, record.body).map_err(|error| error.to_string())?
-            {
-                used.extend(carried.keys);
-            }
-        }
-        used.retain(|used| used.at.0.saturating_add(WINDOW_MICROS) > now.0);
-        keys.extend(used.into_iter().map(|used| (used.seq, used)));
-        Ok(())
+/// The idempotency keys that a frame says were used, and that still count.
+fn keys_of(frame: &Frame, now: Time) -> Result<impl Iterator<Item = (Seq, KeyUsed)> + use<>, String> {
+    let mut records = frame.records();
+    let record = records.next().expect("a frame holds at least its command");
+    let (origin, _) = Command::decode(record.kind, record.body).map_err(|error| error.to_string())?;
+    let mut used = Vec::new();
+    if let Some(key) = origin.key {
+        let (seq, last, at, request) = (frame.head.first, frame.last(), frame.head.time, origin.request);
+        used.push(KeyUsed { key, request, last, seq, at });
     }
+    for record in records.filter(|record| record.kind == KeysCarried::TYPE_ID) {
+        if let Event::KeysCarried(carried) =
+            Event::decode(record.kind, record.body).map_err(|error| error.to_string())?
+        {
+            used.extend(carried.keys);
+        }
+    }
+    used.retain(|used| used.at.0.saturating_add(WINDOW_MICROS) > now.0);
+    Ok(used.into_iter().map(|used| (used.seq, used)))
 }
 
 fn key_of(frame: &Frame) -> StreamKey {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use omium_log::Log;
 use omium_runtime::{Answer, Done, Request, StreamKey};
-use omium_schemas::catalogue::TransferMoney;
+use omium_schemas::catalogue::{AdoptLogic, TransferMoney};
 use omium_schemas::{Money, Offset, Partition};
 
 use crate::bank::{BankNode, account, balance, job, start, top_up};
@@ -86,13 +86,16 @@ async fn a_key_that_was_used_in_the_dropped_part_is_still_known() {
     let place = Place::memory(1);
     let node: BankNode = place.open().await;
     let request = || Request::new(account("a"), top_up(5)).with_key("once");
+    let of_book = || Request::new(StreamKey::book(Partition(0)), AdoptLogic { logic: 1 }).with_key("once");
     let Answer::Done(first) = node.node.submit(request()).await else { panic!("it is the first one") };
+    let Answer::Done(adopted) = node.node.submit(of_book()).await else { panic!("it is the first one") };
     node.done(account("b"), top_up(1)).await;
     node.node.trim(Partition(0), Offset(u64::MAX)).await.unwrap();
     node.node.halt().await;
     drop(node);
     let node: BankNode = without_state(place).open().await;
     assert_eq!(node.node.submit(request()).await, Answer::Done(Done { repeated: true, ..first }));
+    assert_eq!(node.node.submit(of_book()).await, Answer::Done(Done { repeated: true, ..adopted }));
     node.node.halt().await;
 }
 
