@@ -44,11 +44,13 @@ pub enum Mutant {
     UnorderedApply,
     /// A snapshot says that it holds one block more than it does.
     SnapshotOffByOne,
+    /// The store keeps streams by their ids alone, whoever's they are.
+    TenantForgotten,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 20] = [
+    pub const ALL: [Mutant; 21] = [
         Mutant::AckBeforeSync,
         Mutant::AckWithoutProof,
         Mutant::NoFence,
@@ -69,6 +71,7 @@ impl Mutant {
         Mutant::NoRedispatch,
         Mutant::UnorderedApply,
         Mutant::SnapshotOffByOne,
+        Mutant::TenantForgotten,
     ];
 
     /// Whether this bug is switched on for the current thread.

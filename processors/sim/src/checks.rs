@@ -19,6 +19,7 @@ use omium_store::{MemoryStore, Store};
 use crate::counts::{Fault, Tally};
 use crate::folder::{Decoded, Folder, State};
 use crate::node::NEVER_FAILS;
+use crate::strangers::{check_message, check_nothing_strange};
 use crate::truth::{Counted, Truth, UNKNOWN, Violation, broken};
 use crate::world::{Shell, World};
 
@@ -227,6 +228,7 @@ impl World {
         let mut completed = BTreeSet::new();
         let mut jobs: BTreeMap<StreamKey, Progress> = BTreeMap::new();
         let mut folder = Folder::default();
+        check_nothing_strange(truth)?;
         for counted in &truth.frames {
             let decoded = Decoded::of(counted)?;
             folder.fold(counted, &decoded)?;
@@ -243,6 +245,7 @@ impl World {
                     Event::StepCompleted(done) => {
                         self.check_completed(counted, (done.step, done.branch), &mut completed)?;
                     }
+                    Event::MessageSent(sent) => check_message(&counted.key, sent.message.to_tenant)?,
                     Event::SliceReturned(back) => {
                         let from = (counted.key.tenant, back.from);
                         flows.returned.entry(from).or_default().push(back.amount);

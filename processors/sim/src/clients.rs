@@ -68,6 +68,8 @@ pub(crate) const MIXES: [Mix; 3] = [
 ];
 
 const CLIENTS: usize = 12;
+/// Of a thousand wishes, how many are for what belongs to others.
+const STRANGE: u64 = 12;
 const ACCOUNTS: u8 = 6;
 
 fn account(n: u8) -> StreamId {
@@ -161,6 +163,10 @@ impl World {
     pub(crate) fn answered(&mut self, partition: Partition, ticket: Ticket, answer: Answer) {
         let Some(asked) = self.asked.remove(&ticket) else { return };
         self.mark(ticket.0);
+        if let Asker::Trimmer(start) = asked.asker {
+            return self.let_go(partition, start, &answer);
+        }
+        self.check_strangers(partition, &asked, &answer);
         match &answer {
             Answer::Done(done) => self.check_done(partition, &asked, done),
             Answer::Refused(_) => self.check_refusal(partition, &asked),
@@ -173,6 +179,7 @@ impl World {
         match asked.asker {
             Asker::Client(n, number) => self.client_hears(n, number, answer),
             Asker::Worker(dispatch, outcome, times) => self.worker_hears(dispatch, outcome, times, &answer),
+            Asker::Stranger | Asker::Trimmer(_) => {}
         }
     }
 
@@ -236,12 +243,30 @@ impl World {
     }
 
     fn make_up(&mut self, n: usize) -> Question {
+        if self.chance.per_mille(STRANGE) {
+            return self.make_up_strange(n);
+        }
         let (key, command) = self.wish(n);
         let client = &self.clients[n];
         let once = matches!(command, Command::SignalExecution(_));
         let idempotency = (!once).then(|| Bytes::from(format!("{n}/{}", client.number)));
         let control = if self.chance.per_mille(100) { self.control.seq } else { Seq(0) };
         Question { number: self.clients[n].number, key, command, idempotency, control, done: None }
+    }
+
+    /// What is another one's is tried under that one's keys too.
+    fn make_up_strange(&mut self, n: usize) -> Question {
+        let other = self.chance.below(CLIENTS as u64) as usize;
+        let stream = match self.clients[other].jobs.last() {
+            Some(job) if self.chance.per_mille(300) => job.stream,
+            _ => account(self.chance.below(u64::from(ACCOUNTS)) as u8),
+        };
+        let to = account(self.chance.below(u64::from(ACCOUNTS)) as u8);
+        let (key, command) = self.try_as_stranger(stream, to);
+        let theirs = self.chance.between(1, self.clients[other].number + 1);
+        let idempotency = Some(Bytes::from(format!("{other}/{theirs}")));
+        let number = self.clients[n].number;
+        Question { number, key, command, idempotency, control: Seq(0), done: None }
     }
 
     fn wish(&mut self, n: usize) -> (StreamKey, Command) {

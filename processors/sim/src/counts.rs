@@ -46,13 +46,17 @@ pub enum Fault {
     PowerCut,
     /// A crash leaves what was written in the page cache alone.
     PageCache,
+    /// The log has let its front go, and a node that has not read it starts.
+    FrontGone,
+    /// A tenant tries what is another one's.
+    Stranger,
     /// A log holds an event that this program does not know.
     UnknownEvent,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 21] = [
+    pub const ALL: [Fault; 23] = [
         Fault::Crash,
         Fault::StaleLeader,
         Fault::LateAppend,
@@ -73,6 +77,8 @@ impl Fault {
         Fault::TornWrite,
         Fault::PowerCut,
         Fault::PageCache,
+        Fault::FrontGone,
+        Fault::Stranger,
         Fault::UnknownEvent,
     ];
 }

@@ -15,6 +15,7 @@ mod network;
 mod node;
 mod rest;
 mod runner;
+mod strangers;
 mod trimming;
 mod truth;
 mod workers;

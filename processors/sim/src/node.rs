@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use omium_log::Entry;
 use omium_runtime::{
-    Ended, Found, Input, Loaded, Now, Position, Role, StreamKey, Used, WindowKey, open_prefix, position_key,
-    stream_key, stream_of, window_key,
+    Ended, Found, Input, Loaded, Now, Position, Role, StreamKey, Used, WindowKey, open_prefix,
+    partition_prefix, position_key, stream_key, stream_of, window_key,
 };
 use omium_schemas::{BlockNo, Offset, Partition, Time};
 use omium_store::{Batch, MemoryStore, Store};
@@ -97,7 +97,8 @@ impl World {
             }
             Output::Fetch(from, through) => self.soon(500, Action::Read(life, partition, from, through)),
             Output::Answer(ticket, answer) => self.answered(partition, ticket, answer),
-            Output::View(..) | Output::Stopped | Output::Alarm(_) => {}
+            Output::View(ticket, view) => self.viewed(ticket, view.is_some()),
+            Output::Stopped | Output::Alarm(_) => {}
             Output::Dispatch(dispatch) => self.hire(life, *dispatch),
             Output::Deliver(parcel) => self.post(*parcel),
             Output::Acknowledge(to, through) => self.soon(2_000, Action::Acknowledge(partition, to, through)),
@@ -249,15 +250,31 @@ impl World {
     }
 
     pub(crate) fn read(&mut self, life: Life, partition: Partition, from: Offset, through: Offset) {
-        let entries: Vec<Entry> = self.logs.read(partition, from, through);
+        let start = self.starts[usize::from(partition.0)];
+        if from < start && from > Offset(0) {
+            return self.fall_behind(life, partition);
+        }
+        let entries: Vec<Entry> = self.logs.read(partition, from.max(start), through);
         self.feed(life, partition, Input::Entries(entries));
     }
 
+    /// What a shell would go on with is gone: another one begins where the log does now.
+    fn fall_behind(&mut self, life: Life, partition: Partition) {
+        if self.shell(life, partition).is_none() {
+            return;
+        }
+        self.replace_shell(life.node, partition);
+        if self.leaders[usize::from(partition.0)].0 == life.node {
+            self.soon(300_000, Action::Elect(partition));
+        }
+    }
+
     pub(crate) fn follow(&mut self, life: Life, partition: Partition) {
+        let start = self.starts[usize::from(partition.0)];
         let Some(shell) = self.shell(life, partition) else { return };
         if shell.role() == Role::Following {
             let from = shell.next();
-            self.read(life, partition, from, Offset(from.0 + 64));
+            self.read(life, partition, from, Offset(from.max(start).0 + 64));
         }
     }
 
@@ -304,9 +321,23 @@ impl World {
         self.nodes[node].turns[at] += 1;
     }
 
-    pub(crate) fn fresh_shell(&self, node: usize, partition: Partition) -> Shell {
-        let position = self.position(node, partition);
+    /// A position before the log's start has missed what was let go: the log says everything again from there.
+    pub(crate) fn fresh_shell(&mut self, node: usize, partition: Partition) -> Shell {
+        let start = self.starts[usize::from(partition.0)];
+        let position = self.position(node, partition).filter(|position| position.next >= start);
+        if position.is_none() && start > Offset(0) {
+            self.fault(Fault::FrontGone);
+            self.wipe(node, partition);
+        }
         Shell::new(partition, self.config.clone(), self.vault.clone(), position)
+    }
+
+    fn wipe(&self, node: usize, partition: Partition) {
+        let store = &self.nodes[node].store;
+        let rows = store.scan(&partition_prefix(partition), None, usize::MAX).expect(NEVER_FAILS);
+        let mut batch = Batch::default();
+        rows.into_iter().for_each(|(key, _)| batch.delete(key));
+        store.write(batch).expect(NEVER_FAILS);
     }
 
     fn position(&self, node: usize, partition: Partition) -> Option<Position> {
@@ -344,6 +375,11 @@ impl World {
     pub(crate) fn restart(&mut self, node: usize) {
         if self.nodes[node].alive {
             return;
+        }
+        // Saved state is a copy of what the log says; where the log has no front, it is good to do without once.
+        if self.faulty && self.starts.iter().any(|start| *start > Offset(0)) && self.chance.per_mille(300) {
+            self.fault(Fault::LostState);
+            self.nodes[node].store = Arc::default();
         }
         let partitions: Vec<Partition> = (0..self.config.partitions).map(Partition).collect();
         let positions: Vec<Option<Position>> = partitions.iter().map(|p| self.position(node, *p)).collect();

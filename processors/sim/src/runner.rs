@@ -167,7 +167,7 @@ pub fn run_seeds(from: u64, count: u64, threads: usize) -> Report {
 }
 
 /// The commands that shells and the bank know.
-pub(crate) const COMMAND_KINDS: [&str; 22] = [
+pub(crate) const COMMAND_KINDS: [&str; 23] = [
     "AcknowledgeMessages",
     "AdoptLogic",
     "CancelExecution",
@@ -175,6 +175,7 @@ pub(crate) const COMMAND_KINDS: [&str; 22] = [
     "CompleteStep",
     "DeliverMessage",
     "FailStep",
+    "LoseStep",
     "MeetDeadline",
     "OpenBook",
     "PauseExecution",
@@ -193,7 +194,7 @@ pub(crate) const COMMAND_KINDS: [&str; 22] = [
 ];
 
 /// The events that shells and the bank cause.
-pub(crate) const EVENT_KINDS: [&str; 37] = [
+pub(crate) const EVENT_KINDS: [&str; 38] = [
     "AccountCarried",
     "AccountCredited",
     "AccountDebited",
@@ -227,6 +228,7 @@ pub(crate) const EVENT_KINDS: [&str; 37] = [
     "SliceReturned",
     "StepCompleted",
     "StepFailed",
+    "StepLost",
     "StepScheduled",
     "StepTimedOut",
     "StreamQuarantined",

@@ -1,10 +1,10 @@
-//! Leaders let the front of their log go, as far as the log says: nobody really drops it here, so that what must hold
-//! can still be looked at. Instead the rest of it is folded on its own when a run has come to rest.
+//! Leaders let the front of their log go. From then on no node can read it, and one whose saved state is older starts
+//! without it. What checks can read all of it to the end.
 
-use omium_runtime::{Input, Role, Ticket};
-use omium_schemas::{Offset, Partition};
+use omium_runtime::{Answer, Input, Role, StreamKey, Ticket};
+use omium_schemas::{Offset, Partition, Seq};
 
-use crate::world::{Action, World};
+use crate::world::{Action, Asked, Asker, World};
 
 impl World {
     pub(crate) fn plan_trim(&mut self) {
@@ -31,12 +31,26 @@ impl World {
         }
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
+        let asked = Asked { asker: Asker::Trimmer(None), key: StreamKey::book(partition), seen: Seq(0) };
+        self.asked.insert(ticket, asked);
         self.feed(life, partition, Input::Carry(ticket, entries));
         let carrying = self.shell(life, partition).is_some_and(|shell| shell.is_carrying());
         if carrying {
             return self.soon(20_000, Action::Trim(partition));
         }
+        let start = self.shell(life, partition).map(|shell| shell.book().start);
+        if let Some(asked) = self.asked.get_mut(&ticket) {
+            asked.asker = Asker::Trimmer(start);
+        }
         self.trim_again();
+    }
+
+    /// What has to be carried is durable, and that the log starts later; now it may.
+    pub(crate) fn let_go(&mut self, partition: Partition, start: Option<Offset>, answer: &Answer) {
+        if let (Some(start), Answer::Done(_)) = (start, answer) {
+            let here = &mut self.starts[usize::from(partition.0)];
+            *here = start.max(*here);
+        }
     }
 
     fn trim_again(&mut self) {

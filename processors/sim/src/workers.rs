@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use omium_runtime::{Answer, Dispatch, Input, StreamKey};
-use omium_schemas::catalogue::{Command, CompleteStep, FailStep, FailureClass, Origin};
+use omium_schemas::catalogue::{Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, Origin};
 use omium_schemas::{Branch, Content, Money, Seq, StepId};
 
 use crate::counts::Fault;
@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Done(Money),
     /// It was not.
     Failed,
+    /// Whoever had it is gone, and somebody noticed.
+    Lost,
 }
 
 /// What the world has done: with an effect's key it does a thing at most once.
@@ -54,10 +56,12 @@ impl World {
     pub(crate) fn perform(&mut self, life: Life, dispatch: Dispatch, fate: u8) {
         if fate == DEAD {
             self.fault(Fault::DeadWorker);
-            let (key, effect) = (dispatch.key, dispatch.effect);
-            let partition = key.stream.partition(key.tenant, self.config.partitions);
-            let lost = Input::Lost(key, effect.step, effect.branch, dispatch.epoch, dispatch.delivery);
-            return self.feed(life, partition, lost);
+            // Most losses are written down before the work goes out again; some are only noticed.
+            return if self.chance.per_mille(700) {
+                self.tell(dispatch, Outcome::Lost, 0);
+            } else {
+                self.notice(life, &dispatch);
+            };
         }
         let outcome = if fate == FAILS { Outcome::Failed } else { self.do_it(&dispatch) };
         self.tell(dispatch, outcome, 0);
@@ -79,6 +83,13 @@ impl World {
         Outcome::Done(Money(i128::from(self.chance.between(0, 130)) * 1_000_000_000))
     }
 
+    fn notice(&mut self, life: Life, dispatch: &Dispatch) {
+        let (key, effect) = (dispatch.key, dispatch.effect);
+        let partition = key.stream.partition(key.tenant, self.config.partitions);
+        let lost = Input::Lost(key, effect.step, effect.branch, dispatch.epoch, dispatch.delivery);
+        self.feed(life, partition, lost);
+    }
+
     pub(crate) fn tell(&mut self, dispatch: Dispatch, outcome: Outcome, times: u8) {
         let (step, branch) = (dispatch.effect.step, dispatch.effect.branch);
         let (epoch, delivery) = (dispatch.epoch, dispatch.delivery);
@@ -91,6 +102,10 @@ impl World {
                 let class = FailureClass::ToolError;
                 FailStep { step, branch, epoch, delivery, class, reason: None, retryable: true }.into()
             }
+            Outcome::Lost => {
+                let (worker, reason) = ("w".into(), LossReason::Silent);
+                LoseStep { step, branch, epoch, delivery, worker, reason }.into()
+            }
         };
         let origin = Origin { key: None, request: None, entropy: self.chance.bytes(), control: Seq(0) };
         self.submit(dispatch.key, command, origin, Asker::Worker(dispatch, outcome, times));
@@ -98,7 +113,15 @@ impl World {
 
     pub(crate) fn worker_hears(&mut self, dispatch: Dispatch, outcome: Outcome, times: u8, answer: &Answer) {
         match answer {
-            Answer::Done(_) => self.counts.acknowledged += 1,
+            Answer::Done(_) => {
+                self.counts.acknowledged += 1;
+                if outcome == Outcome::Lost {
+                    let partition =
+                        dispatch.key.stream.partition(dispatch.key.tenant, self.config.partitions);
+                    let life = self.life(self.leaders[usize::from(partition.0)].0, partition);
+                    self.notice(life, &dispatch);
+                }
+            }
             Answer::Refused(_) => self.counts.refused += 1,
             _ if times < 4 => self.soon(300_000, Action::Tell(dispatch, outcome, times + 1)),
             _ => {}

@@ -96,6 +96,10 @@ pub(crate) struct Append {
 pub(crate) enum Asker {
     Client(usize, u64),
     Worker(Dispatch, crate::workers::Outcome, u8),
+    /// Whoever wants to look at what is another one's.
+    Stranger,
+    /// Whoever lets the front of a log go, up to here once that is known.
+    Trimmer(Option<Offset>),
 }
 
 /// A question that waits for its answer.
@@ -124,6 +128,8 @@ pub(crate) struct World {
     pub(crate) logs: Logs,
     pub(crate) truths: Vec<Truth>,
     pub(crate) leaders: Vec<(usize, Epoch)>,
+    /// The first record of each partition that can still be read.
+    pub(crate) starts: Vec<Offset>,
     pub(crate) clients: Vec<Client>,
     /// What clients like to ask for in this run.
     pub(crate) mix: Mix,
@@ -189,6 +195,7 @@ impl World {
             logs,
             truths: vec![Truth::default(); usize::from(partitions)],
             leaders: vec![(0, Epoch(0)); usize::from(partitions)],
+            starts: vec![Offset(0); usize::from(partitions)],
             clients: Vec::new(),
             mix: *chance.pick(&MIXES),
             next_misfortune: chance.between(5, 45),

@@ -116,6 +116,7 @@ fn decide_job(state: &BankState, command: &Command, context: &Context<'_>) -> Re
         Command::StartExecution(start) => job.start(start, context),
         Command::CompleteStep(complete) => job.complete(complete, context),
         Command::FailStep(fail) => job.fail_step(fail, context),
+        Command::LoseStep(lost) => job.lose_step(lost),
         Command::MeetDeadline(_) => Ok(job.meet_deadline(context)),
         Command::RollBack(roll_back @ RollBack { .. }) => job.roll_back(roll_back, context),
         Command::CancelExecution(_) => job.cancel(context),

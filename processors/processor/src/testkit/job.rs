@@ -3,8 +3,8 @@
 use omium_schemas::catalogue::{
     BranchRaised, CheckpointTaken, CompleteStep, CostRecorded, Event, ExecutionCancelled, ExecutionCarried,
     ExecutionCompleted, ExecutionFailed, ExecutionPaused, ExecutionResumed, ExecutionStarted, FailStep,
-    FailureClass, Message, MessageKind, RollBack, SignalReceived, SliceReceived, StartExecution,
-    StepCompleted, StepFailed, StepScheduled, StepTimedOut,
+    FailureClass, LoseStep, Message, MessageKind, RollBack, SignalReceived, SliceReceived, StartExecution,
+    StepCompleted, StepFailed, StepLost, StepScheduled, StepTimedOut,
 };
 use omium_schemas::mutant::Mutant;
 use omium_schemas::{Branch, Content, Money, Seq, StepId, StreamId, Time};
@@ -65,6 +65,8 @@ pub struct Job {
     pub paused: bool,
     /// Signals heard.
     pub signals: u32,
+    /// How often workers have lost a step.
+    pub losses: u32,
 }
 
 impl Job {
@@ -144,6 +146,13 @@ impl Job {
             vec![StepFailed { step: step.step, branch: self.branch, class, retryable }.into()];
         events.extend(self.again(step, class, retryable, context));
         Ok(events)
+    }
+
+    /// The attempt goes on with another worker.
+    pub(super) fn lose_step(&self, command: &LoseStep) -> Result<Vec<Event>, Refusal> {
+        self.expects(command.step, command.branch)?;
+        let LoseStep { step, branch, delivery, reason, .. } = *command;
+        Ok(vec![StepLost { step, branch, delivery, reason }.into()])
     }
 
     pub(super) fn meet_deadline(&self, context: &Context<'_>) -> Vec<Event> {
@@ -293,6 +302,7 @@ impl Job {
             Event::ExecutionPaused(_) => self.paused = true,
             Event::ExecutionResumed(_) => self.paused = false,
             Event::SignalReceived(_) => self.signals += 1,
+            Event::StepLost(_) => self.losses += 1,
             _ => {}
         }
     }

@@ -52,6 +52,7 @@ impl<P: Processors> Shell<P> {
         let (step, branch, epoch, delivery) = match &submission.command {
             Command::CompleteStep(done) => (done.step, done.branch, done.epoch, done.delivery),
             Command::FailStep(failed) => (failed.step, failed.branch, failed.epoch, failed.delivery),
+            Command::LoseStep(lost) => (lost.step, lost.branch, lost.epoch, lost.delivery),
             _ => return None,
         };
         let current = self.sending(&submission.key, step, branch);
