@@ -2,8 +2,8 @@
 
 use omium_processor::Why;
 use omium_processor::testkit::{BankState, BankSuite, Ledger};
-use omium_runtime::{Answer, Request, StreamKey};
-use omium_schemas::catalogue::{RollBack, StartExecution, TopUpAccount, TransferMoney};
+use omium_runtime::{Answer, Dispatch, Request, StreamKey};
+use omium_schemas::catalogue::{LoseStep, LossReason, RollBack, StartExecution, TopUpAccount, TransferMoney};
 use omium_schemas::{Branch, Digest, ExecutionId, Money, StepId, StreamId, StreamKind, TenantId};
 
 use crate::place::Place;
@@ -97,6 +97,31 @@ async fn a_failed_step_is_tried_again_and_a_lost_sending_goes_out_under_another_
     assert_eq!((third.effect.step, third.effect.attempt), (StepId(1), 2));
     assert!(matches!(node.perform(&third, Outcome::Succeed).await, Some(Answer::Done(_))));
     node.until(job(1), |state| state.0.job().ended).await;
+    node.node.halt().await;
+}
+
+#[tokio::test]
+async fn a_loss_that_is_told_late_does_not_count_against_whoever_has_the_step_now() {
+    let place = Place::memory(1);
+    let mut node: BankNode = place.open().await;
+    node.done(job(1), start(1, None)).await;
+    let first = node.next_dispatch().await;
+    let lose = |dispatch: &Dispatch| LoseStep {
+        step: dispatch.effect.step,
+        branch: dispatch.effect.branch,
+        epoch: dispatch.epoch,
+        delivery: dispatch.delivery,
+        worker: "w".into(),
+        reason: LossReason::Silent,
+    };
+    node.done(job(1), lose(&first)).await;
+    node.perform(&first, Outcome::GoAway).await;
+    let second = node.next_dispatch().await;
+    let late = node.submit(job(1), lose(&first)).await;
+    assert!(matches!(late, Answer::Refused(refusal) if refusal.why == Why::Conflict));
+    node.perform(&second, Outcome::Succeed).await;
+    let state = node.until(job(1), |state| state.0.job().ended).await;
+    assert_eq!(state.0.job().losses, 1);
     node.node.halt().await;
 }
 
