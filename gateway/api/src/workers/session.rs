@@ -139,11 +139,12 @@ impl Session {
             while let Some(answered) = self.asked.try_join_next() {
                 self.note(answered);
             }
-            self.lose_idle();
-            self.flush().await;
+            // Who is silent is not merely idle.
             if let Some(over) = self.over() {
                 break over;
             }
+            self.lose_idle();
+            self.flush().await;
         };
         self.end(over).await;
     }

@@ -4,6 +4,7 @@
 mod board;
 mod checkpoints;
 mod client;
+mod conformance;
 mod document;
 mod engine;
 mod follow;

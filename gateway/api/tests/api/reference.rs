@@ -37,7 +37,7 @@ fn reference(text: &str, made: &mut String) {
             ["repeated", kind, name, "=", no, ..] => {
                 list(made, &mut fields, &format!("{no} {name}: repeated {kind}"), &said);
             }
-            [name, "=", no] => list(made, &mut fields, &format!("{no} {name}"), &said),
+            [name, "=", no] if *name != "syntax" => list(made, &mut fields, &format!("{no} {name}"), &said),
             [kind, name, "=", no] if *kind != "package" => {
                 list(made, &mut fields, &format!("{no} {name}: {kind}"), &said);
             }
