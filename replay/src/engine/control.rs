@@ -1,11 +1,11 @@
 //! Tenants, keys and workflows.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, LazyLock, PoisonError};
 
 use omium_api::port::{Caller, Failure, FailureKind, Role};
 use omium_api::views::WorkflowView;
-use omium_execution::{Control, Version};
-use omium_runtime::Request;
+use omium_execution::{Control, State, Version};
+use omium_runtime::{Request, StreamState};
 use omium_schemas::catalogue::{Command, CreateTenant, IssueKey, KeyRole, PublishWorkflow};
 use omium_schemas::{Content, Digest, Label, TenantId};
 use omium_workflow::Definition;
@@ -13,14 +13,22 @@ use serde_json::json;
 
 use super::{Engine, answers, control_key, view};
 
+/// The control stream as it was when somebody looked: shared, never copied.
+pub(super) struct Seen(Option<Arc<StreamState<(State,)>>>);
+
+impl std::ops::Deref for Seen {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        static NOTHING: LazyLock<Control> = LazyLock::new(Control::default);
+        self.0.as_ref().and_then(|stream| stream.state.0.control()).unwrap_or(&NOTHING)
+    }
+}
+
 impl Engine {
-    pub(super) async fn control(&self) -> Result<Control, Failure> {
-        let view = self
-            .node()
-            .view(control_key())
-            .await
-            .map_err(|answer| answers::done(answer).err().unwrap_or_else(answers::unknown))?;
-        Ok(view.and_then(|stream| stream.state.0.control().cloned()).unwrap_or_default())
+    pub(super) async fn control(&self) -> Result<Seen, Failure> {
+        let view = self.node().view(control_key()).await;
+        view.map(Seen).map_err(|answer| answers::done(answer).err().unwrap_or_else(answers::unknown))
     }
 
     async fn tell_control(&self, command: impl Into<Command>) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use omium_api::port::{
-    Caller, Failure, FailureKind, Outcome, Sending, Task, ToWorker, WorkerInfo, WorkerSeat,
+    Caller, Failure, FailureKind, Outcome, Sending, Task, ToWorker, ToolCall, ToolEnd, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::Done;
 use omium_execution::Phase;
@@ -12,7 +12,7 @@ use omium_runtime::{Dispatch, Request, StreamKey};
 use omium_schemas::catalogue::{
     Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, StartStep,
 };
-use omium_schemas::{Content, Money, TenantId};
+use omium_schemas::{Content, Money, Seq, TenantId};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -238,6 +238,22 @@ impl WorkerSeat for Seated {
         engine.lose(key, sending, self.name.clone(), reason).await
     }
 
+    async fn call_tool(&self, execution: &str, sending: Sending, call: ToolCall) -> Result<Done, Failure> {
+        let (engine, key) = self.held(execution, sending)?;
+        engine.start_tool(key, sending, call).await
+    }
+
+    async fn end_tool(
+        &self,
+        execution: &str,
+        sending: Sending,
+        call: Seq,
+        end: ToolEnd,
+    ) -> Result<Done, Failure> {
+        let (engine, key) = self.held(execution, sending)?;
+        engine.end_tool(key, sending, call, end).await
+    }
+
     fn holds(&self) -> Vec<(String, Sending)> {
         self.engine.upgrade().map(|engine| engine.board.holds(self.id)).unwrap_or_default()
     }
@@ -290,9 +306,12 @@ impl Engine {
     ) -> Result<Done, Failure> {
         let Sending { step, branch, epoch, delivery } = sending;
         let command = LoseStep { step, branch, epoch, delivery, worker, reason };
-        let done = answers::done(self.node().submit(Request::new(key, command)).await)?;
-        // The loss is in the log; now the same attempt goes out again under another number.
-        self.node().lost(key, step, branch, epoch, delivery);
-        Ok(done)
+        let told = answers::done(self.node().submit(Request::new(key, command)).await);
+        // The same attempt goes out again under another number, also where it is not known whether the loss is in the
+        // log: nobody performs it in any case.
+        if !matches!(&told, Err(failure) if failure.kind != FailureKind::Unknown) {
+            self.node().lost(key, step, branch, epoch, delivery);
+        }
+        told
     }
 }

@@ -15,7 +15,7 @@ use omium_schemas::{Content, Digest, ExecutionId, Seq, StreamKind, Time};
 use serde_json::{Value, json};
 
 use super::history::fold;
-use super::index::Standing;
+use super::index::{Standing, Wanted};
 use super::view::{self, Opened};
 use super::{Engine, answers, contents, control, dispatch};
 
@@ -154,15 +154,10 @@ impl Engine {
                 })
             })
             .transpose()?;
-        let wanted = |line: &super::index::Line| {
-            status.is_none_or(|status| line.status == status)
-                && filter.workflow.as_ref().is_none_or(|workflow| line.workflow == *workflow)
-        };
-        let (lines, next) = self
-            .history
-            .index
-            .lines(caller.tenant, wanted, cursor, filter.limit.clamp(1, 1_000))
-            .map_err(|error| answers::broken(&error))?;
+        let wanted = Wanted { status, workflow: filter.workflow };
+        let limit = filter.limit.clamp(1, 1_000);
+        let page = self.history.index.lines(caller.tenant, &wanted, cursor, limit);
+        let (lines, next) = page.map_err(|error| answers::broken(&error))?;
         let items = lines
             .into_iter()
             .map(|(stream, line)| ExecutionSummary {

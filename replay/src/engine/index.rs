@@ -9,7 +9,8 @@ use omium_log::{Entry, Log};
 use omium_runtime::{StreamKey, Told};
 use omium_schemas::catalogue::{BranchRaised, Command, Event, StepCancelled, StepTimedOut};
 use omium_schemas::{
-    Block, Filter, Frame, Offset, Partition, Seq, StreamId, StreamKind, TenantId, Time, TypeId, Verdict,
+    Block, Digest, Filter, Frame, Offset, Partition, Seq, StreamId, StreamKind, TenantId, Time, TypeId,
+    Verdict,
 };
 use omium_store::{Batch, Store};
 use serde::{Deserialize, Serialize};
@@ -91,7 +92,46 @@ fn position_key(partition: Partition) -> Vec<u8> {
 
 /// Newest first: the time counts down.
 fn line_key(key_of: &StreamKey, started: Time) -> Vec<u8> {
-    key(key_of.tenant, b'l', &[&(u64::MAX - started.0).to_be_bytes(), key_of.stream.bytes()])
+    Wanted::default().row(key_of, started)
+}
+
+/// What a list is asked for. Each combination has rows of its own, so that a list costs its length and not the number
+/// of executions that there are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) status: Option<Standing>,
+    pub(crate) workflow: Option<String>,
+}
+
+impl Wanted {
+    fn prefix(&self, tenant: TenantId) -> Vec<u8> {
+        let workflow = self.workflow.as_ref().map(|name| Digest::of(name.as_bytes()).0);
+        let workflow = workflow.as_ref().map(|hash| &hash[..8]);
+        match (self.status.map(|status| [status as u8]), workflow) {
+            (None, None) => key(tenant, b'l', &[]),
+            (Some(status), None) => key(tenant, b's', &[&status]),
+            (None, Some(workflow)) => key(tenant, b'w', &[workflow]),
+            (Some(status), Some(workflow)) => key(tenant, b'c', &[&status, workflow]),
+        }
+    }
+
+    /// The row of an execution among those that are wanted.
+    fn row(&self, key_of: &StreamKey, started: Time) -> Vec<u8> {
+        let mut row = self.prefix(key_of.tenant);
+        row.extend_from_slice(&(u64::MAX - started.0).to_be_bytes());
+        row.extend_from_slice(key_of.stream.bytes());
+        row
+    }
+
+    /// The three rows beside the line itself.
+    fn others(line: &Line) -> [Wanted; 3] {
+        let (status, workflow) = (Some(line.status), Some(line.workflow.clone()));
+        [
+            Wanted { status, workflow: None },
+            Wanted { status: None, workflow: workflow.clone() },
+            Wanted { status, workflow },
+        ]
+    }
 }
 
 impl Index {
@@ -216,6 +256,12 @@ impl Index {
             (None, None) => return Ok(None),
         };
         let line = Line { workflow, framework, status, started, ended: (!status.is_open()).then_some(time) };
+        for old in before.iter().flat_map(Wanted::others) {
+            batch.delete(old.row(key_of, started));
+        }
+        for new in Wanted::others(&line) {
+            batch.put(new.row(key_of, started), Vec::new());
+        }
         batch.put(line_key(key_of, started), serde_json::to_vec(&line)?);
         batch.put(key(key_of.tenant, b'x', &[key_of.stream.bytes()]), started.0.to_be_bytes().to_vec());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -266,34 +312,26 @@ impl Index {
     pub(crate) fn lines(
         &self,
         tenant: TenantId,
-        wanted: impl Fn(&Line) -> bool,
+        wanted: &Wanted,
         cursor: Option<Vec<u8>>,
         limit: usize,
     ) -> anyhow::Result<(Vec<(StreamId, Line)>, Option<Vec<u8>>)> {
-        let prefix = key(tenant, b'l', &[]);
-        let mut after = cursor.map(|rest| [prefix.as_slice(), &rest].concat());
-        let mut found = Vec::new();
-        loop {
-            let rows = self.store.scan(&prefix, after.as_deref(), 1_000)?;
-            if rows.is_empty() {
-                return Ok((found, None));
-            }
-            for (row, value) in rows {
-                let rest = row[prefix.len()..].to_vec();
-                after = Some(row);
-                let line: Line = serde_json::from_slice(&value)?;
-                let stream = rest
-                    .get(8..)
-                    .and_then(|bytes| bytes.try_into().ok())
-                    .and_then(|bytes| StreamId::from_bytes(bytes).ok());
-                if let Some(stream) = stream.filter(|_| wanted(&line)) {
-                    found.push((stream, line));
-                    if found.len() == limit {
-                        return Ok((found, Some(rest)));
-                    }
-                }
+        let prefix = wanted.prefix(tenant);
+        let after = cursor.map(|rest| [prefix.as_slice(), &rest].concat());
+        let rows = self.store.scan(&prefix, after.as_deref(), limit)?;
+        let last = rows.last().filter(|_| rows.len() == limit).map(|(row, _)| row[prefix.len()..].to_vec());
+        let ends: Vec<&[u8]> = rows.iter().map(|(row, _)| &row[prefix.len()..]).collect();
+        let keys: Vec<Vec<u8>> = ends.iter().map(|end| key(tenant, b'l', &[end])).collect();
+        let values = self.store.get(&keys)?;
+        let mut found = Vec::with_capacity(rows.len());
+        for (end, value) in ends.into_iter().zip(values) {
+            let stream = end.get(8..).and_then(|bytes| bytes.try_into().ok());
+            let stream = stream.and_then(|bytes| StreamId::from_bytes(bytes).ok());
+            if let (Some(stream), Some(value)) = (stream, value) {
+                found.push((stream, serde_json::from_slice(&value)?));
             }
         }
+        Ok((found, last))
     }
 }
 

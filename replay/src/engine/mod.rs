@@ -14,6 +14,7 @@ mod native;
 mod port;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod view;
 
 use std::collections::BTreeMap;

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use omium_api::port::{
-    Action, Caller, Engine as _, Filter, Outcome, Sending, StartRequest, Task, ToWorker, WorkerInfo,
-    WorkerSeat,
+    Action, Caller, Engine as _, Filter, Outcome, Sending, StartRequest, Task, ToWorker, ToolCall, ToolEnd,
+    WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{ExecutionView, Started};
-use omium_schemas::catalogue::{FailureClass, KeyRole, LossReason};
+use omium_schemas::catalogue::{EffectClass, FailureClass, KeyRole, LossReason};
 use omium_schemas::{Money, Seq};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -184,7 +184,7 @@ async fn a_rollback_takes_work_back_and_a_lost_step_goes_to_another_worker() {
     let id = desk.started(None, 7).await.unwrap().id;
     let mut worker = desk.worker(1);
     let task = worker.next().await;
-    worker.seat.lose(&id, sending(&task), LossReason::Idle).await.unwrap();
+    worker.seat.lose(&id, sending(&task), LossReason::Silent).await.unwrap();
     let mut seen = vec![worker.next().await];
     worker.seat.grant(1);
     seen.push(worker.next().await);
@@ -222,4 +222,28 @@ async fn a_rollback_takes_work_back_and_a_lost_step_goes_to_another_worker() {
     let outcome = Outcome::Failed { class: FailureClass::ToolError, reason: "x".into(), retryable: false };
     assert!(worker.seat.finish(&id, sending(&seen[0]), outcome).await.is_err());
     desk.engine.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workers_tool_call_is_recorded_before_it_is_made_and_ends_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
+    let id = desk.started(None, 7).await.unwrap().id;
+    let mut worker = desk.worker(2);
+    let task = worker.next().await;
+    let other = worker.next().await;
+    let call = ToolCall { tool: "rates".into(), effect: EffectClass::Read, arguments: json!({"for": 7}) };
+    let begun = worker.seat.call_tool(&id, sending(&task), call).await.unwrap();
+    let view = desk.show(&id).await;
+    let step = view.steps.iter().find(|step| step.step == task.step.0).unwrap();
+    let shown = &step.calls[0];
+    assert_eq!((shown.seq, shown.name.as_str(), shown.status.as_str()), (begun.seq, "rates", "open"));
+
+    let end = || ToolEnd::Answered { result: json!({"apr": 5.5}) };
+    let foreign = worker.seat.end_tool(&id, sending(&other), Seq(begun.seq), end()).await;
+    assert_eq!(foreign.unwrap_err().code, "no-open-call");
+    worker.seat.end_tool(&id, sending(&task), Seq(begun.seq), end()).await.unwrap();
+    let again = worker.seat.end_tool(&id, sending(&task), Seq(begun.seq), end()).await;
+    assert_eq!(again.unwrap_err().code, "no-open-call");
 }
