@@ -52,7 +52,12 @@ pub(crate) fn cpu_seconds() -> f64 {
 
 /// The memory of this process that is in RAM, in MB.
 pub(crate) fn resident_mb() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    resident_mb_of(std::process::id())
+}
+
+/// The memory of a process that is in RAM, in MB.
+pub(crate) fn resident_mb_of(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let kilobytes = text
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok());

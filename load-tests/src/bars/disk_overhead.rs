@@ -70,7 +70,7 @@ fn count(log: &Path) -> anyhow::Result<Counts> {
 }
 
 /// What the log has written so far: heads, indexes and all, but not the zeros that wait to be written over.
-fn bytes(log: &Path) -> anyhow::Result<u64> {
+pub(super) fn bytes(log: &Path) -> anyhow::Result<u64> {
     let seen = inspect(&RealDisk, log)?;
     let of_segment = |segment: &omium_log::embedded::SegmentSeen| match segment.state {
         SegmentState::Headless => 0,

@@ -1,13 +1,21 @@
 //! The bars, one file each.
 
+mod api_load;
 mod append_synced;
+mod checkpoint_latency;
+mod cold_start;
+mod crash_loop;
 mod disk_overhead;
 mod fold;
+mod footprint;
 mod kafka_append;
+mod list_query;
+mod live_executions;
 mod open;
 mod shell;
 mod sim;
 mod soak;
+mod stream_latency;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -58,6 +66,14 @@ pub(crate) const BARS: &[Bar] = &[
     sim::BAR,
     kafka_append::BAR,
     soak::BAR,
+    cold_start::BAR,
+    crash_loop::BAR,
+    list_query::BAR,
+    api_load::BAR,
+    checkpoint_latency::BAR,
+    live_executions::BAR,
+    stream_latency::BAR,
+    footprint::BAR,
 ];
 
 /// For what needs nothing.
