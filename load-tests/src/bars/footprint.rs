@@ -54,17 +54,24 @@ async fn measure(setting: &Setting) -> anyhow::Result<Finding> {
     Ok(finding)
 }
 
-/// Whole executions are counted: their beginning and end are spread over their steps.
+/// Whole executions are counted, so that their beginning and end are spread over their steps; what an empty log has in
+/// it does not count.
 async fn per_step(setting: &Setting, clients: usize) -> anyhow::Result<f64> {
+    let executions = if setting.quick { 200 } else { 2_000 };
+    let empty = log_after(setting, 0, clients).await?;
+    let used = log_after(setting, executions, clients).await? - empty;
+    Ok(used as f64 / (executions * STEPS) as f64)
+}
+
+/// How long the log of a server is in the end that was asked for so many executions.
+async fn log_after(setting: &Setting, executions: usize, clients: usize) -> anyhow::Result<u64> {
     let server = Server::start(&fresh(&setting.dir, "log-bytes")?).await?;
     server.connect().await?.publish(&ten()).await?;
-    let log = server.log();
-    let begun = bytes(&log)?;
-    let executions = if setting.quick { 200 } else { 2_000 };
     runs::spread(&server.address, executions, clients, Through).await?;
-    let used = bytes(&log)? - begun;
+    let log = server.log();
+    // Only a stopped one lets others read its log.
     server.stop()?;
-    Ok(used as f64 / (executions * STEPS) as f64)
+    bytes(&log)
 }
 
 /// Its steps come one after the other.
