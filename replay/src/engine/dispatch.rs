@@ -1,14 +1,15 @@
 //! Brings owed steps to whoever performs them, and their outcomes back as commands.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use omium_api::port::{
     Caller, Failure, FailureKind, Outcome, Sending, Task, ToWorker, ToolCall, ToolEnd, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::Done;
-use omium_execution::Phase;
-use omium_runtime::{Dispatch, Request, StreamKey};
+use omium_execution::{Phase, State};
+use omium_runtime::{Answer, Dispatch, Request, StreamKey, StreamState};
 use omium_schemas::catalogue::{
     Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, StartStep,
 };
@@ -22,6 +23,8 @@ use super::{Engine, answers, contents};
 
 /// How many steps are prepared at once.
 const AT_ONCE: usize = 64;
+/// How long a node that is too busy to answer is left alone.
+const AGAIN: Duration = Duration::from_millis(20);
 
 pub(super) fn run(engine: &Arc<Engine>, mut incoming: mpsc::UnboundedReceiver<Dispatch>) {
     let weak = Arc::downgrade(engine);
@@ -46,7 +49,7 @@ pub(super) fn withdraw(engine: &Arc<Engine>, key: StreamKey) {
     }
     let engine = engine.clone();
     tokio::spawn(async move {
-        let Ok(Some(stream)) = engine.node().view(key).await else { return };
+        let Some(stream) = engine.insisted(key).await else { return };
         let Some(run) = stream.state.0.run() else { return };
         for sending in held {
             let awaited = sending.branch == run.branch
@@ -62,6 +65,20 @@ pub(super) fn withdraw(engine: &Arc<Engine>, key: StreamKey) {
 }
 
 impl Engine {
+    /// A stream as it is. What was sent out is not sent again by itself, so a node that is too busy to say is asked again
+    /// until it does, or is over.
+    async fn insisted(&self, key: StreamKey) -> Option<Arc<StreamState<(State,)>>> {
+        loop {
+            match self.node().view(key).await {
+                Ok(stream) => return stream,
+                Err(Answer::Busy | Answer::Unknown) if self.ended.borrow().is_none() => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
     async fn prepare(self: &Arc<Self>, dispatch: Dispatch) {
         let key = dispatch.key;
         let (step, branch) = (dispatch.effect.step, dispatch.effect.branch);
@@ -81,7 +98,7 @@ impl Engine {
     /// What is sent; nothing where it is not awaited any more; a reason where the step can never begin.
     async fn task(&self, dispatch: &Dispatch) -> Result<Option<Task>, String> {
         let key = dispatch.key;
-        let Ok(Some(stream)) = self.node().view(key).await else { return Ok(None) };
+        let Some(stream) = self.insisted(key).await else { return Ok(None) };
         let Some(run) = stream.state.0.run() else { return Ok(None) };
         let step = dispatch.effect.step;
         let Some((plan, _)) = run.step(step) else { return Ok(None) };

@@ -90,8 +90,14 @@ struct Worker {
 }
 
 impl Worker {
+    /// What it is told next. Nothing here takes long; a test that waits for ever says nothing.
+    async fn hears(&mut self) -> ToWorker {
+        let told = tokio::time::timeout(std::time::Duration::from_secs(60), self.told.recv());
+        told.await.expect("the worker is told something within a minute").unwrap()
+    }
+
     async fn next(&mut self) -> Task {
-        match self.told.recv().await.unwrap() {
+        match self.hears().await {
             ToWorker::Perform(task) => *task,
             other => panic!("{other:?}"),
         }
@@ -212,7 +218,7 @@ async fn a_rollback_takes_work_back_and_a_lost_step_goes_to_another_worker() {
         .unwrap();
     let mut cancelled = 0;
     while cancelled < 2 {
-        match worker.told.recv().await.unwrap() {
+        match worker.hears().await {
             ToWorker::Cancel { .. } => cancelled += 1,
             ToWorker::Perform(task) => assert_eq!(task.branch.0, 1),
         }
