@@ -43,6 +43,9 @@ pub(crate) use port::Served;
 /// What a partition runs.
 pub(crate) type Suite = (Execution,);
 
+/// How many streams that wait for nothing each partition keeps in memory: somebody may look at what has just ended.
+const RESIDENTS: usize = 2_000;
+
 /// How an engine is set.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -95,7 +98,7 @@ impl Engine {
         let (dispatches, incoming) = mpsc::unbounded_channel();
         let ended = watch::Sender::new(None);
         let world = Arc::new(Outside { dispatches, ended: ended.clone() });
-        let config = Config { partitions: options.partitions, ..Config::default() };
+        let config = Config { partitions: options.partitions, residents: RESIDENTS, ..Config::default() };
         let parts = match &options.kafka {
             None => NodeParts::in_directory(&options.data, config, world),
             Some(kafka) => {
