@@ -184,6 +184,13 @@ pub struct Task {
     pub timeout_ms: Option<u64>,
 }
 
+impl Task {
+    /// What this sending is named by.
+    pub fn sending(&self) -> Sending {
+        Sending { step: self.step, branch: self.branch, epoch: self.epoch, delivery: self.delivery }
+    }
+}
+
 /// What a worker is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToWorker {

@@ -11,7 +11,9 @@ use omium_schemas::{Content, Digest, Label, TenantId};
 use omium_workflow::Definition;
 use serde_json::json;
 
+use super::executions::now;
 use super::{Engine, answers, control_key, view};
+use crate::readable::hex;
 
 /// The control stream as it was when somebody looked: shared, never copied.
 pub(super) struct Seen(Option<Arc<StreamState<(State,)>>>);
@@ -59,8 +61,7 @@ impl Engine {
         let (public, secret) = text.strip_prefix("om_")?.split_once('_')?;
         let control = self.control().await.ok()?;
         let key = control.keys.get(public)?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_micros() as u64;
-        if key.expires_at.is_some_and(|end| end.0 <= now) || Digest::of(secret.as_bytes()) != key.verifier {
+        if key.expires_at.is_some_and(|end| end <= now()) || Digest::of(secret.as_bytes()) != key.verifier {
             return None;
         }
         let role = match key.role {
@@ -225,13 +226,7 @@ impl Engine {
 
     async fn text(&self, version: &Version) -> Result<String, Failure> {
         let blobs = self.opened(control_key(), std::iter::once(&version.definition)).await;
-        let bytes = match &version.definition {
-            Content::Kept(kept) => match &kept.content {
-                Content::Blob { sha256, .. } => blobs.get(sha256).cloned(),
-                _ => omium_runtime::open(&*self.vault, control_key(), &version.definition),
-            },
-            other => omium_runtime::open(&*self.vault, control_key(), other),
-        };
+        let bytes = self.plain(control_key(), &blobs, &version.definition);
         let bytes = bytes.ok_or_else(|| {
             Failure::new(
                 FailureKind::NotFound,
@@ -268,5 +263,5 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
 }
 
 fn random_hex<const N: usize>() -> String {
-    random::<N>().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&random::<N>())
 }

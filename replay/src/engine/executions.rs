@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use omium_api::port::{Action, Caller, Failure, FailureKind, Filter, StartRequest};
 use omium_api::views::{CheckpointView, Done, ExecutionSummary, ExecutionView, Page, Started};
-use omium_execution::{Phase, Run, State};
+use omium_execution::{Mark, Phase, Run, State};
 use omium_runtime::{Answer, Request, StreamKey, StreamState};
 use omium_schemas::catalogue::{
     CancelExecution, Command, ForkExecution, ForkedStep, PauseExecution, ResumeExecution, RetryExecution,
@@ -14,7 +14,7 @@ use omium_schemas::catalogue::{
 use omium_schemas::{Content, Digest, ExecutionId, Seq, StreamKind, Time};
 use serde_json::{Value, json};
 
-use super::history::fold;
+use super::history::walk;
 use super::index::{Standing, Wanted};
 use super::view::{self, Opened};
 use super::{Engine, answers, contents, control, dispatch};
@@ -299,31 +299,25 @@ impl Engine {
             .await
             .map_err(|error| answers::broken(&error))?;
         let mut views = Vec::with_capacity(run.marks.len());
-        let (mut state, mut from) = (State::default(), 0);
-        for mark in &run.marks {
-            // Frames are folded once: each checkpoint goes on where the one before has ended.
-            let until = frames
-                .partition_point(|told| told.events.last().map_or(told.first, |(seq, _)| *seq) <= mark.at);
-            let before = fold(&frames[from..until], &key, state.clone(), mark.at);
-            let there = fold(&frames[until..(until + 1).min(frames.len())], &key, before.clone(), mark.at);
-            (state, from) = (before, until);
-            let done = there.run().map(|run| {
-                run.plan
-                    .iter()
-                    .zip(&run.steps)
-                    .filter(|(_, step)| matches!(step.phase, Phase::Done { .. }))
-                    .map(|(plan, _)| plan.agent.clone())
-                    .collect()
-            });
-            views.push(CheckpointView {
-                seq: mark.at.0,
-                name: mark.name.clone(),
-                taken_at: view::time(mark.time),
-                done: done.unwrap_or_default(),
-                state_hash: hash(&there).hex(),
-            });
-        }
+        let mut marks = run.marks.iter().peekable();
+        walk(&frames, &key, |seq, there| {
+            if let Some(mark) = marks.next_if(|mark| mark.at == seq) {
+                views.push(checkpoint(mark, there));
+            }
+        });
         Ok(views)
+    }
+}
+
+fn checkpoint(mark: &Mark, there: &State) -> CheckpointView {
+    let steps = there.run().into_iter().flat_map(|run| run.plan.iter().zip(&run.steps));
+    let done = steps.filter(|(_, step)| matches!(step.phase, Phase::Done { .. }));
+    CheckpointView {
+        seq: mark.at.0,
+        name: mark.name.clone(),
+        taken_at: view::time(mark.time),
+        done: done.map(|(plan, _)| plan.agent.clone()).collect(),
+        state_hash: hash(there).hex(),
     }
 }
 
@@ -343,7 +337,7 @@ fn bounded(text: &str) -> Result<(), Failure> {
     Err(Failure::new(FailureKind::Invalid, "too-large", detail, "pass a reference to the data instead"))
 }
 
-fn now() -> Time {
+pub(super) fn now() -> Time {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Time(since.as_micros() as u64)
 }

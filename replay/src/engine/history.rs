@@ -61,8 +61,12 @@ impl History {
 
     /// The state after a seq.
     pub(crate) async fn state_at(&self, key: &StreamKey, at: Seq) -> anyhow::Result<State> {
-        let frames = self.frames(key, Seq(1), usize::MAX >> 1).await?;
-        Ok(fold(&frames, key, State::default(), at))
+        let mut frames = self.frames(key, Seq(1), usize::MAX >> 1).await?;
+        frames.retain(|told| told.first <= at);
+        if let Some(last) = frames.last_mut() {
+            last.events.retain(|(seq, _)| *seq <= at);
+        }
+        Ok(walk(&frames, key, |_, _| {}))
     }
 
     pub(crate) fn partition(&self, key: &StreamKey) -> Partition {
@@ -70,13 +74,14 @@ impl History {
     }
 }
 
-/// Folds frames up to and with a seq.
-pub(crate) fn fold(frames: &[Told], key: &StreamKey, state: State, at: Seq) -> State {
-    let mut state = state;
+/// Folds frames from the stream's first one on, and shows the state after each event.
+pub(crate) fn walk(frames: &[Told], key: &StreamKey, mut seen: impl FnMut(Seq, &State)) -> State {
+    let mut state = State::default();
     for told in frames {
-        for (seq, event) in told.events.iter().filter(|(seq, _)| *seq <= at) {
+        for (seq, event) in &told.events {
             let (tenant, stream, time, command) = (key.tenant, key.stream, told.time, &told.command);
             state = Execution::apply(state, &Recorded { tenant, stream, seq: *seq, time, event, command });
+            seen(*seq, &state);
         }
     }
     state

@@ -194,7 +194,7 @@ impl Engine {
         }
     }
 
-    /// What content says: JSON, or a text where it is none. Content in the blob store is fetched first.
+    /// Content in the blob store, fetched ahead and opened: looking at the rest needs no waiting.
     async fn opened(
         &self,
         key: StreamKey,
@@ -216,7 +216,13 @@ impl Engine {
         blobs
     }
 
+    /// What content says: JSON, or a text where it is none.
     fn read(&self, key: StreamKey, blobs: &BTreeMap<Digest, Bytes>, content: &Content) -> Value {
+        self.plain(key, blobs, content).map_or(Value::Null, |bytes| json(&bytes))
+    }
+
+    /// The bytes as they were sealed; nothing where their key is gone.
+    fn plain(&self, key: StreamKey, blobs: &BTreeMap<Digest, Bytes>, content: &Content) -> Option<Bytes> {
         let blob = match content {
             Content::Kept(kept) => match &kept.content {
                 Content::Blob { sha256, .. } => blobs.get(sha256).cloned(),
@@ -224,10 +230,7 @@ impl Engine {
             },
             _ => None,
         };
-        match blob.or_else(|| omium_runtime::open(&*self.vault, key, content)) {
-            Some(bytes) => json(&bytes),
-            None => Value::Null,
-        }
+        blob.or_else(|| omium_runtime::open(&*self.vault, key, content))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use omium_agents::native::{
     BegunModel, BegunTool, Calls, Earlier, EarlierCall, EarlierOutcome, ModelAnswer, ModelCall, ModelFailure,
     NativeTask, NotRecorded, Outcome as Native, Price, Secrets, ToolCall, ToolFailure, Upstream, perform,
@@ -45,7 +46,7 @@ pub(crate) fn seat(engine: &Arc<Engine>, upstream: Upstream) {
             running.retain(|(.., handle)| !handle.is_finished());
             match told {
                 ToWorker::Perform(task) => {
-                    let (execution, sending) = (task.execution.clone(), sending(&task));
+                    let (execution, sending) = (task.execution.clone(), task.sending());
                     let (weak, upstream, http) = (weak.clone(), upstream.clone(), http.clone());
                     let step = tokio::spawn(performed(weak, id, *task, upstream, http));
                     running.push((execution, sending, step.abort_handle()));
@@ -62,13 +63,9 @@ pub(crate) fn seat(engine: &Arc<Engine>, upstream: Upstream) {
     });
 }
 
-fn sending(task: &Task) -> Sending {
-    Sending { step: task.step, branch: task.branch, epoch: task.epoch, delivery: task.delivery }
-}
-
 async fn performed(engine: Weak<Engine>, seat: u64, task: Task, upstream: Upstream, http: reqwest::Client) {
     let Some(engine) = engine.upgrade() else { return };
-    let sending = sending(&task);
+    let sending = task.sending();
     let Some(key) = engine.board.of_seat(seat, &task.execution, sending) else { return };
     let outcome = engine.native(key, &task, upstream, &http).await;
     if let Some(outcome) = outcome
@@ -88,7 +85,7 @@ impl Engine {
         upstream: Upstream,
         http: &reqwest::Client,
     ) -> Option<Outcome> {
-        let sending = sending(task);
+        let sending = task.sending();
         let Sending { step, branch, epoch, delivery } = sending;
         let start = StartStep { step, branch, epoch, delivery, worker: "native".into(), code: None };
         answers::done(self.node().submit(Request::new(key, start)).await).ok()?;
@@ -98,13 +95,14 @@ impl Engine {
         let agent = definition.as_ref().and_then(|definition| definition.agent(step));
         let blobs = self.opened(key, contents(run).chain(answered(run))).await;
         let read = |content: &Content| self.read(key, &blobs, content);
+        let plain = |content: &Content| self.plain(key, &blobs, content);
         let mut scope = scope(run, &Opened(&read));
         scope["input"] = task.input.clone();
         let earlier = run
             .calls
             .iter()
             .filter(|call| call.step == step && call.branch == branch)
-            .map(|call| earlier(call, &read));
+            .map(|call| earlier(call, &plain));
         let record = Record { engine: self, key, task, earlier: Mutex::new(Earlier::new(earlier.collect())) };
         let native = NativeTask {
             agent: task.agent.clone(),
@@ -153,19 +151,15 @@ fn answered(run: &Run) -> impl Iterator<Item = &Content> {
     })
 }
 
-fn earlier(call: &Call, read: &dyn Fn(&Content) -> Value) -> EarlierCall {
-    let text = |content: &Option<Content>| match content.as_ref().map(read) {
-        Some(Value::String(text)) => text,
-        Some(other) => other.to_string(),
-        None => String::new(),
-    };
+/// A call as it was recorded: an answer is served again byte for byte.
+fn earlier(call: &Call, plain: &dyn Fn(&Content) -> Option<Bytes>) -> EarlierCall {
+    let bytes = |content: &Option<Content>| content.as_ref().and_then(plain).unwrap_or_default().to_vec();
     let outcome = match &call.outcome {
         Known::Open => EarlierOutcome::Open,
-        Known::Answered(answer) => EarlierOutcome::Answered(
-            answer.as_ref().map(|answer| read(answer).to_string()).unwrap_or_default().into_bytes(),
-        ),
+        Known::Answered(answer) => EarlierOutcome::Answered(bytes(answer)),
         Known::Failed { reason, .. } => {
-            EarlierOutcome::Failed(ToolFailure { class: ToolErrorClass::Other, reason: text(reason) })
+            let reason = String::from_utf8_lossy(&bytes(reason)).into_owned();
+            EarlierOutcome::Failed(ToolFailure { class: ToolErrorClass::Other, reason })
         }
     };
     let tool = match &call.kind {

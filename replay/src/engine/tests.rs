@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use omium_api::port::{
-    Action, Caller, Engine as _, Filter, Outcome, Sending, StartRequest, Task, ToWorker, ToolCall, ToolEnd,
+    Action, Caller, Engine as _, Filter, Outcome, StartRequest, Task, ToWorker, ToolCall, ToolEnd,
     WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{ExecutionView, Started};
@@ -105,12 +105,8 @@ impl Worker {
 
     async fn completes(&self, task: &Task, output: Value) {
         let outcome = Outcome::Completed { output, cost: Money::ZERO };
-        self.seat.finish(&task.execution, sending(task), outcome).await.unwrap();
+        self.seat.finish(&task.execution, task.sending(), outcome).await.unwrap();
     }
-}
-
-fn sending(task: &Task) -> Sending {
-    Sending { step: task.step, branch: task.branch, epoch: task.epoch, delivery: task.delivery }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,7 +186,7 @@ async fn a_rollback_takes_work_back_and_a_lost_step_goes_to_another_worker() {
     let id = desk.started(None, 7).await.unwrap().id;
     let mut worker = desk.worker(1);
     let task = worker.next().await;
-    worker.seat.lose(&id, sending(&task), LossReason::Silent).await.unwrap();
+    worker.seat.lose(&id, task.sending(), LossReason::Silent).await.unwrap();
     let mut seen = vec![worker.next().await];
     worker.seat.grant(1);
     seen.push(worker.next().await);
@@ -199,7 +195,7 @@ async fn a_rollback_takes_work_back_and_a_lost_step_goes_to_another_worker() {
     assert_eq!(
         worker
             .seat
-            .finish(&id, sending(&task), Outcome::Completed { output: json!(1), cost: Money::ZERO })
+            .finish(&id, task.sending(), Outcome::Completed { output: json!(1), cost: Money::ZERO })
             .await
             .unwrap_err()
             .code,
@@ -226,7 +222,7 @@ async fn a_rollback_takes_work_back_and_a_lost_step_goes_to_another_worker() {
     let other = Caller { tenant: omium_schemas::TenantId([9; 16]), ..desk.caller.clone() };
     assert_eq!(desk.served.show(&other, &id, None).await.unwrap_err().code, "not-found");
     let outcome = Outcome::Failed { class: FailureClass::ToolError, reason: "x".into(), retryable: false };
-    assert!(worker.seat.finish(&id, sending(&seen[0]), outcome).await.is_err());
+    assert!(worker.seat.finish(&id, seen[0].sending(), outcome).await.is_err());
     desk.engine.stop().await.unwrap();
 }
 
@@ -240,16 +236,16 @@ async fn a_workers_tool_call_is_recorded_before_it_is_made_and_ends_once() {
     let task = worker.next().await;
     let other = worker.next().await;
     let call = ToolCall { tool: "rates".into(), effect: EffectClass::Read, arguments: json!({"for": 7}) };
-    let begun = worker.seat.call_tool(&id, sending(&task), call).await.unwrap();
+    let begun = worker.seat.call_tool(&id, task.sending(), call).await.unwrap();
     let view = desk.show(&id).await;
     let step = view.steps.iter().find(|step| step.step == task.step.0).unwrap();
     let shown = &step.calls[0];
     assert_eq!((shown.seq, shown.name.as_str(), shown.status.as_str()), (begun.seq, "rates", "open"));
 
     let end = || ToolEnd::Answered { result: json!({"apr": 5.5}) };
-    let foreign = worker.seat.end_tool(&id, sending(&other), Seq(begun.seq), end()).await;
+    let foreign = worker.seat.end_tool(&id, other.sending(), Seq(begun.seq), end()).await;
     assert_eq!(foreign.unwrap_err().code, "no-open-call");
-    worker.seat.end_tool(&id, sending(&task), Seq(begun.seq), end()).await.unwrap();
-    let again = worker.seat.end_tool(&id, sending(&task), Seq(begun.seq), end()).await;
+    worker.seat.end_tool(&id, task.sending(), Seq(begun.seq), end()).await.unwrap();
+    let again = worker.seat.end_tool(&id, task.sending(), Seq(begun.seq), end()).await;
     assert_eq!(again.unwrap_err().code, "no-open-call");
 }

@@ -67,8 +67,7 @@ impl Kit {
         let Some((_, steps)) = table.seat.clone() else { return Err("the worker is gone".to_owned()) };
         let execution = format!("ex_{:032x}", table.given.len() + 1);
         let task = task(&execution, input);
-        let Task { step, branch, epoch, delivery, .. } = task;
-        let sending = Sending { step, branch, epoch, delivery };
+        let sending = task.sending();
         table.given.insert(execution.clone(), Given { sending, end: None });
         steps
             .try_send(ToWorker::Perform(Box::new(task)))

@@ -67,8 +67,7 @@ pub(super) fn write((execution, sending): &Of) -> proto::Sending {
 
 /// The name of a task's sending.
 pub(super) fn of(task: &Task) -> Of {
-    let Task { step, branch, epoch, delivery, .. } = *task;
-    (task.execution.clone(), Sending { step, branch, epoch, delivery })
+    (task.execution.clone(), task.sending())
 }
 
 pub(super) fn perform(task: &Task) -> engine_item::Kind {

@@ -50,10 +50,6 @@ pub(crate) fn task(execution: &str, delivery: i64) -> Task {
     }
 }
 
-fn sending(task: &Task) -> Sending {
-    Sending { step: task.step, branch: task.branch, epoch: task.epoch, delivery: task.delivery }
-}
-
 impl Board {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap()
@@ -97,7 +93,7 @@ impl Board {
     fn release(&self, id: usize, execution: &str, of: Sending, room: u32) -> Option<(TenantId, Task)> {
         let mut table = self.lock();
         let place = table.seats[id].as_mut()?;
-        let at = place.held.iter().position(|task| task.execution == execution && sending(task) == of)?;
+        let at = place.held.iter().position(|task| task.execution == execution && task.sending() == of)?;
         let task = place.held.remove(at);
         place.credit += room;
         let tenant = place.tenant;
@@ -174,7 +170,7 @@ impl WorkerSeat for Seat {
     fn holds(&self) -> Vec<(String, Sending)> {
         let table = self.memory.board.lock();
         let held = table.seats[self.id].iter().flat_map(|place| &place.held);
-        held.map(|task| (task.execution.clone(), sending(task))).collect()
+        held.map(|task| (task.execution.clone(), task.sending())).collect()
     }
 
     fn grant(&self, credit: u32) {
