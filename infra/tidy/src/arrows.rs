@@ -9,13 +9,18 @@ use crate::Graph;
 pub const ARROWS: &[(&str, &[&str])] = &[
     ("omium-schemas", &[]),
     ("omium-workflow", &["omium-schemas"]),
+    ("omium-openai", &["omium-schemas"]),
+    ("omium-rules", &[]),
     ("omium-processor", &["omium-schemas"]),
-    ("omium-execution", &["omium-schemas", "omium-processor"]),
+    ("omium-execution", &["omium-schemas", "omium-processor", "omium-rules"]),
+    ("omium-detector", &["omium-schemas", "omium-processor", "omium-rules", "omium-openai"]),
+    ("omium-recovery", &["omium-schemas", "omium-processor"]),
     ("omium-log", &["omium-schemas"]),
     ("omium-store", &["omium-schemas"]),
     ("omium-runtime", &["omium-schemas", "omium-processor", "omium-log", "omium-store"]),
     ("omium-sim", &["omium-schemas", "omium-processor", "omium-log", "omium-store", "omium-runtime"]),
     ("omium-api", &["omium-schemas", "omium-workflow"]),
+    ("omium-llm", &["omium-schemas", "omium-openai"]),
     ("omium-agents", &["omium-schemas", "omium-workflow"]),
     ("omium", SEES_ALL),
     ("omium-load", SEES_ALL),
@@ -26,19 +31,33 @@ pub const ARROWS: &[(&str, &[&str])] = &[
 const SEES_ALL: &[&str] = &[
     "omium-schemas",
     "omium-workflow",
+    "omium-openai",
+    "omium-rules",
     "omium-processor",
     "omium-execution",
+    "omium-detector",
+    "omium-recovery",
     "omium-log",
     "omium-store",
     "omium-runtime",
     "omium-sim",
     "omium-api",
+    "omium-llm",
     "omium-agents",
     "omium",
 ];
 
 /// Crates that decide. They are told everything and touch nothing.
-pub const PURE: &[&str] = &["omium-schemas", "omium-workflow", "omium-processor", "omium-execution"];
+pub const PURE: &[&str] = &[
+    "omium-schemas",
+    "omium-workflow",
+    "omium-openai",
+    "omium-rules",
+    "omium-processor",
+    "omium-execution",
+    "omium-detector",
+    "omium-recovery",
+];
 
 /// What libraries of pure crates hold inside, where nothing of it shows in what they say: a map that keeps the order of
 /// insertion, ids that are never drawn.

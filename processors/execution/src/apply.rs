@@ -34,7 +34,14 @@ impl Run {
             Event::VersionsPinned(VersionsPinned { workflow, .. }) => self.version = Some(*workflow),
             Event::ForkStarted(ForkStarted { source, at, .. }) => self.source = Some((*source, *at)),
             Event::ExecutionPaused(_) => (self.status, self.paused_at) = (Status::Paused, Some(time)),
-            Event::ExecutionResumed(_) => (self.status, self.paused_at) = (Status::Running, None),
+            Event::ExecutionResumed(_) => {
+                (self.status, self.paused_at, self.ended, self.suspended) =
+                    (Status::Running, None, None, None);
+            }
+            Event::ExecutionSuspended(suspended) => {
+                (self.status, self.paused_at) = (Status::Paused, Some(time));
+                self.suspended = Some((suspended.reason, suspended.about));
+            }
             Event::ExecutionCompleted(_) => self.end(Status::Completed, time),
             Event::ExecutionFailed(ExecutionFailed { class }) => self.end(Status::Failed(*class), time),
             Event::ExecutionCancelled(_) => self.end(Status::Cancelled, time),
@@ -80,6 +87,9 @@ impl Run {
                 if let Some(Step { phase: Phase::Waiting { begun, .. }, .. }) = self.step_mut(*step) {
                     *begun = Some(time);
                 }
+                if let (Some(program), Command::StartStep(start)) = (&mut self.program, command) {
+                    program.attempt = start.delivery;
+                }
             }
             Event::StepLost(StepLost { step, .. }) => {
                 if let Some(step) = self.step_mut(*step) {
@@ -117,14 +127,27 @@ impl Run {
     fn apply_call(&mut self, fact: Fact<'_>) {
         let Fact { seq, event, command, .. } = fact;
         match event {
-            Event::LlmCallStarted(LlmCallStarted { step, branch, caller, request, occurrence, .. }) => {
+            Event::LlmCallStarted(LlmCallStarted {
+                step,
+                branch,
+                caller,
+                request,
+                occurrence,
+                patch_set,
+                ..
+            }) => {
                 let model = match command {
                     Command::StartLlmCall(start) => start.model.clone(),
                     _ => String::new(),
                 };
-                let (step, branch, request, occurrence) = (*step, *branch, *request, *occurrence);
-                let (kind, caller, outcome) = (CallKind::Model(model), caller.clone(), Outcome::Open);
-                self.calls.push(Call { at: seq, step, branch, kind, caller, request, occurrence, outcome });
+                let kind = CallKind::Model(model);
+                let mut call = Call::begun(seq, (*step, *branch), kind, caller, (*request, *occurrence));
+                call.patch_set = *patch_set;
+                if let Command::StartLlmCall(start) = command {
+                    (call.taken, call.thread) = (start.delivery, start.thread);
+                    self.keep_messages(start);
+                }
+                self.calls.push(call);
             }
             Event::ToolCallStarted(ToolCallStarted {
                 step,
@@ -137,44 +160,52 @@ impl Run {
             }) => {
                 let repeatable = matches!(effect, EffectClass::Read | EffectClass::Idempotent);
                 let kind = CallKind::Tool { tool: tool.clone(), repeatable };
-                let (step, branch, request, occurrence) = (*step, *branch, *request, *occurrence);
-                let (caller, outcome) = (caller.clone(), Outcome::Open);
-                self.calls.push(Call { at: seq, step, branch, kind, caller, request, occurrence, outcome });
+                let mut call = Call::begun(seq, (*step, *branch), kind, caller, (*request, *occurrence));
+                if let Command::StartToolCall(start) = command {
+                    call.taken = start.delivery;
+                }
+                self.calls.push(call);
             }
-            Event::LlmCallCompleted(LlmCallCompleted { call, .. }) => {
+            Event::LlmCallCompleted(LlmCallCompleted { call, usage, .. }) => {
                 let answer = match command {
                     Command::CompleteLlmCall(CompleteLlmCall { answer, .. }) => Some(answer.clone()),
                     _ => None,
                 };
-                self.answer(*call, Outcome::Answered(answer));
+                self.answer(*call, seq, Outcome::Answered(answer));
+                if let (Some(known), Command::CompleteLlmCall(done)) = (self.call_mut(*call), command) {
+                    (known.usage, known.cost, known.released) = (Some(usage.clone()), done.cost, true);
+                }
             }
             Event::ToolCallCompleted(ToolCallCompleted { call }) => {
                 let result = match command {
                     Command::CompleteToolCall(CompleteToolCall { result, .. }) => result.clone(),
                     _ => None,
                 };
-                self.answer(*call, Outcome::Answered(result));
+                self.answer(*call, seq, Outcome::Answered(result));
             }
             Event::LlmCallFailed(LlmCallFailed { call, retryable, .. }) => {
                 let reason = match command {
                     Command::FailLlmCall(FailLlmCall { reason, .. }) => reason.clone(),
                     _ => None,
                 };
-                self.answer(*call, Outcome::Failed { retryable: *retryable, reason });
+                self.answer(*call, seq, Outcome::Failed { retryable: *retryable, reason });
             }
             Event::ToolCallFailed(ToolCallFailed { call, .. }) => {
                 let reason = match command {
                     Command::FailToolCall(FailToolCall { reason, .. }) => reason.clone(),
                     _ => None,
                 };
-                self.answer(*call, Outcome::Failed { retryable: false, reason });
+                self.answer(*call, seq, Outcome::Failed { retryable: false, reason });
             }
-            // What detectors, recovery and costs have found is theirs; messages and votes do not steer a run yet.
-            _ => {}
+            _ => self.apply_gate(fact),
         }
     }
 
     fn start(&mut self, started: &ExecutionStarted, time: Time, command: &Command) {
+        if let Command::StartProgram(start) = command {
+            *self = Run::of_program(start, time);
+            return;
+        }
         let (plan, on_failure, inputs, budget) = match command {
             Command::StartExecution(start) => (&start.plan, start.on_failure, &start.inputs, start.slice),
             Command::StartFork(fork) => (&fork.plan, fork.on_failure, &fork.inputs, fork.slice),
@@ -194,13 +225,19 @@ impl Run {
     }
 
     fn end(&mut self, status: Status, time: Time) {
-        (self.status, self.ended, self.paused_at) = (status, Some(time), None);
-        self.calls = Vec::new();
+        (self.status, self.ended, self.paused_at, self.suspended) = (status, Some(time), None, None);
+        if self.program.is_none() {
+            self.calls = Vec::new();
+        } else if status == Status::Completed || status == Status::Cancelled {
+            self.let_go_of_answers();
+        }
     }
 
     /// A step has ended, whichever way: its calls are not needed again.
     fn settle(&mut self, step: StepId, phase: Phase) {
         match &phase {
+            // What a program was answered is served again when it is run again.
+            _ if self.program.is_some() => {}
             Phase::Done { .. } | Phase::Skipped | Phase::Cancelled => {
                 self.calls.retain(|call| call.step != step);
             }
@@ -240,6 +277,9 @@ impl Run {
         if output.is_some() {
             return output.clone();
         }
+        if let Command::FinishExecution(end) = command {
+            return end.output.clone();
+        }
         if let Command::StartFork(fork) = command {
             return fork.done.iter().find(|done| done.step == step).and_then(|done| done.output.clone());
         }
@@ -267,13 +307,18 @@ impl Run {
         for signal in &mut self.signals {
             signal.taken = signal.taken.filter(|at| *at <= to);
         }
-        self.calls.clear();
-        (self.status, self.ended, self.paused_at) = (Status::Running, None, None);
+        let program = self.program.is_some();
+        self.calls.retain(|call| program && call.done.is_some_and(|done| done <= to));
+        (self.status, self.ended, self.paused_at, self.suspended) = (Status::Running, None, None, None);
     }
 
-    fn answer(&mut self, call: Seq, outcome: Outcome) {
-        if let Some(found) = self.calls.iter_mut().find(|known| known.at == call) {
-            found.outcome = outcome;
+    fn answer(&mut self, call: Seq, at: Seq, outcome: Outcome) {
+        if let Some(found) = self.call_mut(call) {
+            (found.outcome, found.done) = (outcome, Some(at));
         }
+    }
+
+    pub(crate) fn call_mut(&mut self, call: Seq) -> Option<&mut Call> {
+        self.calls.iter_mut().rev().find(|known| known.at == call)
     }
 }

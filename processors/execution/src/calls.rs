@@ -4,8 +4,8 @@
 use omium_processor::Refusal;
 use omium_schemas::catalogue::{
     CompleteLlmCall, CompleteToolCall, FailLlmCall, FailToolCall, LlmCallCompleted, LlmCallFailed,
-    LlmCallStarted, ModelErrorClass, StartLlmCall, StartToolCall, ToolCallCompleted, ToolCallFailed,
-    ToolCallStarted,
+    LlmCallPatched, LlmCallStarted, ModelErrorClass, RunDrifted, StartLlmCall, StartToolCall,
+    ToolCallCompleted, ToolCallFailed, ToolCallStarted,
 };
 use omium_schemas::{Digest, Seq, StepId};
 
@@ -14,11 +14,15 @@ use crate::state::{Call, CallKind, Outcome};
 
 /// How many calls one step may make.
 const MAX_CALLS: usize = 1_000;
+/// How many calls a program may make that has but one step.
+const MAX_CALLS_OF_PROGRAM: usize = 10_000;
 
 impl Draft<'_> {
     pub(crate) fn start_model_call(&mut self, call: &StartLlmCall) -> Result<(), Refusal> {
         self.awaited(call.step, call.branch)?;
+        self.of_attempt(call.delivery)?;
         self.room(call.step)?;
+        let expected = self.drifts_from(call);
         let StartLlmCall { step, branch, caller, request, patch_set, .. } = call.clone();
         let is_model = |known: &Call| matches!(known.kind, CallKind::Model(_));
         let (occurrence, open) = self.occurrence(step, &caller, request, is_model);
@@ -32,7 +36,24 @@ impl Draft<'_> {
             occurrence,
             possible_double_charge,
         });
+        if let (Some(patch_set), Some(before), Some(after)) = (patch_set, call.before, call.after) {
+            let call = self.last();
+            self.push(LlmCallPatched { call, patch_set, before, after });
+        }
+        if expected.is_some() {
+            self.push(RunDrifted { step, expected, difference: call.difference.clone() });
+        }
         Ok(())
+    }
+
+    /// The recorded answer that was to come next, where a resumed program asks for something else and nothing explains
+    /// that.
+    fn drifts_from(&self, call: &StartLlmCall) -> Option<Seq> {
+        let resumed = self.run.program.as_ref().is_some_and(|program| program.attempt > 1);
+        if !resumed || self.run.has_condemned_what_was_read() {
+            return None;
+        }
+        self.run.expected(&call.caller, call.delivery)?.done
     }
 
     pub(crate) fn complete_model_call(&mut self, call: &CompleteLlmCall) -> Result<(), Refusal> {
@@ -52,6 +73,7 @@ impl Draft<'_> {
 
     pub(crate) fn start_tool_call(&mut self, call: &StartToolCall) -> Result<(), Refusal> {
         self.awaited(call.step, call.branch)?;
+        self.of_attempt(call.delivery)?;
         self.room(call.step)?;
         let StartToolCall { step, branch, caller, tool, effect, request, .. } = call.clone();
         let is_tool =
@@ -74,8 +96,9 @@ impl Draft<'_> {
     }
 
     fn room(&self, step: StepId) -> Result<(), Refusal> {
-        if self.run.calls.iter().filter(|call| call.step == step).count() >= MAX_CALLS {
-            return invalid(format!("{step} has made {MAX_CALLS} calls, the most that a step may make"));
+        let most = if self.run.program.is_some() { MAX_CALLS_OF_PROGRAM } else { MAX_CALLS };
+        if self.run.calls.iter().filter(|call| call.step == step).count() >= most {
+            return invalid(format!("{step} has made {most} calls, the most that a step may make"));
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use omium_processor::{Recorded, Refusal, Why};
 use omium_schemas::catalogue::{
-    Command, CreateTenant, Event, IssueKey, KeyIssued, KeyRevoked, KeyRole, PublishWorkflow, RevokeKey,
-    TenantCreated, WorkflowPublished,
+    Command, CreateTenant, DropGuard, Event, Guard, GuardDropped, GuardSet, IssueKey, KeyIssued, KeyRevoked,
+    KeyRole, PublishWorkflow, RevokeKey, SetGuard, TenantCreated, WorkflowPublished,
 };
 use omium_schemas::{Content, Digest, TenantId, Time};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,12 @@ pub struct Control {
     pub keys: BTreeMap<String, Key>,
     /// Versions of workflows, the first one first.
     pub workflows: BTreeMap<(TenantId, String), Vec<Version>>,
+    /// Checks on agents of programs, by their names.
+    pub guards: BTreeMap<TenantId, SetGuards>,
 }
+
+/// A tenant's checks by name, each with the program that it is for; all programs where none is named.
+pub type SetGuards = BTreeMap<String, (Option<String>, Guard)>;
 
 /// A key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +54,8 @@ pub struct Version {
 
 /// How many versions of one workflow are kept; an installation publishes a handful a week.
 const MAX_VERSIONS: usize = 10_000;
+/// How many checks a tenant may have.
+const MAX_GUARDS: usize = 1_000;
 
 pub(crate) fn decide(control: Option<&Control>, command: &Command) -> Result<Vec<Event>, Refusal> {
     let empty = Control::default();
@@ -94,11 +101,38 @@ pub(crate) fn decide(control: Option<&Control>, command: &Command) -> Result<Vec
                 WorkflowPublished { tenant: *tenant, workflow: workflow.clone(), version: *version }.into(),
             ])
         }
+        Command::SetGuard(set) => set_guard(control, set),
+        Command::DropGuard(DropGuard { tenant, name, .. }) => {
+            let known = control.guards.get(tenant).is_some_and(|guards| guards.contains_key(name));
+            if !known {
+                let text =
+                    format!("there is no guard `{name}`; `omium guard list` shows those that there are");
+                return Err(Refusal::new(Why::NotFound, text));
+            }
+            Ok(vec![GuardDropped { tenant: *tenant, name: name.clone() }.into()])
+        }
         other => invalid(format!("{} is nothing that control understands", other.name())),
     }
 }
 
+fn set_guard(control: &Control, set: &SetGuard) -> Result<Vec<Event>, Refusal> {
+    let guards = control.guards.get(&set.tenant);
+    if guards.is_some_and(|guards| guards.len() >= MAX_GUARDS && !guards.contains_key(&set.guard.name)) {
+        return invalid(format!(
+            "there are {MAX_GUARDS} guards, the most that there may be; remove some first"
+        ));
+    }
+    Ok(vec![GuardSet { tenant: set.tenant, name: set.guard.name.clone() }.into()])
+}
+
 impl Control {
+    /// The checks that a program is under which starts now.
+    pub fn guards_of(&self, tenant: TenantId, program: &str) -> Vec<Guard> {
+        let guards = self.guards.get(&tenant).into_iter().flat_map(BTreeMap::values);
+        let meant = |only: &Option<String>| only.as_ref().is_none_or(|only| only == program);
+        guards.filter(|(only, _)| meant(only)).map(|(_, guard)| guard.clone()).collect()
+    }
+
     pub(crate) fn apply(&mut self, recorded: &Recorded<'_>) {
         match (recorded.event, recorded.command) {
             (Event::TenantCreated(TenantCreated { tenant, label }), _) => {
@@ -110,6 +144,15 @@ impl Control {
             }
             (Event::KeyRevoked(KeyRevoked { key, .. }), _) => {
                 self.keys.remove(key);
+            }
+            (Event::GuardSet(GuardSet { tenant, name }), Command::SetGuard(set)) => {
+                let guards = self.guards.entry(*tenant).or_default();
+                guards.insert(name.clone(), (set.program.clone(), set.guard.clone()));
+            }
+            (Event::GuardDropped(GuardDropped { tenant, name }), _) => {
+                if let Some(guards) = self.guards.get_mut(tenant) {
+                    guards.remove(name);
+                }
             }
             (
                 Event::WorkflowPublished(published),

@@ -13,8 +13,8 @@ use omium_schemas::catalogue::{
 use omium_schemas::{Branch, Money, Seq, StepId, Time};
 
 use crate::draft::{Draft, conflict, invalid};
-use crate::rules;
 use crate::state::{Phase, Run, Status};
+use crate::{program, rules};
 
 /// How many steps a plan may have.
 const MAX_STEPS: usize = 1_000;
@@ -32,9 +32,10 @@ pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>
     let run = match (run, command) {
         (None, Command::StartExecution(start)) => return begin(start, command, context),
         (None, Command::StartFork(fork)) => return begin_fork(fork, command, context),
+        (None, Command::StartProgram(start)) => return program::begin(start, command, context),
         // Nobody sends messages to executions yet; one that comes is received and changes nothing.
         (_, Command::DeliverMessage(_)) => return Ok(Vec::new()),
-        (Some(_), Command::StartExecution(_) | Command::StartFork(_)) => {
+        (Some(_), Command::StartExecution(_) | Command::StartFork(_) | Command::StartProgram(_)) => {
             return conflict(format!(
                 "{} was started before; `omium show {}` says how it stands",
                 context.stream, context.stream
@@ -58,7 +59,7 @@ pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>
     match command {
         Command::CompleteStep(done) => draft.complete(done)?,
         Command::FailStep(failed) => draft.fail(failed)?,
-        Command::StartStep(started) => draft.started(started)?,
+        Command::StartStep(started) => draft.begin_attempt(started)?,
         Command::LoseStep(lost) => draft.lost(lost)?,
         Command::MeetDeadline(_) => draft.meet_deadline(),
         Command::PauseExecution(_) => draft.pause()?,
@@ -75,6 +76,11 @@ pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>
         Command::StartToolCall(call) => draft.start_tool_call(call)?,
         Command::CompleteToolCall(call) => draft.complete_tool_call(call)?,
         Command::FailToolCall(call) => draft.fail_tool_call(call)?,
+        Command::ServeAnswer(ask) => draft.serve(ask)?,
+        Command::FinishExecution(end) => draft.finish_program(end)?,
+        Command::ChooseRemedy(choice) => draft.choose(choice)?,
+        Command::DismissFinding(dismissal) => draft.dismiss(dismissal)?,
+        Command::RefuseApproval(refusal) => draft.refuse_approval(refusal)?,
         other => return invalid(format!("{} is nothing that an execution understands", other.name())),
     }
     Ok(draft.events())
@@ -226,7 +232,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn started(&mut self, started: &StartStep) -> Result<(), Refusal> {
+    pub(crate) fn started(&mut self, started: &StartStep) -> Result<(), Refusal> {
         self.awaited(started.step, started.branch)?;
         let StartStep { step, branch, delivery, .. } = *started;
         self.push(StepStarted { step, branch, delivery });
@@ -286,6 +292,12 @@ impl Draft<'_> {
         self.open()?;
         if self.run.status != Status::Paused {
             return conflict(format!("{} is not paused; it runs", self.context.stream));
+        }
+        if let Some((_, Some(about))) = self.run.suspended {
+            let stream = self.context.stream;
+            return conflict(format!(
+                "{stream} waits for a decision about seq {about}: `omium approve {stream}` or `omium dismiss {stream}`"
+            ));
         }
         let held = self.run.held();
         self.push(ExecutionResumed {});
@@ -395,7 +407,7 @@ impl Draft<'_> {
     }
 
     /// Whether there is time to go on in: a deadline that has passed would end what is begun again at once.
-    fn in_time(&self) -> Result<(), Refusal> {
+    pub(crate) fn in_time(&self) -> Result<(), Refusal> {
         if self.run.deadline.is_some_and(|deadline| deadline <= self.context.now) {
             return conflict(format!(
                 "the deadline of {} has passed; `omium fork` starts one with its own",
@@ -433,7 +445,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn open(&self) -> Result<(), Refusal> {
+    pub(crate) fn open(&self) -> Result<(), Refusal> {
         let stream = self.context.stream;
         match self.run.status {
             Status::Running | Status::Paused => Ok(()),

@@ -27,6 +27,11 @@ impl<'a> Draft<'a> {
         self.events.push(event);
     }
 
+    /// The seq of the event that was pushed last.
+    pub(crate) fn last(&self) -> Seq {
+        Seq(self.context.seq.0 + self.events.len() as u64)
+    }
+
     pub(crate) fn events(self) -> Vec<Event> {
         self.events
     }

@@ -10,6 +10,10 @@ pub(crate) fn due(run: &Run) -> Due {
         return due;
     }
     due.deadline = run.deadline;
+    // A program is run by whoever started it.
+    if run.program.is_some() {
+        return due;
+    }
     for (step, (plan, state)) in run.ids().zip(run.plan.iter().zip(&run.steps)) {
         let Phase::Waiting { not_before, timeout_at, .. } = state.phase else { continue };
         // What was not sent before a pause waits for its end, and is not late.

@@ -6,6 +6,8 @@ mod control;
 mod decide;
 mod draft;
 mod due;
+mod gate;
+mod program;
 mod rules;
 mod schedule;
 mod state;
@@ -14,8 +16,11 @@ use omium_processor::{Context, Due, Processor, Recorded, Refusal};
 use omium_schemas::StreamKind;
 use omium_schemas::catalogue::{Command, Event, ExecutionCancelled, ExecutionCarried};
 
-pub use control::{Control, Key, Version};
-pub use state::{Call, CallKind, Cancelling, Mark, Outcome, Phase, Run, Signal, State, Status, Step};
+pub use control::{Control, Key, SetGuards, Version};
+pub use state::{
+    Call, CallKind, Cancelling, Found, Mark, Outcome, Phase, Program, Run, Signal, State, Status, Step,
+    Suggested,
+};
 
 /// Decides for executions and for control.
 pub struct Execution;
@@ -24,7 +29,7 @@ impl Processor for Execution {
     type State = State;
 
     const NAME: &'static str = "execution";
-    const LAYOUT: u16 = 1;
+    const LAYOUT: u16 = 2;
 
     fn decide(state: &State, command: &Command, context: &Context<'_>) -> Result<Vec<Event>, Refusal> {
         match context.stream.kind() {
@@ -34,6 +39,10 @@ impl Processor for Execution {
                 draft::invalid(format!("{} is not understood by {}", command.name(), context.stream))
             }
         }
+    }
+
+    fn react(state: &State, event: &Event, _context: &Context<'_>) -> Vec<Event> {
+        state.run().map(|run| program::react(run, event)).unwrap_or_default()
     }
 
     fn apply(mut state: State, recorded: &Recorded<'_>) -> State {
@@ -72,7 +81,7 @@ fn first(recorded: &Recorded<'_>) -> State {
             run.apply(fact(recorded));
             State::Run(run)
         }
-        Event::TenantCreated(_) | Event::KeyIssued(_) | Event::WorkflowPublished(_) => {
+        Event::TenantCreated(_) | Event::KeyIssued(_) | Event::WorkflowPublished(_) | Event::GuardSet(_) => {
             let mut control = Box::<Control>::default();
             control.apply(recorded);
             State::Control(control)

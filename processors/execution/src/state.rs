@@ -1,8 +1,12 @@
 //! What an execution holds.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use omium_schemas::catalogue::{FailureClass, OnFailure, PlannedStep};
+use omium_schemas::catalogue::{
+    FailureClass, FindingKind, GateVerdict, OnFailure, PlannedStep, RemedyKind, Severity, SuspendReason,
+    Usage,
+};
 use omium_schemas::{Branch, Content, Digest, Money, Seq, StepId, StreamId, Time};
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +104,63 @@ pub struct Run {
     pub calls: Vec<Call>,
     /// Where it came from, if it is a fork.
     pub source: Option<(StreamId, Seq)>,
+    /// Why it is suspended, and the finding or approval that it waits for.
+    pub suspended: Option<(SuspendReason, Option<Seq>)>,
+    /// What it has beside its one step, where it is a program that decides its own steps.
+    pub program: Option<Box<Program>>,
+}
+
+/// What a program has that decides its own steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// The attempt that runs or ran last, from 1; 0 before the first.
+    pub attempt: i64,
+    /// The digests of the messages that the log holds already.
+    pub messages: BTreeSet<Digest>,
+    /// What detectors have seen in its answers.
+    pub findings: Vec<Found>,
+    /// The approval that is asked for.
+    pub asked: Option<Seq>,
+    /// How often a resumed attempt asked for something else than the one before.
+    pub drifts: u32,
+}
+
+/// What a detector has seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// Its event.
+    pub at: Seq,
+    /// The call whose answer it is about.
+    pub call: Option<Seq>,
+    /// What was seen.
+    pub kind: FindingKind,
+    /// How much it matters.
+    pub severity: Severity,
+    /// Who saw it.
+    pub detector: String,
+    /// In words (sealed).
+    pub detail: Option<Content>,
+    /// What can be done about it, the best first.
+    pub suggested: Vec<Suggested>,
+    /// The number of what was chosen.
+    pub chosen: Option<i32>,
+    /// Whether it helped, once that is known.
+    pub helped: Option<bool>,
+    /// Somebody said that it is none.
+    pub dismissed: bool,
+}
+
+/// Something that can be done about a finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Suggested {
+    /// Which suggestion, from 1.
+    pub number: i32,
+    /// What would be done.
+    pub kind: RemedyKind,
+    /// How confident recovery is, in thousandths.
+    pub confidence: i32,
+    /// What would be added to the instructions.
+    pub text: Option<String>,
 }
 
 /// Whether the other lanes are cancelled when a step has failed for good.
@@ -211,6 +272,26 @@ pub struct Call {
     pub occurrence: i32,
     /// What became of it.
     pub outcome: Outcome,
+    /// The event that says so.
+    pub done: Option<Seq>,
+    /// The attempt of a program that has made it or was served it last.
+    pub taken: i64,
+    /// The event by which it was served last.
+    pub served: Option<Seq>,
+    /// It is never served again.
+    pub condemned: bool,
+    /// The client has read the answer.
+    pub released: bool,
+    /// What the gate did with the answer, where it did not just let it pass.
+    pub verdict: Option<GateVerdict>,
+    /// The patches that were in force.
+    pub patch_set: Option<Digest>,
+    /// The digest of the whole conversation.
+    pub thread: Option<Digest>,
+    /// What was used.
+    pub usage: Option<Usage>,
+    /// What it cost.
+    pub cost: Money,
 }
 
 /// What kind of call it is.

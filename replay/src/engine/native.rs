@@ -213,6 +213,13 @@ impl Calls for Record<'_> {
             messages: Vec::new(),
             stored: Vec::new(),
             parameters: Some(Content::open(call.request.to_string())),
+            delivery: 0,
+            endpoint: "chat/completions".into(),
+            continues: None,
+            thread: None,
+            before: None,
+            after: None,
+            difference: None,
         };
         self.tell(start).await.map(BegunModel::New)
     }
@@ -220,7 +227,9 @@ impl Calls for Record<'_> {
     async fn complete_model(&self, call: Seq, answer: ModelAnswer<'_>) -> Result<(), NotRecorded> {
         let ModelAnswer { model, usage, cost, finish, answer } = answer;
         let (model, usage, answer) = (model.to_owned(), usage.clone(), Content::open(answer.to_vec()));
-        self.tell(CompleteLlmCall { call, model, usage, cost, finish, answer }).await.map(|_| ())
+        self.tell(CompleteLlmCall { call, model, usage, cost, finish, answer, shown: false })
+            .await
+            .map(|_| ())
     }
 
     async fn fail_model(&self, call: Seq, failure: &ModelFailure) -> Result<(), NotRecorded> {
@@ -243,6 +252,7 @@ impl Calls for Record<'_> {
             effect: call.effect,
             request,
             arguments: Some(Content::open(call.arguments.to_string())),
+            delivery: 0,
         };
         self.tell(start).await.map(BegunTool::New)
     }

@@ -29,7 +29,7 @@ impl Engine {
             .digest(&canonical(&json!({ "tool": tool, "arguments": arguments })));
         let arguments = Some(Content::open(arguments.to_string()));
         let caller = agent.ok_or_else(not_open)?;
-        let start = StartToolCall { step, branch, caller, tool, effect, request, arguments };
+        let start = StartToolCall { step, branch, caller, tool, effect, request, arguments, delivery: 0 };
         let done = answers::done(self.node().submit(Request::new(key, start)).await)?;
         // The command takes the frame's first seq; the event that names the call follows it.
         Ok(Done { seq: done.seq + 1, ..done })

@@ -449,11 +449,18 @@ fn spends(story: &mut Story, cost: Money) {
         messages: Vec::new(),
         stored: Vec::new(),
         parameters: None,
+        delivery: 0,
+        endpoint: "chat/completions".into(),
+        continues: None,
+        thread: None,
+        before: None,
+        after: None,
+        difference: None,
     });
     let call = story.run().calls[0].at;
     let usage = Usage { input: 1, cached: 0, output: 1, reasoning: 0 };
     let (model, finish, answer) = ("m".into(), FinishReason::Stop, Content::open("1"));
-    story.does(CompleteLlmCall { call, model, usage, cost, finish, answer });
+    story.does(CompleteLlmCall { call, model, usage, cost, finish, answer, shown: false });
 }
 
 #[test]
@@ -493,13 +500,28 @@ fn an_attempt_after_a_bad_answer_asks_again_and_knows_what_tools_have_done() {
         messages: vec![],
         stored: vec![],
         parameters: None,
+        delivery: 0,
+        endpoint: "chat/completions".into(),
+        continues: None,
+        thread: None,
+        before: None,
+        after: None,
+        difference: None,
     };
     story.does(model);
     let call = story.run().calls[0].at;
     let usage = Usage { input: 1, cached: 0, output: 1, reasoning: 0 };
     let answer = Content::open("cut");
     let finish = FinishReason::Length;
-    story.does(CompleteLlmCall { call, model: "m".into(), usage, cost: Money::ZERO, finish, answer });
+    story.does(CompleteLlmCall {
+        call,
+        model: "m".into(),
+        usage,
+        cost: Money::ZERO,
+        finish,
+        answer,
+        shown: false,
+    });
     let (caller, tool, effect) = ("a#0".into(), "pay".into(), EffectClass::Write);
     story.does(StartToolCall {
         step: StepId(1),
@@ -509,6 +531,7 @@ fn an_attempt_after_a_bad_answer_asks_again_and_knows_what_tools_have_done() {
         effect,
         request: digest,
         arguments: None,
+        delivery: 0,
     });
     let call = story.run().calls[1].at;
     story.does(CompleteToolCall { call, result: None });

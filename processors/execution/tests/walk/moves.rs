@@ -125,7 +125,7 @@ fn call(chance: &mut Chance, run: &Run) -> Command {
         4 => {
             let usage = Usage { input: 3, cached: 0, output: 4, reasoning: 0 };
             let (model, finish, answer) = ("m".into(), FinishReason::Stop, body(1));
-            CompleteLlmCall { call, model, usage, cost, finish, answer }.into()
+            CompleteLlmCall { call, model, usage, cost, finish, answer, shown: false }.into()
         }
         5 => {
             let (class, retryable) = (ModelErrorClass::Overloaded, chance.percent(50));
@@ -149,6 +149,13 @@ fn ask(chance: &mut Chance, run: &Run) -> Command {
         messages: Vec::new(),
         stored: Vec::new(),
         parameters: None,
+        delivery: 0,
+        endpoint: "chat/completions".into(),
+        continues: None,
+        thread: None,
+        before: None,
+        after: None,
+        difference: None,
     }
     .into()
 }
@@ -158,7 +165,7 @@ fn use_tool(chance: &mut Chance, run: &Run) -> Command {
     let effect = *chance.pick(&EFFECTS).expect("there are some");
     let request = Digest::of(&[chance.below(2) as u8]);
     let (caller, tool) = ("a#0".into(), "t".into());
-    StartToolCall { step, branch, caller, tool, effect, request, arguments: None }.into()
+    StartToolCall { step, branch, caller, tool, effect, request, arguments: None, delivery: 0 }.into()
 }
 
 /// Whether this step waits for somebody's word.

@@ -1,0 +1,17 @@
+//! The gate: what programs ask of models passes here, is recorded before it is sent and judged before it is read.
+
+mod caller;
+mod gate;
+mod port;
+mod reply;
+mod routes;
+mod tail;
+mod tools;
+mod upstream;
+
+pub use port::{
+    Answered, Attempt, BegunTool, Change, Failed, Ledger, Looked, Question, Refused, ToolCall, ToolEnd,
+    Verdict,
+};
+pub use routes::router;
+pub use upstream::Upstream;

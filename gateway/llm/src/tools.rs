@@ -1,0 +1,88 @@
+//! Tools that programs call: recorded before they are called, and served again to an attempt that calls them again.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use omium_schemas::Seq;
+use omium_schemas::catalogue::EffectClass;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::port::{Attempt, BegunTool, Ledger, Refused, ToolCall, ToolEnd};
+
+/// The longest name of a tool or of a caller.
+const LONGEST: usize = 256;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Start {
+    caller: String,
+    tool: String,
+    effect: String,
+    #[serde(default)]
+    arguments: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct End {
+    result: Option<Value>,
+    failed: Option<String>,
+}
+
+pub(crate) async fn begin(ledger: &dyn Ledger, attempt: &Attempt, body: &[u8]) -> Result<Response, Refused> {
+    let Start { caller, tool, effect, arguments } = read(body)?;
+    let effect = match effect.as_str() {
+        "read" => EffectClass::Read,
+        "idempotent" => EffectClass::Idempotent,
+        "write" => EffectClass::Write,
+        "irreversible" => EffectClass::Irreversible,
+        other => {
+            let detail = format!("`{other}` is no effect class");
+            return Err(bad(detail, "it is one of: read, idempotent, write, irreversible"));
+        }
+    };
+    for name in [&caller, &tool] {
+        if name.trim().is_empty() || name.len() > LONGEST {
+            return Err(bad(
+                format!("`caller` and `tool` have 1 to {LONGEST} bytes"),
+                "name the tool as the agent does",
+            ));
+        }
+    }
+    let call = ToolCall { caller: caller.trim().to_owned(), tool: tool.trim().to_owned(), effect, arguments };
+    Ok(Json(match ledger.begin_tool(attempt, call).await? {
+        BegunTool::New(call) => json!({ "call": call.0 }),
+        BegunTool::Recorded(result) => json!({ "recorded": { "result": result } }),
+        BegunTool::Failed(reason) => json!({ "failed": { "reason": reason } }),
+    })
+    .into_response())
+}
+
+pub(crate) async fn end(
+    ledger: &dyn Ledger,
+    attempt: &Attempt,
+    call: &str,
+    body: &[u8],
+) -> Result<Response, Refused> {
+    let call = call
+        .parse()
+        .map(Seq)
+        .map_err(|_| bad(format!("`{call}` is no call's number"), "it is what `call` said"))?;
+    let end = match read(body)? {
+        End { result: Some(result), failed: None } => ToolEnd::Result(result),
+        End { result: None, failed: Some(reason) } => ToolEnd::Failed(reason),
+        End { result: None, failed: None } => ToolEnd::Result(Value::Null),
+        End { .. } => return Err(bad("a tool answers or fails, not both", "send `result` or `failed`")),
+    };
+    ledger.end_tool(attempt, call, end).await?;
+    Ok(Json(json!({})).into_response())
+}
+
+fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(body)
+        .map_err(|why| bad(format!("the body is not what this route takes: {why}"), "see the SDK"))
+}
+
+fn bad(detail: impl Into<String>, hint: &str) -> Refused {
+    Refused::new(400, "bad-body", detail, hint)
+}

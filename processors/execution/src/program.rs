@@ -1,0 +1,279 @@
+//! Programs that decide their own steps: one step that whoever started it performs, any number of attempts at it, and
+//! answers that a later attempt is served again.
+
+use omium_processor::{Context, Refusal, Why};
+use omium_schemas::catalogue::{
+    ApprovalAsked, ApprovalRefused, ApprovalSubject, CheckpointTaken, ChooseRemedy, ChosenBy, Command,
+    DismissFinding, Event, ExecutionFailed, ExecutionResumed, ExecutionStarted, ExecutionSuspended,
+    FailureClass, FindingDismissed, FinishExecution, GateVerdict, LlmAnswerJudged, LlmAnswerServed,
+    RefuseApproval, RemedyChosen, ServeAnswer, StartProgram, StartStep, StepCompleted, StepFailed,
+    StepScheduled, StepStarted, SuspendReason, ToolResultServed,
+};
+use omium_schemas::{Digest, Seq, StepId};
+
+use crate::draft::{Draft, conflict, invalid};
+use crate::state::{Call, CallKind, Outcome, Program, Run, Status};
+
+/// The one step of a program.
+pub(crate) const STEP: StepId = StepId(1);
+/// How many checks one program may be under.
+const MAX_GUARDS: usize = 200;
+
+/// Opens an execution for a program. It waits for somebody to run it.
+pub(crate) fn begin(
+    start: &StartProgram,
+    command: &Command,
+    context: &Context<'_>,
+) -> Result<Vec<Event>, Refusal> {
+    if start.program.trim().is_empty() || start.program.len() > 256 {
+        return invalid("a program has a name of 1 to 256 bytes");
+    }
+    if start.guards.len() > MAX_GUARDS {
+        return invalid(format!(
+            "a program is under {MAX_GUARDS} checks at most, not {}",
+            start.guards.len()
+        ));
+    }
+    if start.deadline.is_some_and(|deadline| deadline <= context.now) {
+        return invalid("the deadline has passed already");
+    }
+    let mut draft = Draft::new(Run::default(), command, context);
+    let StartProgram { program, deadline, .. } = start.clone();
+    draft.push(ExecutionStarted { workflow: program, steps: 1, account: None, deadline });
+    draft.push(CheckpointTaken { name: None });
+    draft.go_on();
+    Ok(draft.events())
+}
+
+impl Draft<'_> {
+    /// An attempt begins. Whatever earlier attempts still ask is refused from here on.
+    pub(crate) fn begin_attempt(&mut self, start: &StartStep) -> Result<(), Refusal> {
+        let stream = self.context.stream;
+        let Some(program) = &self.run.program else { return self.started(start) };
+        let next = program.attempt + 1;
+        if start.step != STEP || start.branch != self.run.branch {
+            return invalid(format!(
+                "{stream} is a program: its one step is {STEP} on branch {}",
+                self.run.branch
+            ));
+        }
+        if start.delivery != next {
+            return conflict(format!("the next attempt at {stream} is {next}, not {}", start.delivery));
+        }
+        self.may_go_on()?;
+        let (branch, attempt) = (self.run.branch, i32::try_from(next).unwrap_or(i32::MAX));
+        if matches!(self.run.status, Status::Failed(_)) {
+            self.in_time()?;
+            self.push(ExecutionResumed {});
+        }
+        if next > 1 {
+            let not_before = self.context.now;
+            self.push(StepScheduled { step: STEP, branch, attempt, not_before, timeout_at: None });
+        }
+        self.push(StepStarted { step: STEP, branch, delivery: next });
+        Ok(())
+    }
+
+    /// Whether a program may run now, and what is to be done first where not.
+    fn may_go_on(&self) -> Result<(), Refusal> {
+        let stream = self.context.stream;
+        match (self.run.status, self.run.suspended) {
+            (Status::Running | Status::Failed(_), _) => Ok(()),
+            (Status::Paused, Some((_, Some(about)))) => conflict(format!(
+                "{stream} is suspended: somebody has to decide about the finding at seq {about}; \
+                 `omium approve {stream}` applies the best remedy, `omium dismiss {stream}` takes the answer as it is"
+            )),
+            (Status::Paused, _) => {
+                conflict(format!("{stream} is paused; `omium resume {stream}` lets it go on"))
+            }
+            (Status::Completed, _) => {
+                conflict(format!("{stream} is completed; `omium replay {stream}` shows what happened"))
+            }
+            (Status::Cancelled, _) => conflict(format!("{stream} was cancelled; start it anew")),
+        }
+    }
+
+    /// Whether an attempt's call is to be taken: it is the one that runs, and nobody has stopped it.
+    pub(crate) fn of_attempt(&self, delivery: i64) -> Result<(), Refusal> {
+        let Some(program) = &self.run.program else { return Ok(()) };
+        if delivery != program.attempt {
+            let text = format!(
+                "attempt {delivery} at {} is over: attempt {} runs",
+                self.context.stream, program.attempt
+            );
+            return conflict(text);
+        }
+        self.may_go_on()?;
+        if self.run.budget.is_some_and(|most| self.run.spent >= most) {
+            let text = format!("{} has spent its budget; start it with a larger one", self.context.stream);
+            return Err(Refusal::new(Why::Exhausted, text));
+        }
+        Ok(())
+    }
+
+    /// Gives what an equal call was answered before, the earliest that this attempt has not been given yet.
+    pub(crate) fn serve(&mut self, ask: &ServeAnswer) -> Result<(), Refusal> {
+        self.awaited(ask.step, ask.branch)?;
+        self.of_attempt(ask.delivery)?;
+        let Some(found) = self.run.recorded(&ask.caller, ask.request, ask.delivery) else {
+            return Err(Refusal::new(Why::NotFound, "nothing equal was answered before"));
+        };
+        let (step, recorded) = (ask.step, found.done.unwrap_or(found.at));
+        match found.kind {
+            CallKind::Model(_) => self.push(LlmAnswerServed { step, recorded }),
+            CallKind::Tool { .. } => self.push(ToolResultServed { step, recorded }),
+        }
+        Ok(())
+    }
+
+    /// The running attempt has ended. Whether the program is done is what the log says, not how it ended: one that was
+    /// suspended or paused goes on when it is run again, whatever its exit code.
+    pub(crate) fn finish_program(&mut self, end: &FinishExecution) -> Result<(), Refusal> {
+        let stream = self.context.stream;
+        let Some(program) = &self.run.program else {
+            return invalid(format!("{stream} is no program; its steps end it"));
+        };
+        if end.delivery != program.attempt {
+            return conflict(format!("attempt {} at {stream} is over already", end.delivery));
+        }
+        self.open()?;
+        if self.run.status == Status::Paused {
+            return Ok(());
+        }
+        let branch = self.run.branch;
+        if end.code == 0 {
+            self.push(StepCompleted { step: STEP, branch, output: None });
+        } else {
+            self.push(StepFailed { step: STEP, branch, class: FailureClass::Crashed, retryable: false });
+        }
+        self.push(CheckpointTaken { name: None });
+        self.go_on();
+        Ok(())
+    }
+
+    /// Somebody chooses what is done about the finding that the program waits for.
+    pub(crate) fn choose(&mut self, choice: &ChooseRemedy) -> Result<(), Refusal> {
+        self.decided_about(choice.finding)?;
+        let suggested = |run: &Run| {
+            let finding = run.program.as_ref()?.findings.iter().find(|found| found.at == choice.finding)?;
+            finding.suggested.iter().any(|known| known.number == choice.number).then_some(())
+        };
+        if suggested(&self.run).is_none() {
+            return invalid(format!(
+                "the finding at seq {} has no suggestion {}",
+                choice.finding, choice.number
+            ));
+        }
+        let ChooseRemedy { finding, number } = *choice;
+        self.push(RemedyChosen { finding, number, by: ChosenBy::Human });
+        self.push(ExecutionResumed {});
+        Ok(())
+    }
+
+    /// Somebody says that the finding is none: the answer is given as it is.
+    pub(crate) fn dismiss(&mut self, dismissal: &DismissFinding) -> Result<(), Refusal> {
+        self.decided_about(dismissal.finding)?;
+        self.push(FindingDismissed { finding: dismissal.finding });
+        self.push(ExecutionResumed {});
+        Ok(())
+    }
+
+    /// Somebody says no: the program does not go on.
+    pub(crate) fn refuse_approval(&mut self, refusal: &RefuseApproval) -> Result<(), Refusal> {
+        let asked = |run: &Run| run.program.as_ref().and_then(|program| program.asked);
+        if asked(&self.run) != Some(refusal.approval) {
+            return conflict(format!(
+                "{} waits for no answer to seq {}",
+                self.context.stream, refusal.approval
+            ));
+        }
+        self.push(ApprovalRefused { approval: refusal.approval });
+        self.cancel_running();
+        self.push(ExecutionFailed { class: FailureClass::Rejected });
+        Ok(())
+    }
+
+    fn decided_about(&self, finding: Seq) -> Result<(), Refusal> {
+        match self.run.suspended {
+            Some((SuspendReason::Approval, Some(about))) if about == finding => Ok(()),
+            Some((_, Some(about))) => conflict(format!(
+                "{} waits for a decision about seq {about}, not {finding}",
+                self.context.stream
+            )),
+            _ => conflict(format!("{} waits for no decision", self.context.stream)),
+        }
+    }
+}
+
+/// What the execution does about what recovery has decided.
+pub(crate) fn react(run: &Run, event: &Event) -> Vec<Event> {
+    let Some(program) = &run.program else { return Vec::new() };
+    let call_of = |finding: Seq| program.findings.iter().find(|found| found.at == finding)?.call;
+    match event {
+        Event::RemedyChosen(RemedyChosen { finding, by: ChosenBy::Policy, .. }) => {
+            judged(call_of(*finding), GateVerdict::AskAgain, *finding)
+        }
+        Event::ApprovalAsked(ApprovalAsked {
+            subject: ApprovalSubject::Remedy,
+            about: Some(finding),
+            ..
+        }) => {
+            let mut events = judged(call_of(*finding), GateVerdict::Suspend, *finding);
+            // One question at a time: the first finding of an answer is the one that is asked about.
+            if run.suspended.is_none() {
+                let reason = SuspendReason::Approval;
+                events.push(ExecutionSuspended { reason, about: Some(*finding) }.into());
+            }
+            events
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn judged(call: Option<Seq>, verdict: GateVerdict, finding: Seq) -> Vec<Event> {
+    call.map(|call| LlmAnswerJudged { call, verdict, finding: Some(finding) }.into()).into_iter().collect()
+}
+
+impl Run {
+    /// The answer that an equal call is served in this attempt: the earliest that it has not been given yet.
+    pub fn recorded(&self, caller: &str, request: Digest, attempt: i64) -> Option<&Call> {
+        self.calls.iter().find(|call| {
+            call.caller == caller
+                && call.request == request
+                && call.taken < attempt
+                && !call.condemned
+                && call.is_served_again()
+        })
+    }
+
+    /// The recorded answer that this caller was to be served next, had it asked what it asked before.
+    pub fn expected(&self, caller: &str, attempt: i64) -> Option<&Call> {
+        self.calls.iter().find(|call| {
+            call.caller == caller && call.taken < attempt && !call.condemned && call.is_served_again()
+        })
+    }
+
+    /// Whether something that a client has read was condemned later: what is asked after that may differ from before.
+    pub fn has_condemned_what_was_read(&self) -> bool {
+        self.calls.iter().any(|call| call.condemned && call.released)
+    }
+}
+
+impl Call {
+    /// Failures of models are asked again; those of tools are part of what the program has seen.
+    fn is_served_again(&self) -> bool {
+        match (&self.outcome, &self.kind) {
+            (Outcome::Answered(_), _) => true,
+            (Outcome::Failed { .. }, CallKind::Tool { .. }) => true,
+            (Outcome::Failed { .. }, CallKind::Model(_)) | (Outcome::Open, _) => false,
+        }
+    }
+}
+
+impl Program {
+    /// A suggestion of a finding.
+    pub fn suggestion(&self, finding: Seq, number: i32) -> Option<&crate::state::Suggested> {
+        let found = self.findings.iter().find(|found| found.at == finding)?;
+        found.suggested.iter().find(|known| known.number == number)
+    }
+}

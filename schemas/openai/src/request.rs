@@ -1,0 +1,130 @@
+//! A request as it came, and what the gate has to know of it.
+
+use serde_json::Value;
+
+use crate::Endpoint;
+use crate::place::{Bad, Place};
+
+/// A request whose parts are known by their places.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// What is asked for.
+    pub endpoint: Endpoint,
+    /// The body as it came.
+    pub body: &'a str,
+    /// Its parts.
+    pub place: Place,
+}
+
+impl<'a> Request<'a> {
+    /// Reads a body. It has to be a JSON object; what stands in it is the provider's business.
+    pub fn read(endpoint: Endpoint, body: &'a [u8]) -> Result<Request<'a>, Bad> {
+        let body = std::str::from_utf8(body)
+            .map_err(|why| Bad(format!("the body is not UTF-8: byte {} is wrong", why.valid_up_to())))?;
+        let place = Place::of(body)?;
+        if !place.is_object() {
+            return Err(Bad("the body is JSON, but no object".to_owned()));
+        }
+        Ok(Request { endpoint, body, place })
+    }
+
+    /// The model, as the client names it.
+    pub fn model(&self) -> Option<String> {
+        self.place.get("model")?.text(self.body)
+    }
+
+    /// Whether the answer is to come in parts.
+    pub fn streams(&self) -> bool {
+        self.place.get("stream").is_some_and(|place| place.raw(self.body) == "true")
+    }
+
+    /// Whether the client wants to be told at the end of a stream what was used.
+    pub fn wants_usage(&self) -> bool {
+        let options = self.place.get("stream_options");
+        options
+            .and_then(|options| options.get("include_usage"))
+            .is_some_and(|place| place.raw(self.body) == "true")
+    }
+
+    /// The messages of the conversation, each as it stands in the body. A conversation that is one text is one message.
+    pub fn messages(&self) -> Vec<&'a str> {
+        let Some(conversation) = self.place.get(self.endpoint.conversation()) else { return Vec::new() };
+        match conversation.items() {
+            [] => vec![conversation.raw(self.body)],
+            items => items.iter().map(|item| item.raw(self.body)).collect(),
+        }
+    }
+
+    /// The request without its messages: what else it says, with an empty list in their place.
+    pub fn parameters(&self) -> String {
+        match self.place.get(self.endpoint.conversation()) {
+            Some(place) if place.items().is_empty() => {
+                format!("{}null{}", &self.body[..place.start], &self.body[place.end..])
+            }
+            Some(place) => format!("{}[]{}", &self.body[..place.start], &self.body[place.end..]),
+            None => self.body.to_owned(),
+        }
+    }
+
+    /// Who speaks, where the program does not say: the name that the first message carries.
+    pub fn speaker(&self) -> Option<String> {
+        let first = self.place.get("messages")?.items().first()?;
+        first.get("name")?.text(self.body).filter(|name| !name.trim().is_empty())
+    }
+
+    /// The first system message, which tells unnamed agents apart.
+    pub fn instructions(&self) -> Option<String> {
+        if self.endpoint == Endpoint::Responses {
+            return self.place.get("instructions")?.text(self.body);
+        }
+        let messages = self.place.get(self.endpoint.conversation())?.items();
+        let system = messages.iter().find(|message| self.instructs(message))?;
+        Some(system.get("content")?.raw(self.body).to_owned())
+    }
+
+    pub(crate) fn instructs(&self, message: &Place) -> bool {
+        let role = message.get("role").and_then(|role| role.text(self.body));
+        matches!(role.as_deref(), Some("system" | "developer"))
+    }
+
+    /// Whether a schema for the answer may be added: there is none yet, and the operation knows such a thing.
+    pub fn takes_schema(&self) -> bool {
+        self.endpoint == Endpoint::Chat && self.place.get("response_format").is_none()
+    }
+}
+
+/// What a request wants of its answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wanted {
+    /// It has to be JSON.
+    pub json: bool,
+    /// The schema that it has to fit.
+    pub schema: Option<Value>,
+    /// The tools that it may call, with the schemas of their arguments.
+    pub tools: Vec<(String, Value)>,
+}
+
+impl Wanted {
+    /// Reads it from a request, with or without its messages.
+    pub fn of(request: &Value) -> Wanted {
+        let format = match &request["response_format"] {
+            format @ Value::Object(_) => format,
+            _ => &request["text"]["format"],
+        };
+        let kind = format["type"].as_str();
+        let schema = [&format["json_schema"]["schema"], &format["schema"]]
+            .into_iter()
+            .find(|schema| schema.is_object());
+        let tools = request["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Wanted {
+            json: matches!(kind, Some("json_object" | "json_schema")),
+            schema: schema.filter(|_| kind == Some("json_schema")).cloned(),
+            tools: tools.iter().filter_map(tool).collect(),
+        }
+    }
+}
+
+fn tool(tool: &Value) -> Option<(String, Value)> {
+    let function = if tool["function"].is_object() { &tool["function"] } else { tool };
+    Some((function["name"].as_str()?.to_owned(), function["parameters"].clone()))
+}
