@@ -194,7 +194,7 @@ impl Engine {
         }
     }
 
-    async fn shown(&self, key: StreamKey, state: &State, seq: Seq) -> ExecutionView {
+    pub(super) async fn shown(&self, key: StreamKey, state: &State, seq: Seq) -> ExecutionView {
         let empty = Run::default();
         let run = state.run().unwrap_or(&empty);
         let definition = match run.version {

@@ -28,6 +28,10 @@ impl Port for Served {
         self.0.ended().borrow().is_none()
     }
 
+    fn health(&self) -> Vec<(String, bool)> {
+        vec![("engine".to_owned(), self.ready()), ("publisher".to_owned(), self.0.troubles.none())]
+    }
+
     fn counts(&self) -> Counts {
         self.0.metrics.counts()
     }
