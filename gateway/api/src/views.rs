@@ -177,6 +177,22 @@ pub struct EventView {
     pub body: Value,
 }
 
+/// A part of a model's answer that is on its way. It has no seq, is not kept and cannot be asked for again; what counts is
+/// the answer as a whole, which stands in the event that ends the call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeltaView {
+    /// `delta`.
+    pub kind: String,
+    /// The seq that names the call.
+    pub call: u64,
+    /// The step that asked.
+    pub step: u32,
+    /// How many characters of the answer came before this part; more than were heard where some were missed.
+    pub at: u64,
+    /// The part.
+    pub text: String,
+}
+
 /// All there are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Items<T> {

@@ -127,9 +127,10 @@ impl Connection {
             .map_err(|_| Trouble::Here(format!("{} answers, but not as an Omium does", self.url)))
     }
 
-    /// Events from a seq on, as they happen: a stream that goes on until it is dropped.
+    /// Events from a seq on, as they happen: a stream that goes on until it is dropped. Parts of answers are left out, so
+    /// that looking on does not make models stream.
     pub(crate) async fn events(&self, execution: &str, from: u64) -> Result<reqwest::Response, Trouble> {
-        let path = format!("/api/v1/executions/{}/events?from={from}", segment(execution));
+        let path = format!("/api/v1/executions/{}/events?from={from}&deltas=false", segment(execution));
         self.send(&path, Ask::Get, None, Some("text/event-stream")).await
     }
 

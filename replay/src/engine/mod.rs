@@ -13,6 +13,7 @@ mod metrics;
 mod native;
 mod port;
 mod publish;
+mod reading;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -74,6 +75,7 @@ pub(crate) struct Engine {
     ended: watch::Sender<Option<String>>,
     followers: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     troubles: publish::Troubles,
+    readers: reading::Readers,
 }
 
 /// What the node does to the world: hands work on, and says when a partition has ended.
@@ -126,6 +128,7 @@ impl Engine {
             ended,
             followers: Mutex::default(),
             troubles: publish::Troubles::default(),
+            readers: reading::Readers::default(),
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;

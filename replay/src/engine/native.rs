@@ -20,6 +20,7 @@ use omium_schemas::{Content, Digest, Money, Seq};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::reading::Told;
 use super::view::{Opened, scope};
 use super::{Engine, answers, contents};
 
@@ -103,7 +104,8 @@ impl Engine {
             .iter()
             .filter(|call| call.step == step && call.branch == branch)
             .map(|call| earlier(call, &plain));
-        let record = Record { engine: self, key, task, earlier: Mutex::new(Earlier::new(earlier.collect())) };
+        let earlier = Mutex::new(Earlier::new(earlier.collect()));
+        let record = Record { engine: self, key, task, earlier, told: Told::default() };
         let native = NativeTask {
             agent: task.agent.clone(),
             caller: format!("{}#0", task.agent),
@@ -175,6 +177,7 @@ struct Record<'e> {
     key: StreamKey,
     task: &'e Task,
     earlier: Mutex<Earlier>,
+    told: Told,
 }
 
 impl Record<'_> {
@@ -215,6 +218,14 @@ impl Calls for Record<'_> {
             parameters: Some(Content::open(call.request.to_string())),
         };
         self.tell(start).await.map(BegunModel::New)
+    }
+
+    fn reads_along(&self) -> bool {
+        self.engine.readers.are_there(&self.key)
+    }
+
+    async fn delta(&self, call: Seq, text: &str) {
+        self.told.tell(&self.engine.readers, &self.key, self.task.step, call, text);
     }
 
     async fn complete_model(&self, call: Seq, answer: ModelAnswer<'_>) -> Result<(), NotRecorded> {

@@ -7,11 +7,12 @@ use omium_api::port::{
     Action, Caller, Engine as Port, Failure, Filter, StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
-    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, Started, WorkflowView,
+    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, Started,
+    WorkflowView,
 };
 use omium_schemas::Seq;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use super::Engine;
 
@@ -22,6 +23,10 @@ pub(crate) struct Served(pub(crate) Arc<Engine>);
 impl Port for Served {
     async fn authenticate(&self, key: &str) -> Option<Caller> {
         self.0.known_key(key).await
+    }
+
+    async fn knows(&self, caller: &Caller) -> bool {
+        self.0.still_knows(caller).await
     }
 
     fn ready(&self) -> bool {
@@ -102,6 +107,14 @@ impl Port for Served {
 
     async fn follow(&self, caller: &Caller, execution: &str) -> Result<watch::Receiver<Seq>, Failure> {
         self.0.followed(caller, execution).await
+    }
+
+    async fn read_along(
+        &self,
+        caller: &Caller,
+        execution: &str,
+    ) -> Result<broadcast::Receiver<DeltaView>, Failure> {
+        self.0.reads_along(caller, execution).await
     }
 
     async fn seat(

@@ -7,8 +7,8 @@ use super::examples;
 use crate::port::Role;
 use crate::rest::{Back, ForkBody, Named, SignalBody, Start};
 use crate::views::{
-    CheckpointView, Done, EventPage, ExecutionSummary, ExecutionView, Health, Items, Page, Ready, Started,
-    Validated, WorkflowView,
+    CheckpointView, DeltaView, Done, EventPage, ExecutionSummary, ExecutionView, Health, Items, Page, Ready,
+    Started, Validated, WorkflowView,
 };
 
 pub(super) struct Operation {
@@ -197,7 +197,16 @@ fn steering(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 
 const FROM: (&str, &str, &str, &str) = ("from", "integer", "The first seq that is wanted; else 1.", "1");
 
+const DELTAS: (&str, &str, &str, &str) = (
+    "deltas",
+    "boolean",
+    "Whether a stream also carries parts of models' answers that are on their way; models stream as long as somebody wants them. Else true.",
+    "true",
+);
+
 fn watching(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    // Streams carry it beside events.
+    schemas.subschema_for::<DeltaView>();
     let events = json_of::<EventPage>(schemas, json!({ "items": [examples::event()], "next": 2 }));
     let checkpoints = json_of::<Items<CheckpointView>>(schemas, json!({ "items": [examples::checkpoint()] }));
     vec![
@@ -209,23 +218,23 @@ fn watching(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             checkpoints,
         ),
         Operation {
-            query: &[FROM, ("limit", "integer", "At most so many, 1 to 10000; else 500.", "500")],
+            query: &[FROM, ("limit", "integer", "At most so many, 1 to 10000; else 500.", "500"), DELTAS],
             ..get(
                 "/api/v1/executions/{id}/events",
                 "listEvents",
                 VIEWER,
-                "Its events; with `Accept: text/event-stream` also those to come, resumable by `Last-Event-ID`",
+                "Its events; with `Accept: text/event-stream` also those to come, resumable by `Last-Event-ID`, and `delta`s of running model calls (`DeltaView`)",
                 events,
             )
         },
         Operation {
-            query: &[FROM, ("key", "string", "The key, where a browser cannot set headers.", "")],
+            query: &[FROM, ("key", "string", "The key, where a browser cannot set headers.", ""), DELTAS],
             status: 101,
             ..get(
                 "/api/v1/executions/{id}/stream",
                 "streamEvents",
                 VIEWER,
-                "Its events on a WebSocket, from a seq on and as they happen, one JSON text each",
+                "Its events on a WebSocket, from a seq on and as they happen, one JSON text each; between them `delta`s of running model calls (`DeltaView`: no seq, not resumable)",
                 Body::Nothing,
             )
         },
