@@ -13,6 +13,7 @@ use omium_agents::native::Upstream;
 use omium_api::port::{Engine as _, Failure, StartRequest};
 use omium_log::KafkaOptions;
 use omium_schemas::catalogue::KeyRole;
+use omium_schemas::{Money, Price};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,6 +22,9 @@ use crate::engine::{Engine, Options, Served, Shown, Topics, publish, seat_native
 
 /// Where it answers, if that is free.
 pub(crate) const PORT: u16 = 7460;
+
+/// What the scripted model costs, so that there is something to see: $0.50, $0.25 and $1.50 for a million tokens.
+const SCRIPTED: Price = Price { input: Money(500_000), cached: Money(250_000), output: Money(1_500_000) };
 
 /// Runs everything in one process, reachable from this machine only.
 #[derive(Args, Debug)]
@@ -133,6 +137,12 @@ async fn serve(dev: &Dev, kafka: Option<KafkaOptions>, topics: Option<Topics>) -
     seat_native(&engine, upstream);
     let url = format!("http://{address}");
     let key = key(&engine, &data).await?;
+    if scripted.is_some() {
+        engine
+            .suggest_price(&key, "default", SCRIPTED)
+            .await
+            .map_err(|failure| anyhow::anyhow!(failure.detail))?;
+    }
     if dev.sample {
         sample(&engine, &key)
             .await

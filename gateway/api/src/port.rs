@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use omium_schemas::catalogue::{EffectClass, FailureClass, LossReason};
-use omium_schemas::{Branch, Epoch, Money, Seq, StepId, TenantId};
+use omium_schemas::{Branch, Epoch, Money, Price, Seq, StepId, TenantId};
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::views::{
-    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, Started,
-    WorkflowView,
+    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
+    PricesView, Started, WorkflowView,
 };
 
 /// Who asks, as his key says.
@@ -354,6 +354,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// One workflow, `name` or `name@3`, with its text.
     async fn workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure>;
+
+    /// What models cost.
+    async fn prices(&self, caller: &Caller) -> Result<PricesView, Failure>;
+
+    /// Sets what a token of a model costs, for executions that begin from now on.
+    async fn set_price(&self, caller: &Caller, model: String, price: Price) -> Result<PriceView, Failure>;
 
     /// Starts an execution.
     async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure>;

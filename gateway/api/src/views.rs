@@ -93,6 +93,8 @@ pub struct ExecutionView {
     pub output: Value,
     /// What it has cost, in dollars, exactly.
     pub cost_usd: String,
+    /// How many answered model calls had no price. What these cost is not in `cost_usd`.
+    pub unpriced_calls: u32,
     /// Its steps, in the plan's order.
     pub steps: Vec<StepView>,
     /// The execution and seq that it was forked from.
@@ -126,6 +128,8 @@ pub struct StepView {
     pub reason: Option<String>,
     /// What it has cost, in dollars, exactly.
     pub cost_usd: String,
+    /// How many answered model calls had no price. What these cost is not in `cost_usd`.
+    pub unpriced_calls: u32,
     /// The signal that it waits for.
     pub signal: Option<String>,
     /// Model and tool calls of a step that runs.
@@ -143,6 +147,31 @@ pub struct CallView {
     pub name: String,
     /// open, answered, failed.
     pub status: String,
+    /// What a model's answer cost, in dollars, exactly; `unpriced` where the model has no price.
+    pub cost_usd: Option<String>,
+}
+
+/// What a model costs: dollars for a million tokens, exactly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PriceView {
+    /// The model.
+    pub model: String,
+    /// Of requests.
+    pub input_usd: String,
+    /// Of requests, where the provider had them cached.
+    pub cached_usd: String,
+    /// Of answers.
+    pub output_usd: String,
+}
+
+/// A price list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PricesView {
+    /// The models that have a price, by name.
+    pub items: Vec<PriceView>,
+    /// SHA-256 of the list, in hex, which names its version; nothing where no price was ever set. Executions are charged
+    /// to their end by the version that was in force when they began.
+    pub list: Option<String>,
 }
 
 /// A checkpoint.

@@ -10,7 +10,7 @@ use omium_schemas::catalogue::{
     ToolCallCompleted, ToolCallFailed, ToolCallStarted, VersionsPinned,
 };
 use omium_schemas::catalogue::{EffectClass, FailureClass};
-use omium_schemas::{Content, Seq, StepId, Time};
+use omium_schemas::{Content, Money, Seq, StepId, Time};
 
 use crate::state::{Call, CallKind, Mark, Outcome, Phase, Run, Signal, Status, Step};
 
@@ -31,7 +31,9 @@ impl Run {
             Event::ExecutionCarried(ExecutionCarried { spent, .. }) => {
                 *self = Run { spent: *spent, status: Status::Completed, ended: Some(time), ..Run::default() };
             }
-            Event::VersionsPinned(VersionsPinned { workflow, .. }) => self.version = Some(*workflow),
+            Event::VersionsPinned(VersionsPinned { workflow, price, .. }) => {
+                (self.version, self.price_list) = (Some(*workflow), *price);
+            }
             Event::ForkStarted(ForkStarted { source, at, .. }) => self.source = Some((*source, *at)),
             Event::ExecutionPaused(_) => (self.status, self.paused_at) = (Status::Paused, Some(time)),
             Event::ExecutionResumed(_) => (self.status, self.paused_at) = (Status::Running, None),
@@ -124,7 +126,18 @@ impl Run {
                 };
                 let (step, branch, request, occurrence) = (*step, *branch, *request, *occurrence);
                 let (kind, caller, outcome) = (CallKind::Model(model), caller.clone(), Outcome::Open);
-                self.calls.push(Call { at: seq, step, branch, kind, caller, request, occurrence, outcome });
+                let cost = None;
+                self.calls.push(Call {
+                    at: seq,
+                    step,
+                    branch,
+                    kind,
+                    caller,
+                    request,
+                    occurrence,
+                    outcome,
+                    cost,
+                });
             }
             Event::ToolCallStarted(ToolCallStarted {
                 step,
@@ -138,15 +151,30 @@ impl Run {
                 let repeatable = matches!(effect, EffectClass::Read | EffectClass::Idempotent);
                 let kind = CallKind::Tool { tool: tool.clone(), repeatable };
                 let (step, branch, request, occurrence) = (*step, *branch, *request, *occurrence);
-                let (caller, outcome) = (caller.clone(), Outcome::Open);
-                self.calls.push(Call { at: seq, step, branch, kind, caller, request, occurrence, outcome });
+                let (caller, outcome, cost) = (caller.clone(), Outcome::Open, None);
+                self.calls.push(Call {
+                    at: seq,
+                    step,
+                    branch,
+                    kind,
+                    caller,
+                    request,
+                    occurrence,
+                    outcome,
+                    cost,
+                });
             }
             Event::LlmCallCompleted(LlmCallCompleted { call, .. }) => {
                 let answer = match command {
                     Command::CompleteLlmCall(CompleteLlmCall { answer, .. }) => Some(answer.clone()),
                     _ => None,
                 };
+                let cost = match command {
+                    Command::CompleteLlmCall(CompleteLlmCall { cost, .. }) => *cost,
+                    _ => None,
+                };
                 self.answer(*call, Outcome::Answered(answer));
+                self.price(*call, cost);
             }
             Event::ToolCallCompleted(ToolCallCompleted { call }) => {
                 let result = match command {
@@ -269,6 +297,19 @@ impl Run {
         }
         self.calls.clear();
         (self.status, self.ended, self.paused_at) = (Status::Running, None, None);
+    }
+
+    /// What an answer cost. One without a price is counted, so that nobody takes it for free.
+    fn price(&mut self, call: Seq, cost: Option<Money>) {
+        let Some(found) = self.calls.iter_mut().find(|known| known.at == call) else { return };
+        found.cost = cost;
+        let step = found.step;
+        if cost.is_none() {
+            self.unpriced = self.unpriced.saturating_add(1);
+            if let Some(step) = self.step_mut(step) {
+                step.unpriced = step.unpriced.saturating_add(1);
+            }
+        }
     }
 
     fn answer(&mut self, call: Seq, outcome: Outcome) {

@@ -11,6 +11,7 @@ use omium_schemas::{Content, Digest, TenantId, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::draft::{conflict, invalid};
+use crate::prices::{self, Prices};
 
 /// What control holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub struct Control {
     pub keys: BTreeMap<String, Key>,
     /// Versions of workflows, the first one first.
     pub workflows: BTreeMap<(TenantId, String), Vec<Version>>,
+    /// What models cost.
+    pub prices: BTreeMap<TenantId, Prices>,
 }
 
 /// A key.
@@ -94,6 +97,7 @@ pub(crate) fn decide(control: Option<&Control>, command: &Command) -> Result<Vec
                 WorkflowPublished { tenant: *tenant, workflow: workflow.clone(), version: *version }.into(),
             ])
         }
+        Command::SetPrice(set) => prices::decide(control.prices.get(&set.tenant), set),
         other => invalid(format!("{} is nothing that control understands", other.name())),
     }
 }
@@ -110,6 +114,9 @@ impl Control {
             }
             (Event::KeyRevoked(KeyRevoked { key, .. }), _) => {
                 self.keys.remove(key);
+            }
+            (Event::PriceSet(set), Command::SetPrice(command)) => {
+                self.prices.entry(set.tenant).or_default().apply(set, prices::said(command));
             }
             (
                 Event::WorkflowPublished(published),

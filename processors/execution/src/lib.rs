@@ -6,6 +6,7 @@ mod control;
 mod decide;
 mod draft;
 mod due;
+mod prices;
 mod rules;
 mod schedule;
 mod state;
@@ -15,6 +16,7 @@ use omium_schemas::StreamKind;
 use omium_schemas::catalogue::{Command, Event, ExecutionCancelled, ExecutionCarried};
 
 pub use control::{Control, Key, Version};
+pub use prices::Prices;
 pub use state::{Call, CallKind, Cancelling, Mark, Outcome, Phase, Run, Signal, State, Status, Step};
 
 /// Decides for executions and for control.
@@ -24,7 +26,7 @@ impl Processor for Execution {
     type State = State;
 
     const NAME: &'static str = "execution";
-    const LAYOUT: u16 = 1;
+    const LAYOUT: u16 = 2;
 
     fn decide(state: &State, command: &Command, context: &Context<'_>) -> Result<Vec<Event>, Refusal> {
         match context.stream.kind() {
@@ -72,7 +74,7 @@ fn first(recorded: &Recorded<'_>) -> State {
             run.apply(fact(recorded));
             State::Run(run)
         }
-        Event::TenantCreated(_) | Event::KeyIssued(_) | Event::WorkflowPublished(_) => {
+        Event::TenantCreated(_) | Event::KeyIssued(_) | Event::WorkflowPublished(_) | Event::PriceSet(_) => {
             let mut control = Box::<Control>::default();
             control.apply(recorded);
             State::Control(control)

@@ -68,6 +68,8 @@ pub struct Run {
     pub workflow: String,
     /// The version it is pinned to.
     pub version: Option<Digest>,
+    /// The version of the price list that its calls are charged by.
+    pub price_list: Option<Digest>,
     /// What it does, in order. Shared: a state is copied whenever it changes, a plan never changes.
     pub plan: Arc<[PlannedStep]>,
     /// What becomes of the other lanes when a step has failed for good.
@@ -92,6 +94,8 @@ pub struct Run {
     pub budget: Option<Money>,
     /// What it has cost, over all branches.
     pub spent: Money,
+    /// How many answered calls had no price: what these cost is not in `spent`.
+    pub unpriced: u32,
     /// Where it can go back to, in order.
     pub marks: Vec<Mark>,
     /// What it was told from outside.
@@ -123,6 +127,8 @@ pub struct Step {
     pub losses: u32,
     /// What it has cost, over all attempts.
     pub spent: Money,
+    /// How many answered calls had no price.
+    pub unpriced: u32,
 }
 
 /// Where a step stands.
@@ -211,6 +217,8 @@ pub struct Call {
     pub occurrence: i32,
     /// What became of it.
     pub outcome: Outcome,
+    /// What it cost, where it was answered and its model has a price.
+    pub cost: Option<Money>,
 }
 
 /// What kind of call it is.

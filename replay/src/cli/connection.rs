@@ -84,6 +84,8 @@ pub(crate) enum Ask<'a> {
     Get,
     /// A JSON body.
     Post(Value),
+    /// The same, in place of what was there.
+    Put(Value),
     /// A text as it is.
     Text(&'a str),
 }
@@ -146,6 +148,9 @@ impl Connection {
             Ask::Get => self.client.get(&url),
             Ask::Post(body) => {
                 self.client.post(&url).header("content-type", "application/json").body(body.to_string())
+            }
+            Ask::Put(body) => {
+                self.client.put(&url).header("content-type", "application/json").body(body.to_string())
             }
             Ask::Text(text) => {
                 self.client.post(&url).header("content-type", "text/yaml").body(text.to_owned())

@@ -33,7 +33,7 @@ impl Engine {
         view.map(Seen).map_err(|answer| answers::done(answer).err().unwrap_or_else(answers::unknown))
     }
 
-    async fn tell_control(&self, command: impl Into<Command>) -> Result<(), Failure> {
+    pub(super) async fn tell_control(&self, command: impl Into<Command>) -> Result<(), Failure> {
         answers::done(self.node().submit(Request::new(control_key(), command)).await).map(|_| ())
     }
 

@@ -12,6 +12,7 @@ mod index;
 mod metrics;
 mod native;
 mod port;
+mod prices;
 mod publish;
 mod reading;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use omium_agents::native::{
     BegunModel, BegunTool, Calls, Earlier, EarlierCall, EarlierOutcome, ModelAnswer, ModelCall, ModelFailure,
-    NativeTask, NotRecorded, Outcome as Native, Price, Secrets, ToolCall, ToolFailure, Upstream, perform,
+    NativeTask, NotRecorded, Outcome as Native, Prices, Secrets, ToolCall, ToolFailure, Upstream, perform,
 };
 use omium_api::port::{Outcome, Sending, Task, ToWorker, WorkerInfo};
 use omium_execution::{Call, CallKind, Outcome as Known, Run};
@@ -16,13 +16,13 @@ use omium_schemas::catalogue::{
     Command, CompleteLlmCall, CompleteToolCall, FailLlmCall, FailToolCall, FailureClass, StartLlmCall,
     StartStep, StartToolCall, ToolErrorClass,
 };
-use omium_schemas::{Content, Digest, Money, Seq};
+use omium_schemas::{Content, Digest, Money, Seq, TenantId};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::reading::Told;
 use super::view::{Opened, scope};
-use super::{Engine, answers, contents};
+use super::{Engine, answers, contents, prices};
 
 /// How many steps are performed at once. They wait for models most of the time.
 const AT_ONCE: u32 = 256;
@@ -117,7 +117,7 @@ impl Engine {
             upstream,
             effect_key: task.effect_key.clone(),
             deadline: task.timeout_ms.map_or(PATIENCE, Duration::from_millis),
-            price: Price::default(),
+            prices: self.prices(key.tenant, run.price_list).await,
             secrets: Secrets::new(|name| std::env::var(name).ok()),
             local_programs: true,
         };
@@ -141,6 +141,16 @@ impl Engine {
                 retryable: false,
             }),
             Native::NotRecorded(_) => None,
+        }
+    }
+}
+
+impl Engine {
+    /// The price list that an execution is charged by. Where it cannot be read now, its calls count as unpriced.
+    async fn prices(&self, tenant: TenantId, list: Option<Digest>) -> Prices {
+        match self.control().await {
+            Ok(control) => Prices::new(move |model| prices::price(&control, tenant, list, model)),
+            Err(_) => Prices::none(),
         }
     }
 }

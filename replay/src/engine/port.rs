@@ -7,10 +7,10 @@ use omium_api::port::{
     Action, Caller, Engine as Port, Failure, Filter, StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
-    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, Started,
-    WorkflowView,
+    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
+    PricesView, Started, WorkflowView,
 };
-use omium_schemas::Seq;
+use omium_schemas::{Price, Seq};
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -51,6 +51,14 @@ impl Port for Served {
 
     async fn workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure> {
         self.0.known_workflow(caller, name).await
+    }
+
+    async fn prices(&self, caller: &Caller) -> Result<PricesView, Failure> {
+        self.0.known_prices(caller).await
+    }
+
+    async fn set_price(&self, caller: &Caller, model: String, price: Price) -> Result<PriceView, Failure> {
+        self.0.price_set(caller, model, price).await
     }
 
     async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {

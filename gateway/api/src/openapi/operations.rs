@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use super::examples;
 use crate::port::Role;
+use crate::prices::PriceBody;
 use crate::rest::{Back, ForkBody, Named, SignalBody, Start};
 use crate::views::{
-    CheckpointView, DeltaView, Done, EventPage, ExecutionSummary, ExecutionView, Health, Items, Page, Ready,
-    Started, Validated, WorkflowView,
+    CheckpointView, DeltaView, Done, EventPage, ExecutionSummary, ExecutionView, Health, Items, Page,
+    PriceView, PricesView, Ready, Started, Validated, WorkflowView,
 };
 
 pub(super) struct Operation {
@@ -55,6 +56,7 @@ pub(super) fn all(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     all.extend(executions(schemas));
     all.extend(steering(schemas));
     all.extend(watching(schemas));
+    all.extend(money(schemas));
     all.extend(service(schemas));
     all
 }
@@ -236,6 +238,33 @@ fn watching(schemas: &mut SchemaGenerator) -> Vec<Operation> {
                 VIEWER,
                 "Its events on a WebSocket, from a seq on and as they happen, one JSON text each; between them `delta`s of running model calls (`DeltaView`: no seq, not resumable)",
                 Body::Nothing,
+            )
+        },
+    ]
+}
+
+fn money(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let price =
+        json!({ "model": "gpt-4o-mini", "input_usd": "0.15", "cached_usd": "0.075", "output_usd": "0.6" });
+    let list = json_of::<PricesView>(schemas, json!({ "items": [price], "list": examples::HASH }));
+    let one = json_of::<PriceView>(schemas, price.clone());
+    vec![
+        get(
+            "/api/v1/prices",
+            "listPrices",
+            VIEWER,
+            "What models cost, in dollars for a million tokens",
+            list,
+        ),
+        Operation {
+            method: "put",
+            role: Some(Role::Admin),
+            body: Some(json_of::<PriceBody>(schemas, price)),
+            ..post(
+                "/api/v1/prices",
+                "setPrice",
+                "Sets what a model costs, for executions that begin from now on",
+                one,
             )
         },
     ]

@@ -9,10 +9,10 @@ use omium_api::port::{
     WorkerSeat,
 };
 use omium_api::views::{
-    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, Started,
-    WorkflowView,
+    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
+    PricesView, Started, WorkflowView,
 };
-use omium_schemas::{Seq, TenantId};
+use omium_schemas::{Money, Price, Seq, TenantId};
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -171,6 +171,17 @@ impl Engine for Served {
         Err(Failure::new(FailureKind::NotFound, "no-such-workflow", detail, "publish it"))
     }
 
+    async fn prices(&self, _: &Caller) -> Result<PricesView, Failure> {
+        Ok(PricesView { items: Vec::new(), list: None })
+    }
+
+    async fn set_price(&self, _: &Caller, model: String, price: Price) -> Result<PriceView, Failure> {
+        let shown = |money: Money| format!("{} pico-dollars a token", money.0);
+        let Price { input, cached, output } = price;
+        let (input_usd, cached_usd, output_usd) = (shown(input), shown(cached), shown(output));
+        Ok(PriceView { model, input_usd, cached_usd, output_usd })
+    }
+
     async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {
         self.workflow(caller, &request.workflow).await?;
         Ok(Started { id: self.0.started(caller), repeated: false })
@@ -204,6 +215,7 @@ impl Engine for Served {
                 inputs: json!({ "big": u64::MAX }),
                 output: Value::Null,
                 cost_usd: "0".to_owned(),
+                unpriced_calls: 0,
                 steps: Vec::new(),
                 forked_from: None,
                 state_hash: "00".to_owned(),

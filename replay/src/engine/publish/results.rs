@@ -106,6 +106,7 @@ fn result(view: &ExecutionView, key: &StreamKey, shown: Shown) -> Value {
         "started_at": view.started_at,
         "ended_at": view.ended_at,
         "cost_usd": view.cost_usd,
+        "unpriced_calls": view.unpriced_calls,
     });
     if shown == Shown::Whole {
         // A consumer must not take what was left out for an output of nothing.
