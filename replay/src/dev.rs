@@ -13,14 +13,18 @@ use omium_agents::native::Upstream;
 use omium_api::port::{Engine as _, Failure, StartRequest};
 use omium_log::KafkaOptions;
 use omium_schemas::catalogue::KeyRole;
+use omium_schemas::{Money, Price};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Running, data_dir, note_path};
-use crate::engine::{Engine, Options, Served, seat_native};
+use crate::engine::{Engine, Options, Served, Shown, Topics, publish, seat_native};
 
 /// Where it answers, if that is free.
 pub(crate) const PORT: u16 = 7460;
+
+/// What the scripted model costs, so that there is something to see: $0.50, $0.25 and $1.50 for a million tokens.
+const SCRIPTED: Price = Price { input: Money(500_000), cached: Money(250_000), output: Money(1_500_000) };
 
 /// Runs everything in one process, reachable from this machine only.
 #[derive(Args, Debug)]
@@ -56,11 +60,35 @@ pub(crate) struct Serve {
     /// On how many brokers each partition is.
     #[arg(long, default_value_t = 3)]
     replication: u16,
+    /// The schema registry's Confluent API; with it the log's events are published as Avro.
+    #[arg(long, value_name = "URL", requires = "log")]
+    registry: Option<String>,
+    /// The topic of published events.
+    #[arg(long, default_value = "omium.events", value_name = "TOPIC", requires = "log")]
+    events_topic: String,
+    /// The topic of results.
+    #[arg(long, default_value = "omium.results", value_name = "TOPIC", requires = "log")]
+    results_topic: String,
+    /// How much of a result is published; outputs are readable for all who may read the topic.
+    #[arg(long, value_enum, default_value = "whole", requires = "log")]
+    results: Shown,
+}
+
+impl Serve {
+    fn topics(&self) -> Topics {
+        let Serve { registry, events_topic, results_topic, results, .. } = self;
+        Topics {
+            registry: registry.clone(),
+            events: events_topic.clone(),
+            results: results_topic.clone(),
+            shown: *results,
+        }
+    }
 }
 
 pub(crate) fn run(dev: &Dev) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(dev, None))
+    runtime.block_on(serve(dev, None, None))
 }
 
 pub(crate) fn run_node(node: &Serve) -> anyhow::Result<ExitCode> {
@@ -77,15 +105,19 @@ pub(crate) fn run_node(node: &Serve) -> anyhow::Result<ExitCode> {
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(&node.dev, kafka))
+    runtime.block_on(serve(&node.dev, kafka, Some(node.topics())))
 }
 
-async fn serve(dev: &Dev, kafka: Option<KafkaOptions>) -> anyhow::Result<ExitCode> {
+async fn serve(dev: &Dev, kafka: Option<KafkaOptions>, topics: Option<Topics>) -> anyhow::Result<ExitCode> {
     let data = dev.data.clone().unwrap_or_else(data_dir);
     let listener = listen(dev.port).await?;
     let address = listener.local_addr()?;
     let partitions = kafka.as_ref().map_or(4, |kafka| kafka.partitions);
-    let engine = Engine::open(&Options { data: data.clone(), partitions, kafka }).await?;
+    let engine = Engine::open(&Options { data: data.clone(), partitions, kafka: kafka.clone() }).await?;
+    if let (Some(kafka), Some(topics)) = (&kafka, &topics) {
+        publish(&engine, &data, kafka, topics).await?;
+        eprintln!("{}", topics.told());
+    }
     // Lives as long as this process; native agents ask it where no other upstream is named.
     let scripted = match &dev.upstream {
         Some(_) => None,
@@ -105,6 +137,12 @@ async fn serve(dev: &Dev, kafka: Option<KafkaOptions>) -> anyhow::Result<ExitCod
     seat_native(&engine, upstream);
     let url = format!("http://{address}");
     let key = key(&engine, &data).await?;
+    if scripted.is_some() {
+        engine
+            .suggest_price(&key, "default", SCRIPTED)
+            .await
+            .map_err(|failure| anyhow::anyhow!(failure.detail))?;
+    }
     if dev.sample {
         sample(&engine, &key)
             .await

@@ -54,6 +54,9 @@ enum Command {
     /// Validates, publishes and shows workflows.
     #[command(subcommand)]
     Workflows(cli::Workflows),
+    /// Lists and sets what models cost.
+    #[command(subcommand)]
+    Prices(cli::Prices),
     Doctor(cli::Doctor),
     Log(log_tools::Options),
     Story(story::Options),
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Command::Rollback(rollback) => Ok(cli::run(&target, &rollback)),
         Command::Fork(fork) => Ok(cli::run(&target, &fork)),
         Command::Workflows(workflows) => Ok(cli::run(&target, &workflows)),
+        Command::Prices(prices) => Ok(cli::run(&target, &prices)),
         Command::Doctor(doctor) => Ok(cli::run(&target, &doctor)),
         Command::Log(options) => Ok(log_tools::run(&options)),
         Command::Story(options) => story::tell(&options),

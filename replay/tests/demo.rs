@@ -11,7 +11,7 @@ fn three_agents_survive_the_kill_of_their_server_and_replay_to_the_same_state() 
     for line in [
         "└─ ▸ writer · running",
         "The server is killed (kill -9) while the writer's model call is under way. Another one opens the same log.",
-        "└─ ✓ writer · done",
+        "└─ ✓ writer · done · $0.0002495",
         "Result: Dear customer, your loan is approved at an APR of 5.2 percent over 60 months.",
         "4 model calls were begun and 3 answered: the finished steps were not asked again, the one that was cut off was.",
     ] {

@@ -21,5 +21,5 @@ pub use digest::Digest;
 pub use filter::{Filter, Ignored, Verdict};
 pub use frame::{Frame, FrameBuilder, FrameHead, MAX_FRAME, RecordRef, TraceContext, TypeId};
 pub use ids::{CheckpointId, ExecutionId, Label, StepId, StreamId, StreamKind, TenantId};
-pub use money::Money;
+pub use money::{Money, Price};
 pub use position::{BlockNo, Branch, Epoch, Offset, Partition, Seq, Time};

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::avro::{Avro, DecodeError, EncodeError, Reader, write_bytes};
+use crate::catalogue::Usage;
 
 /// An amount in pico-dollars. On the wire it is Avro's `decimal(38, 12)`: dollars with twelve decimals.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -35,6 +36,29 @@ impl Money {
     pub const fn nano_dollars(self) -> i128 {
         let half = if self.0 < 0 { -500 } else { 500 };
         (self.0 + half) / 1000
+    }
+}
+
+/// What one token of a model costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// Of the request.
+    pub input: Money,
+    /// Of the request, where the provider had it cached.
+    pub cached: Money,
+    /// Of the answer.
+    pub output: Money,
+}
+
+impl Price {
+    /// What was used costs, exactly.
+    pub fn of(&self, usage: &Usage) -> Money {
+        let cached = usage.cached.clamp(0, usage.input.max(0));
+        let parts = [(self.input, usage.input - cached), (self.cached, cached), (self.output, usage.output)];
+        let sum = parts.iter().try_fold(0_i128, |sum, (each, count)| {
+            each.0.checked_mul(i128::from((*count).max(0))).and_then(|part| sum.checked_add(part))
+        });
+        sum.map_or(Money::MAX, |sum| Money(sum.min(Money::MAX.0)))
     }
 }
 
@@ -118,6 +142,17 @@ mod tests {
     fn refuses_an_amount_of_no_bytes_or_too_many() {
         assert!(Money::read(&mut Reader::new(&[0])).is_err());
         assert!(Money::read(&mut Reader::new(&[34; 18])).is_err());
+    }
+
+    #[test]
+    fn tokens_cost_what_their_kind_costs() {
+        let price = Price { input: Money(10), cached: Money(1), output: Money(100) };
+        let usage = |input, cached, output| Usage { input, cached, output, reasoning: 0 };
+        assert_eq!(price.of(&usage(7, 0, 3)), Money(370));
+        assert_eq!(price.of(&usage(7, 5, 3)), Money(325));
+        // What a provider says wrongly costs neither less than nothing nor more than there is.
+        assert_eq!(price.of(&usage(2, 9, -3)), Money(2));
+        assert_eq!(Price { input: Money::MAX, ..price }.of(&usage(i64::MAX, 0, 0)), Money::MAX);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod grpc;
 mod metrics;
 mod openapi;
 pub mod port;
+mod prices;
 mod problem;
 mod request;
 mod rest;

@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use omium_schemas::catalogue::{EffectClass, FailureClass, LossReason};
-use omium_schemas::{Branch, Epoch, Money, Seq, StepId, TenantId};
+use omium_schemas::{Branch, Epoch, Money, Price, Seq, StepId, TenantId};
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::views::{
-    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, Started, WorkflowView,
+    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
+    PricesView, Started, WorkflowView,
 };
 
 /// Who asks, as his key says.
@@ -328,6 +329,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Whose key this is; nothing where it is unknown, revoked or too old.
     async fn authenticate(&self, key: &str) -> Option<Caller>;
 
+    /// Whether a caller's key is still what it was when he was let in: what goes on for long asks again and again.
+    async fn knows(&self, caller: &Caller) -> bool {
+        let _ = caller;
+        true
+    }
+
     /// Whether all partitions are led.
     fn ready(&self) -> bool;
 
@@ -347,6 +354,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// One workflow, `name` or `name@3`, with its text.
     async fn workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure>;
+
+    /// What models cost.
+    async fn prices(&self, caller: &Caller) -> Result<PricesView, Failure>;
+
+    /// Sets what a token of a model costs, for executions that begin from now on.
+    async fn set_price(&self, caller: &Caller, model: String, price: Price) -> Result<PriceView, Failure>;
 
     /// Starts an execution.
     async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure>;
@@ -391,6 +404,16 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The last seq of an execution, as it grows. Whoever follows reads events whenever it moves.
     async fn follow(&self, caller: &Caller, execution: &str) -> Result<watch::Receiver<Seq>, Failure>;
+
+    /// Parts of models' answers from now on. As long as somebody holds this, models are asked to stream.
+    async fn read_along(
+        &self,
+        caller: &Caller,
+        execution: &str,
+    ) -> Result<broadcast::Receiver<DeltaView>, Failure> {
+        let _ = (caller, execution);
+        Ok(broadcast::channel(1).1)
+    }
 
     /// Seats a worker. Steps arrive on the channel as far as its credit goes.
     async fn seat(

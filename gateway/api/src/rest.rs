@@ -38,6 +38,7 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/api/v1/executions/{id}/checkpoints", || get(checkpoints).post(checkpoint)),
     ("/api/v1/executions/{id}/events", || get(crate::follow::events)),
     ("/api/v1/executions/{id}/stream", || get(crate::follow::socket)),
+    ("/api/v1/prices", || get(crate::prices::prices).put(crate::prices::set)),
     ("/api/v1/schemas/workflow", || get(schema)),
     ("/health", || get(health)),
     ("/ready", || get(ready)),

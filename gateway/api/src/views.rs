@@ -93,6 +93,8 @@ pub struct ExecutionView {
     pub output: Value,
     /// What it has cost, in dollars, exactly.
     pub cost_usd: String,
+    /// How many answered model calls had no price. What these cost is not in `cost_usd`.
+    pub unpriced_calls: u32,
     /// Its steps, in the plan's order.
     pub steps: Vec<StepView>,
     /// The execution and seq that it was forked from.
@@ -126,6 +128,8 @@ pub struct StepView {
     pub reason: Option<String>,
     /// What it has cost, in dollars, exactly.
     pub cost_usd: String,
+    /// How many answered model calls had no price. What these cost is not in `cost_usd`.
+    pub unpriced_calls: u32,
     /// The signal that it waits for.
     pub signal: Option<String>,
     /// Model and tool calls of a step that runs.
@@ -143,6 +147,31 @@ pub struct CallView {
     pub name: String,
     /// open, answered, failed.
     pub status: String,
+    /// What a model's answer cost, in dollars, exactly; `unpriced` where the model has no price.
+    pub cost_usd: Option<String>,
+}
+
+/// What a model costs: dollars for a million tokens, exactly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PriceView {
+    /// The model.
+    pub model: String,
+    /// Of requests.
+    pub input_usd: String,
+    /// Of requests, where the provider had them cached.
+    pub cached_usd: String,
+    /// Of answers.
+    pub output_usd: String,
+}
+
+/// A price list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PricesView {
+    /// The models that have a price, by name.
+    pub items: Vec<PriceView>,
+    /// SHA-256 of the list, in hex, which names its version; nothing where no price was ever set. Executions are charged
+    /// to their end by the version that was in force when they began.
+    pub list: Option<String>,
 }
 
 /// A checkpoint.
@@ -175,6 +204,22 @@ pub struct EventView {
     pub actor: Option<String>,
     /// What it says; content opened for who may read it.
     pub body: Value,
+}
+
+/// A part of a model's answer that is on its way. It has no seq, is not kept and cannot be asked for again; what counts is
+/// the answer as a whole, which stands in the event that ends the call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeltaView {
+    /// `delta`.
+    pub kind: String,
+    /// The seq that names the call.
+    pub call: u64,
+    /// The step that asked.
+    pub step: u32,
+    /// How many characters of the answer came before this part; more than were heard where some were missed.
+    pub at: u64,
+    /// The part.
+    pub text: String,
 }
 
 /// All there are.

@@ -10,7 +10,7 @@ use omium_schemas::catalogue::{
     ToolCallCompleted, ToolCallFailed, ToolCallStarted, VersionsPinned,
 };
 use omium_schemas::catalogue::{EffectClass, FailureClass};
-use omium_schemas::{Content, Seq, StepId, Time};
+use omium_schemas::{Content, Money, Seq, StepId, Time};
 
 use crate::state::{Call, CallKind, Mark, Outcome, Phase, Run, Signal, Status, Step};
 
@@ -31,7 +31,9 @@ impl Run {
             Event::ExecutionCarried(ExecutionCarried { spent, .. }) => {
                 *self = Run { spent: *spent, status: Status::Completed, ended: Some(time), ..Run::default() };
             }
-            Event::VersionsPinned(VersionsPinned { workflow, .. }) => self.version = Some(*workflow),
+            Event::VersionsPinned(VersionsPinned { workflow, price, .. }) => {
+                (self.version, self.price_list) = (Some(*workflow), *price);
+            }
             Event::ForkStarted(ForkStarted { source, at, .. }) => self.source = Some((*source, *at)),
             Event::ExecutionPaused(_) => (self.status, self.paused_at) = (Status::Paused, Some(time)),
             Event::ExecutionResumed(_) => {
@@ -172,8 +174,11 @@ impl Run {
                     _ => None,
                 };
                 self.answer(*call, seq, Outcome::Answered(answer));
-                if let (Some(known), Command::CompleteLlmCall(done)) = (self.call_mut(*call), command) {
-                    (known.usage, known.cost, known.released) = (Some(usage.clone()), done.cost, true);
+                if let Command::CompleteLlmCall(done) = command {
+                    self.price(*call, done.cost);
+                }
+                if let Some(known) = self.call_mut(*call) {
+                    (known.usage, known.released) = (Some(usage.clone()), true);
                 }
             }
             Event::ToolCallCompleted(ToolCallCompleted { call }) => {
@@ -310,6 +315,19 @@ impl Run {
         let program = self.program.is_some();
         self.calls.retain(|call| program && call.done.is_some_and(|done| done <= to));
         (self.status, self.ended, self.paused_at, self.suspended) = (Status::Running, None, None, None);
+    }
+
+    /// What an answer cost. One without a price is counted, so that nobody takes it for free.
+    fn price(&mut self, call: Seq, cost: Option<Money>) {
+        let Some(found) = self.call_mut(call) else { return };
+        found.cost = cost;
+        let step = found.step;
+        if cost.is_none() {
+            self.unpriced = self.unpriced.saturating_add(1);
+            if let Some(step) = self.step_mut(step) {
+                step.unpriced = step.unpriced.saturating_add(1);
+            }
+        }
     }
 
     fn answer(&mut self, call: Seq, at: Seq, outcome: Outcome) {

@@ -7,7 +7,7 @@ use omium_schemas::catalogue::{
     LlmCallPatched, LlmCallStarted, ModelErrorClass, RunDrifted, StartLlmCall, StartToolCall,
     ToolCallCompleted, ToolCallFailed, ToolCallStarted,
 };
-use omium_schemas::{Digest, Seq, StepId};
+use omium_schemas::{Digest, Money, Seq, StepId};
 
 use crate::draft::{Draft, conflict, invalid};
 use crate::state::{Call, CallKind, Outcome};
@@ -58,8 +58,11 @@ impl Draft<'_> {
 
     pub(crate) fn complete_model_call(&mut self, call: &CompleteLlmCall) -> Result<(), Refusal> {
         let step = self.open_call(call.call)?;
+        if call.cost.is_some_and(|cost| cost < Money::ZERO) {
+            return invalid("a cost is not negative");
+        }
         self.push(LlmCallCompleted { call: call.call, usage: call.usage.clone(), finish: call.finish });
-        self.charge(step, call.cost);
+        self.charge(step, call.cost.unwrap_or(Money::ZERO));
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use omium_schemas::{Content, Digest, TenantId, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::draft::{conflict, invalid};
+use crate::prices::{self, Prices};
 
 /// What control holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ pub struct Control {
     pub workflows: BTreeMap<(TenantId, String), Vec<Version>>,
     /// Checks on agents of programs, by their names.
     pub guards: BTreeMap<TenantId, SetGuards>,
+    /// What models cost.
+    pub prices: BTreeMap<TenantId, Prices>,
 }
 
 /// A tenant's checks by name, each with the program that it is for; all programs where none is named.
@@ -111,6 +114,7 @@ pub(crate) fn decide(control: Option<&Control>, command: &Command) -> Result<Vec
             }
             Ok(vec![GuardDropped { tenant: *tenant, name: name.clone() }.into()])
         }
+        Command::SetPrice(set) => prices::decide(control.prices.get(&set.tenant), set),
         other => invalid(format!("{} is nothing that control understands", other.name())),
     }
 }
@@ -153,6 +157,9 @@ impl Control {
                 if let Some(guards) = self.guards.get_mut(tenant) {
                     guards.remove(name);
                 }
+            }
+            (Event::PriceSet(set), Command::SetPrice(command)) => {
+                self.prices.entry(set.tenant).or_default().apply(set, prices::said(command));
             }
             (
                 Event::WorkflowPublished(published),

@@ -10,7 +10,7 @@ use omium_schemas::catalogue::{
     SignalReceived, StartExecution, StartFork, StartStep, StepCompleted, StepFailed, StepLost, StepStarted,
     StepTimedOut, TakeCheckpoint, VersionsPinned,
 };
-use omium_schemas::{Branch, Money, Seq, StepId, Time};
+use omium_schemas::{Branch, Digest, Money, Seq, StepId, Time};
 
 use crate::draft::{Draft, conflict, invalid};
 use crate::state::{Phase, Run, Status};
@@ -92,7 +92,7 @@ fn begin(start: &StartExecution, command: &Command, context: &Context<'_>) -> De
     let mut draft = Draft::new(Run::default(), command, context);
     let StartExecution { workflow, account, deadline, .. } = start.clone();
     draft.push(ExecutionStarted { workflow, steps: start.plan.len() as i32, account, deadline });
-    draft.pin(start.workflow_version);
+    draft.pin(start.workflow_version, start.price_list);
     draft.push(CheckpointTaken { name: None });
     draft.go_on();
     Ok(draft.events())
@@ -106,7 +106,7 @@ fn begin_fork(fork: &StartFork, command: &Command, context: &Context<'_>) -> Dec
     let StartFork { workflow, deadline, source, at, state_hash, .. } = fork.clone();
     draft.push(ExecutionStarted { workflow, steps: fork.plan.len() as i32, account: None, deadline });
     draft.push(ForkStarted { source, at, state_hash });
-    draft.pin(fork.workflow_version);
+    draft.pin(fork.workflow_version, fork.price_list);
     let branch = draft.run.branch;
     for done in &fork.done {
         draft.push(StepCompleted { step: done.step, branch, output: None });
@@ -165,10 +165,10 @@ fn check_plan(plan: &[PlannedStep]) -> Result<(), Refusal> {
 }
 
 impl Draft<'_> {
-    fn pin(&mut self, version: Option<omium_schemas::Digest>) {
+    fn pin(&mut self, version: Option<Digest>, price: Option<Digest>) {
         if let Some(workflow) = version {
             let logic = self.context.logic;
-            self.push(VersionsPinned { workflow, policy: None, price: None, logic });
+            self.push(VersionsPinned { workflow, policy: None, price, logic });
         }
     }
 

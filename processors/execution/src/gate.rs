@@ -7,7 +7,7 @@ use omium_schemas::catalogue::{
     LlmAnswerServed, PlannedStep, RemedyChosen, RemedyFailed, RemedySucceeded, RemedySuggested, StartLlmCall,
     StartProgram, ToolResultServed,
 };
-use omium_schemas::{Branch, Digest, Money, Seq, StepId, Time};
+use omium_schemas::{Branch, Digest, Seq, StepId, Time};
 
 use crate::apply::Fact;
 use crate::state::{Call, CallKind, Found, Outcome, Program, Run, Step, Suggested};
@@ -41,7 +41,7 @@ impl Call {
             patch_set: None,
             thread: None,
             usage: None,
-            cost: Money::ZERO,
+            cost: None,
         }
     }
 }
@@ -67,6 +67,7 @@ impl Run {
             inputs: start.inputs.clone(),
             started: time,
             deadline: start.deadline,
+            price_list: start.price,
             steps: vec![Step::default()],
             budget: start.budget,
             program: Some(Box::default()),

@@ -7,6 +7,7 @@ mod decide;
 mod draft;
 mod due;
 mod gate;
+mod prices;
 mod program;
 mod rules;
 mod schedule;
@@ -17,6 +18,7 @@ use omium_schemas::StreamKind;
 use omium_schemas::catalogue::{Command, Event, ExecutionCancelled, ExecutionCarried};
 
 pub use control::{Control, Key, SetGuards, Version};
+pub use prices::Prices;
 pub use state::{
     Call, CallKind, Cancelling, Found, Mark, Outcome, Phase, Program, Run, Signal, State, Status, Step,
     Suggested,
@@ -81,7 +83,11 @@ fn first(recorded: &Recorded<'_>) -> State {
             run.apply(fact(recorded));
             State::Run(run)
         }
-        Event::TenantCreated(_) | Event::KeyIssued(_) | Event::WorkflowPublished(_) | Event::GuardSet(_) => {
+        Event::TenantCreated(_)
+        | Event::KeyIssued(_)
+        | Event::WorkflowPublished(_)
+        | Event::PriceSet(_)
+        | Event::GuardSet(_) => {
             let mut control = Box::<Control>::default();
             control.apply(recorded);
             State::Control(control)

@@ -72,6 +72,8 @@ pub struct Run {
     pub workflow: String,
     /// The version it is pinned to.
     pub version: Option<Digest>,
+    /// The version of the price list that its calls are charged by.
+    pub price_list: Option<Digest>,
     /// What it does, in order. Shared: a state is copied whenever it changes, a plan never changes.
     pub plan: Arc<[PlannedStep]>,
     /// What becomes of the other lanes when a step has failed for good.
@@ -96,6 +98,8 @@ pub struct Run {
     pub budget: Option<Money>,
     /// What it has cost, over all branches.
     pub spent: Money,
+    /// How many answered calls had no price: what these cost is not in `spent`.
+    pub unpriced: u32,
     /// Where it can go back to, in order.
     pub marks: Vec<Mark>,
     /// What it was told from outside.
@@ -184,6 +188,8 @@ pub struct Step {
     pub losses: u32,
     /// What it has cost, over all attempts.
     pub spent: Money,
+    /// How many answered calls had no price.
+    pub unpriced: u32,
 }
 
 /// Where a step stands.
@@ -290,8 +296,8 @@ pub struct Call {
     pub thread: Option<Digest>,
     /// What was used.
     pub usage: Option<Usage>,
-    /// What it cost.
-    pub cost: Money,
+    /// What it cost, where it was answered and its model has a price.
+    pub cost: Option<Money>,
 }
 
 /// What kind of call it is.

@@ -9,7 +9,9 @@ mod follower;
 mod open;
 mod place;
 mod producer;
+mod public;
 mod reader;
 mod topic;
 
 pub use open::{KafkaLog, KafkaOptions};
+pub use public::{KafkaTopic, Outgoing};

@@ -13,6 +13,6 @@ mod slots;
 pub use blobs::{BlobDirectory, BlobError, Blobs};
 pub use contract::{Appender, Entry, Log, LogError, Source};
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OnFailure};
-pub use kafka::{KafkaLog, KafkaOptions};
+pub use kafka::{KafkaLog, KafkaOptions, KafkaTopic, Outgoing};
 pub use memory::MemoryLog;
 pub use registry::{PublicRecord, Registry, RegistryError, RegistryOptions};

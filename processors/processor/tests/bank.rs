@@ -74,6 +74,7 @@ fn a_job_starts_once_and_asks_for_its_slice_first() {
         on_failure: omium_schemas::catalogue::OnFailure::FinishOthers,
         slice: Some(Money::dollars(1)),
         deadline: None,
+        price_list: None,
     };
     let events = job(vec![]).when::<Bank>(start.clone()).expect("a new job");
     assert_eq!(names(&events), ["ExecutionStarted", "MessageSent"]);

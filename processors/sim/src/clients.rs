@@ -312,6 +312,7 @@ impl World {
             on_failure: omium_schemas::catalogue::OnFailure::FinishOthers,
             slice: paid.then_some(slice),
             deadline: None,
+            price_list: None,
         };
         (job, start.into())
     }

@@ -84,6 +84,8 @@ pub(crate) enum Ask<'a> {
     Get,
     /// A JSON body.
     Post(Value),
+    /// The same, in place of what was there.
+    Put(Value),
     /// A text as it is.
     Text(&'a str),
 }
@@ -127,9 +129,10 @@ impl Connection {
             .map_err(|_| Trouble::Here(format!("{} answers, but not as an Omium does", self.url)))
     }
 
-    /// Events from a seq on, as they happen: a stream that goes on until it is dropped.
+    /// Events from a seq on, as they happen: a stream that goes on until it is dropped. Parts of answers are left out, so
+    /// that looking on does not make models stream.
     pub(crate) async fn events(&self, execution: &str, from: u64) -> Result<reqwest::Response, Trouble> {
-        let path = format!("/api/v1/executions/{}/events?from={from}", segment(execution));
+        let path = format!("/api/v1/executions/{}/events?from={from}&deltas=false", segment(execution));
         self.send(&path, Ask::Get, None, Some("text/event-stream")).await
     }
 
@@ -145,6 +148,9 @@ impl Connection {
             Ask::Get => self.client.get(&url),
             Ask::Post(body) => {
                 self.client.post(&url).header("content-type", "application/json").body(body.to_string())
+            }
+            Ask::Put(body) => {
+                self.client.put(&url).header("content-type", "application/json").body(body.to_string())
             }
             Ask::Text(text) => {
                 self.client.post(&url).header("content-type", "text/yaml").body(text.to_owned())

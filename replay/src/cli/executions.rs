@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::connection::{Ask, Connection, Trouble, segment};
 use super::output::{document, print, table, text, value};
-use super::tree::tree;
+use super::tree::{tree, unpriced};
 use super::{Act, End, Target};
 
 /// Lists executions, the newest first.
@@ -76,10 +76,11 @@ impl Act for Show {
         }
         print(&tree(&view));
         print(&format!(
-            "seq {} · branch {} · cost ${} · state {}",
+            "seq {} · branch {} · cost ${}{} · state {}",
             view["seq"],
             view["branch"],
             text(&view["cost_usd"]),
+            unpriced(&view),
             text(&view["state_hash"])
         ));
         print(&format!("inputs: {}", view["inputs"]));

@@ -5,6 +5,7 @@ mod connection;
 mod doctor;
 mod executions;
 mod output;
+mod prices;
 mod run;
 mod tree;
 mod workflows;
@@ -89,6 +90,24 @@ pub(crate) enum Workflows {
     Show(workflows::Show),
     /// Says which lines differ between two versions, `NAME@2` and `NAME@3`.
     Diff(workflows::Diff),
+}
+
+/// What models cost.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Prices {
+    /// Lists what models cost, in dollars for a million tokens.
+    List(prices::List),
+    /// Sets what a model costs, for executions that begin from now on.
+    Set(prices::Set),
+}
+
+impl Act for Prices {
+    async fn act(&self, target: &Target) -> Result<End, connection::Trouble> {
+        match self {
+            Prices::List(list) => list.act(target).await,
+            Prices::Set(set) => set.act(target).await,
+        }
+    }
 }
 
 /// Something that is done against a running Omium.

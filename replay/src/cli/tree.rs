@@ -27,6 +27,7 @@ pub(crate) fn tree(view: &Value) -> String {
         if step["cost_usd"].as_str().is_some_and(|cost| cost != "0") {
             line += &format!(" · ${}", text(&step["cost_usd"]));
         }
+        line += &unpriced(step);
         line += &failure(step);
         lines.push(line);
     }
@@ -40,6 +41,15 @@ fn sign(status: &Value) -> &'static str {
         "running" | "waiting" => "▸",
         "asking" => "?",
         _ => "·",
+    }
+}
+
+/// Calls without a price: what they cost is in no sum.
+pub(super) fn unpriced(of: &Value) -> String {
+    match of["unpriced_calls"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(1) => " · 1 unpriced call".to_owned(),
+        Some(many) => format!(" · {many} unpriced calls"),
     }
 }
 

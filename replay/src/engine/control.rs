@@ -33,7 +33,7 @@ impl Engine {
         view.map(Seen).map_err(|answer| answers::done(answer).err().unwrap_or_else(answers::unknown))
     }
 
-    async fn tell_control(&self, command: impl Into<Command>) -> Result<(), Failure> {
+    pub(super) async fn tell_control(&self, command: impl Into<Command>) -> Result<(), Failure> {
         answers::done(self.node().submit(Request::new(control_key(), command)).await).map(|_| ())
     }
 
@@ -64,14 +64,18 @@ impl Engine {
         if key.expires_at.is_some_and(|end| end <= now()) || Digest::of(secret.as_bytes()) != key.verifier {
             return None;
         }
-        let role = match key.role {
-            KeyRole::Viewer => Role::Viewer,
-            KeyRole::Worker => Role::Worker,
-            KeyRole::Developer => Role::Developer,
-            KeyRole::Admin => Role::Admin,
-        };
         let label = control.tenants.get(&key.tenant)?.clone();
-        Some(Caller { tenant: key.tenant, label, role, key: public.to_owned() })
+        Some(Caller { tenant: key.tenant, label, role: role(key.role), key: public.to_owned() })
+    }
+
+    /// Whether the key of somebody who was let in before still opens what it did. A node that cannot look now does not
+    /// send away those whom it knew.
+    pub(super) async fn still_knows(&self, caller: &Caller) -> bool {
+        let Ok(control) = self.control().await else { return true };
+        control.keys.get(&caller.key).is_some_and(|key| {
+            let fresh = key.expires_at.is_none_or(|end| end > now());
+            fresh && key.tenant == caller.tenant && role(key.role) == caller.role
+        })
     }
 
     pub(super) async fn publish_text(
@@ -236,6 +240,15 @@ impl Engine {
             )
         })?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+fn role(role: KeyRole) -> Role {
+    match role {
+        KeyRole::Viewer => Role::Viewer,
+        KeyRole::Worker => Role::Worker,
+        KeyRole::Developer => Role::Developer,
+        KeyRole::Admin => Role::Admin,
     }
 }
 

@@ -117,6 +117,7 @@ impl Engine {
             on_failure: definition.on_failure,
             slice,
             deadline: definition.timeout_ms.map(|millis| now.plus_millis(millis)),
+            price_list: self.price_list(caller.tenant).await?,
         };
         let asked = json!({ "workflow": request.workflow, "inputs": request.inputs, "budget": request.budget.map(view::dollars) });
         let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;
@@ -194,7 +195,7 @@ impl Engine {
         }
     }
 
-    async fn shown(&self, key: StreamKey, state: &State, seq: Seq) -> ExecutionView {
+    pub(super) async fn shown(&self, key: StreamKey, state: &State, seq: Seq) -> ExecutionView {
         let empty = Run::default();
         let run = state.run().unwrap_or(&empty);
         let definition = match run.version {
@@ -271,6 +272,7 @@ impl Engine {
             slice: run.budget,
             deadline: run.deadline.map(|deadline| Time(now().0 + deadline.0.saturating_sub(run.started.0))),
             done: done.collect(),
+            price_list: run.price_list,
         };
         let to = StreamKey::new(caller.tenant, new_id(caller, idempotency.as_deref()).stream());
         let asked = json!({ "fork": execution, "at": at.0, "inputs": inputs });

@@ -12,6 +12,9 @@ mod index;
 mod metrics;
 mod native;
 mod port;
+mod prices;
+mod publish;
+mod reading;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -39,6 +42,7 @@ use metrics::Metrics;
 
 pub(crate) use native::seat as seat_native;
 pub(crate) use port::Served;
+pub(crate) use publish::{Shown, Topics, start as publish};
 
 /// What a partition runs.
 pub(crate) type Suite = (Execution,);
@@ -71,6 +75,8 @@ pub(crate) struct Engine {
     followed: Mutex<BTreeMap<StreamKey, watch::Sender<omium_schemas::Seq>>>,
     ended: watch::Sender<Option<String>>,
     followers: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    troubles: publish::Troubles,
+    readers: reading::Readers,
 }
 
 /// What the node does to the world: hands work on, and says when a partition has ended.
@@ -122,6 +128,8 @@ impl Engine {
             followed: Mutex::default(),
             ended,
             followers: Mutex::default(),
+            troubles: publish::Troubles::default(),
+            readers: reading::Readers::default(),
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;

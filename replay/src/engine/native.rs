@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use omium_agents::native::{
     BegunModel, BegunTool, Calls, Earlier, EarlierCall, EarlierOutcome, ModelAnswer, ModelCall, ModelFailure,
-    NativeTask, NotRecorded, Outcome as Native, Price, Secrets, ToolCall, ToolFailure, Upstream, perform,
+    NativeTask, NotRecorded, Outcome as Native, Prices, Secrets, ToolCall, ToolFailure, Upstream, perform,
 };
 use omium_api::port::{Outcome, Sending, Task, ToWorker, WorkerInfo};
 use omium_execution::{Call, CallKind, Outcome as Known, Run};
@@ -16,12 +16,13 @@ use omium_schemas::catalogue::{
     Command, CompleteLlmCall, CompleteToolCall, FailLlmCall, FailToolCall, FailureClass, StartLlmCall,
     StartStep, StartToolCall, ToolErrorClass,
 };
-use omium_schemas::{Content, Digest, Money, Seq};
+use omium_schemas::{Content, Digest, Money, Seq, TenantId};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::reading::Told;
 use super::view::{Opened, scope};
-use super::{Engine, answers, contents};
+use super::{Engine, answers, contents, prices};
 
 /// How many steps are performed at once. They wait for models most of the time.
 const AT_ONCE: u32 = 256;
@@ -103,7 +104,8 @@ impl Engine {
             .iter()
             .filter(|call| call.step == step && call.branch == branch)
             .map(|call| earlier(call, &plain));
-        let record = Record { engine: self, key, task, earlier: Mutex::new(Earlier::new(earlier.collect())) };
+        let earlier = Mutex::new(Earlier::new(earlier.collect()));
+        let record = Record { engine: self, key, task, earlier, told: Told::default() };
         let native = NativeTask {
             agent: task.agent.clone(),
             caller: format!("{}#0", task.agent),
@@ -115,7 +117,7 @@ impl Engine {
             upstream,
             effect_key: task.effect_key.clone(),
             deadline: task.timeout_ms.map_or(PATIENCE, Duration::from_millis),
-            price: Price::default(),
+            prices: self.prices(key.tenant, run.price_list).await,
             secrets: Secrets::new(|name| std::env::var(name).ok()),
             local_programs: true,
         };
@@ -139,6 +141,16 @@ impl Engine {
                 retryable: false,
             }),
             Native::NotRecorded(_) => None,
+        }
+    }
+}
+
+impl Engine {
+    /// The price list that an execution is charged by. Where it cannot be read now, its calls count as unpriced.
+    async fn prices(&self, tenant: TenantId, list: Option<Digest>) -> Prices {
+        match self.control().await {
+            Ok(control) => Prices::new(move |model| prices::price(&control, tenant, list, model)),
+            Err(_) => Prices::none(),
         }
     }
 }
@@ -175,6 +187,7 @@ struct Record<'e> {
     key: StreamKey,
     task: &'e Task,
     earlier: Mutex<Earlier>,
+    told: Told,
 }
 
 impl Record<'_> {
@@ -222,6 +235,14 @@ impl Calls for Record<'_> {
             difference: None,
         };
         self.tell(start).await.map(BegunModel::New)
+    }
+
+    fn reads_along(&self) -> bool {
+        self.engine.readers.are_there(&self.key)
+    }
+
+    async fn delta(&self, call: Seq, text: &str) {
+        self.told.tell(&self.engine.readers, &self.key, self.task.step, call, text);
     }
 
     async fn complete_model(&self, call: Seq, answer: ModelAnswer<'_>) -> Result<(), NotRecorded> {

@@ -7,11 +7,12 @@ use omium_api::port::{
     Action, Caller, Engine as Port, Failure, Filter, StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
-    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, Started, WorkflowView,
+    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
+    PricesView, Started, WorkflowView,
 };
-use omium_schemas::Seq;
+use omium_schemas::{Price, Seq};
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use super::Engine;
 
@@ -24,8 +25,16 @@ impl Port for Served {
         self.0.known_key(key).await
     }
 
+    async fn knows(&self, caller: &Caller) -> bool {
+        self.0.still_knows(caller).await
+    }
+
     fn ready(&self) -> bool {
         self.0.ended().borrow().is_none()
+    }
+
+    fn health(&self) -> Vec<(String, bool)> {
+        vec![("engine".to_owned(), self.ready()), ("publisher".to_owned(), self.0.troubles.none())]
     }
 
     fn counts(&self) -> Counts {
@@ -42,6 +51,14 @@ impl Port for Served {
 
     async fn workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure> {
         self.0.known_workflow(caller, name).await
+    }
+
+    async fn prices(&self, caller: &Caller) -> Result<PricesView, Failure> {
+        self.0.known_prices(caller).await
+    }
+
+    async fn set_price(&self, caller: &Caller, model: String, price: Price) -> Result<PriceView, Failure> {
+        self.0.price_set(caller, model, price).await
     }
 
     async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {
@@ -98,6 +115,14 @@ impl Port for Served {
 
     async fn follow(&self, caller: &Caller, execution: &str) -> Result<watch::Receiver<Seq>, Failure> {
         self.0.followed(caller, execution).await
+    }
+
+    async fn read_along(
+        &self,
+        caller: &Caller,
+        execution: &str,
+    ) -> Result<broadcast::Receiver<DeltaView>, Failure> {
+        self.0.reads_along(caller, execution).await
     }
 
     async fn seat(

@@ -9,7 +9,8 @@ use omium_api::port::{
     WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{ExecutionView, Started};
-use omium_schemas::catalogue::{EffectClass, FailureClass, KeyRole, LossReason};
+use omium_runtime::{Answer, Request};
+use omium_schemas::catalogue::{EffectClass, FailureClass, KeyRole, LossReason, RevokeKey};
 use omium_schemas::{Money, Seq};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -248,4 +249,19 @@ async fn a_workers_tool_call_is_recorded_before_it_is_made_and_ends_once() {
     worker.seat.end_tool(&id, task.sending(), Seq(begun.seq), end()).await.unwrap();
     let again = worker.seat.end_tool(&id, task.sending(), Seq(begun.seq), end()).await;
     assert_eq!(again.unwrap_err().code, "no-open-call");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_revoked_is_not_known_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let other = desk.engine.admit("default", KeyRole::Viewer).await.unwrap();
+    let other = desk.served.authenticate(&other).await.unwrap();
+    assert!(desk.served.knows(&other).await && desk.served.knows(&desk.caller).await);
+    let revoke = RevokeKey { tenant: other.tenant, key: other.key.clone() };
+    let told = desk.engine.node().submit(Request::new(super::control_key(), revoke)).await;
+    assert!(matches!(told, Answer::Done(_)), "{told:?}");
+    assert!(!desk.served.knows(&other).await && desk.served.knows(&desk.caller).await);
+    let raised = Caller { role: omium_api::port::Role::Viewer, ..desk.caller.clone() };
+    assert!(!desk.served.knows(&raised).await, "a key opens what it opened when it was shown");
 }

@@ -117,6 +117,7 @@ pub(crate) fn execution(
         inputs: content(run.inputs.as_ref(), opened),
         output: output(run, definition, opened),
         cost_usd: dollars(run.spent),
+        unpriced_calls: run.unpriced,
         steps: run.ids().filter_map(|id| step(id, run, opened)).collect(),
         forked_from: run.source.map(|(source, at)| (source.to_string(), at.0)),
         state_hash: hash.hex(),
@@ -157,6 +158,7 @@ fn step(id: StepId, run: &Run, opened: &Opened<'_>) -> Option<StepView> {
             other => other.to_string(),
         }),
         cost_usd: dollars(step.spent),
+        unpriced_calls: step.unpriced,
         signal: plan.signal.clone(),
         calls: run.calls.iter().filter(|call| call.step == id).map(call).collect(),
     })
@@ -172,5 +174,11 @@ fn call(call: &omium_execution::Call) -> CallView {
         Outcome::Answered(_) => "answered",
         Outcome::Failed { .. } => "failed",
     };
-    CallView { seq: call.at.0, kind: kind.to_owned(), name, status: status.to_owned() }
+    let cost_usd = match (&call.kind, &call.outcome) {
+        (CallKind::Model(_), Outcome::Answered(_)) => {
+            Some(call.cost.map_or_else(|| "unpriced".to_owned(), dollars))
+        }
+        _ => None,
+    };
+    CallView { seq: call.at.0, kind: kind.to_owned(), name, status: status.to_owned(), cost_usd }
 }

@@ -91,6 +91,7 @@ async fn begin(node: &Node<BankSuite>) -> anyhow::Result<()> {
         on_failure: omium_schemas::catalogue::OnFailure::FinishOthers,
         slice: Some(Money::dollars(1)),
         deadline: None,
+        price_list: None,
     };
     expect(node.submit(Request::new(job(), start)).await)
 }

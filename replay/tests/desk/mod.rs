@@ -43,6 +43,14 @@ impl Dev {
         self.child = serve(self.data.path(), &self.words);
     }
 
+    /// Where it answers, and the key.
+    pub(crate) fn address(&self) -> (String, String) {
+        let note = std::fs::read(self.data.path().join("dev.json")).unwrap();
+        let note: serde_json::Value = serde_json::from_slice(&note).unwrap();
+        let text = |field: &str| note[field].as_str().unwrap().to_owned();
+        (text("url"), text("key"))
+    }
+
     pub(crate) fn run(&self, words: &[&str]) -> Output {
         omium(self.data.path(), words)
     }

@@ -74,8 +74,8 @@ pub struct ModelAnswer<'a> {
     pub model: &'a str,
     /// Tokens used.
     pub usage: &'a Usage,
-    /// What they cost.
-    pub cost: Money,
+    /// What they cost; nothing where the model has no price.
+    pub cost: Option<Money>,
     /// Why it stopped.
     pub finish: FinishReason,
     /// The answer as it came.

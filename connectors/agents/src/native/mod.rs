@@ -45,5 +45,5 @@ pub use calls::{
 pub use canonical::canonical;
 pub use definition::check;
 pub use earlier::{Earlier, EarlierCall, EarlierOutcome};
-pub use task::{Failure, NativeTask, Outcome, Price, Secrets, Upstream};
+pub use task::{Failure, NativeTask, Outcome, Prices, Secrets, Upstream};
 pub use turns::perform;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omium_schemas::catalogue::{FailureClass, Usage};
-use omium_schemas::{Money, Seq};
+use omium_schemas::{Money, Price, Seq};
 use serde_json::Value;
 
 /// One step of a native agent.
@@ -32,8 +32,8 @@ pub struct NativeTask {
     pub effect_key: String,
     /// How long all of it may take.
     pub deadline: Duration,
-    /// What tokens cost.
-    pub price: Price,
+    /// What models cost.
+    pub prices: Prices,
     /// Where tools' secrets come from.
     pub secrets: Secrets,
     /// Whether tools may start programs on this machine (MCP servers over stdio).
@@ -58,26 +58,34 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// What one token costs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Price {
-    /// Of the request.
-    pub input: Money,
-    /// Of the request, where the provider had it cached.
-    pub cached: Money,
-    /// Of the answer.
-    pub output: Money,
+/// What models cost, by their names. The program that wires the parts knows.
+#[derive(Clone)]
+pub struct Prices(Arc<Find>);
+
+type Find = dyn Fn(&str) -> Option<Price> + Send + Sync;
+
+impl Prices {
+    /// Looked up for each call.
+    pub fn new(find: impl Fn(&str) -> Option<Price> + Send + Sync + 'static) -> Prices {
+        Prices(Arc::new(find))
+    }
+
+    /// No price is known.
+    pub fn none() -> Prices {
+        Prices::new(|_| None)
+    }
+
+    /// What a call cost: by the name that was asked for, else by the one that answered, which often carries a date.
+    /// Nothing where neither has a price; that is not the same as free.
+    pub(crate) fn cost(&self, asked: &str, answered: &str, usage: &Usage) -> Option<Money> {
+        let price = (self.0)(asked).or_else(|| (self.0)(answered))?;
+        Some(price.of(usage))
+    }
 }
 
-impl Price {
-    /// What was used costs.
-    pub fn of(&self, usage: &Usage) -> Money {
-        let cached = usage.cached.clamp(0, usage.input.max(0));
-        let parts = [(self.input, usage.input - cached), (self.cached, cached), (self.output, usage.output)];
-        let sum = parts.iter().try_fold(0_i128, |sum, (each, count)| {
-            each.0.checked_mul(i128::from((*count).max(0))).and_then(|part| sum.checked_add(part))
-        });
-        sum.map_or(Money::MAX, |sum| Money(sum.min(Money::MAX.0)))
+impl fmt::Debug for Prices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prices")
     }
 }
 
@@ -118,7 +126,7 @@ pub enum Outcome {
         output: Value,
         /// Tokens of the calls that were made now; what was served again costs nothing.
         usage: Usage,
-        /// What these cost.
+        /// What those of them cost whose model has a price.
         cost: Money,
     },
     /// It is not.

@@ -203,7 +203,7 @@ impl<'a> Performance<'a> {
                 return Err(failure.into());
             }
         };
-        let cost = self.task.price.of(&answer.usage);
+        let cost = self.task.prices.cost(&self.native.model, &answer.model, &answer.usage);
         let recorded = ModelAnswer {
             model: &answer.model,
             usage: &answer.usage,
@@ -238,12 +238,12 @@ impl<'a> Performance<'a> {
         request
     }
 
-    fn spend(&mut self, usage: &Usage, cost: Money) {
+    fn spend(&mut self, usage: &Usage, cost: Option<Money>) {
         self.usage.input = self.usage.input.saturating_add(usage.input);
         self.usage.cached = self.usage.cached.saturating_add(usage.cached);
         self.usage.output = self.usage.output.saturating_add(usage.output);
         self.usage.reasoning = self.usage.reasoning.saturating_add(usage.reasoning);
-        self.cost = self.cost.plus(cost).unwrap_or(Money::MAX);
+        self.cost = self.cost.plus(cost.unwrap_or(Money::ZERO)).unwrap_or(Money::MAX);
     }
 
     // The record has to hear of a call that took too long, so calls end a little before the whole does.

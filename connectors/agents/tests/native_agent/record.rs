@@ -7,7 +7,7 @@ use omium_agents::native::{
     BegunModel, BegunTool, Calls, Earlier, EarlierCall, EarlierOutcome, ModelAnswer, ModelCall, ModelFailure,
     NotRecorded, ToolCall, ToolFailure,
 };
-use omium_schemas::{Digest, Seq};
+use omium_schemas::{Digest, Money, Seq};
 use serde_json::Value;
 
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ struct State {
     earlier: Earlier,
     /// What was written, in words.
     said: Vec<String>,
+    /// What each answer cost.
+    costs: Vec<Option<Money>>,
     /// What was read along, where somebody reads along.
     along: Option<Vec<String>>,
     /// How many more operations are taken.
@@ -56,6 +58,10 @@ impl Record {
 
     pub(crate) fn said(&self) -> Vec<String> {
         self.state.lock().unwrap().said.clone()
+    }
+
+    pub(crate) fn costs(&self) -> Vec<Option<Money>> {
+        self.state.lock().unwrap().costs.clone()
     }
 
     /// Everything that it holds, to look for what it must not hold.
@@ -122,6 +128,7 @@ impl Calls for Record {
     }
 
     async fn complete_model(&self, call: Seq, answer: ModelAnswer<'_>) -> Result<(), NotRecorded> {
+        self.state.lock().unwrap().costs.push(answer.cost);
         let words = format!("answered {:?} {}+{}", answer.finish, answer.usage.input, answer.usage.output);
         self.end(call, &words, EarlierOutcome::Answered(answer.answer.to_vec()))
     }

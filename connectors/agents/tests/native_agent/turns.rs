@@ -11,6 +11,15 @@ use crate::record::Record;
 use crate::world::{failure, models, output, run, task};
 
 #[tokio::test]
+async fn a_call_without_a_price_is_recorded_without_a_cost() {
+    let models = models("  - answer: {text: fine, usage: {input: 7, output: 3}}").await;
+    let record = Record::default();
+    let outcome = run(&task(&models, json!({"prompt": "go", "model": "unpriced"}), json!({})), &record).await;
+    let Outcome::Completed { usage, cost, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((usage.input, cost, record.costs()), (7, Money::ZERO, vec![None]));
+}
+
+#[tokio::test]
 async fn a_prompt_is_filled_in_asked_and_answered_and_costs_what_it_costs() {
     let models = models("  - answer: {text: 'heard: {{ last_user }}', usage: {input: 7, output: 3}}").await;
     let definition = json!({

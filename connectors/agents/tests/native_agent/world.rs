@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use omium_agents::mock::{Script, Server, serve};
-use omium_agents::native::{Failure, NativeTask, Outcome, Price, Secrets, Upstream, perform};
-use omium_schemas::Money;
+use omium_agents::native::{Failure, NativeTask, Outcome, Prices, Secrets, Upstream, perform};
+use omium_schemas::{Money, Price};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -20,6 +20,10 @@ pub(crate) async fn models(rules: &str) -> Server {
 }
 
 /// A step of the agent `clerk`.
+
+/// What the scripted model costs.
+const PRICE: Price = Price { input: Money(10), cached: Money(1), output: Money(100) };
+
 pub(crate) fn task(models: &Server, definition: Value, tools: Value) -> NativeTask {
     let input = json!({"amount": 700});
     NativeTask {
@@ -37,7 +41,7 @@ pub(crate) fn task(models: &Server, definition: Value, tools: Value) -> NativeTa
         },
         effect_key: "ex_1 step_1 branch_0".to_owned(),
         deadline: Duration::from_secs(20),
-        price: Price { input: Money(10), cached: Money(1), output: Money(100) },
+        prices: Prices::new(|model| (model != "unpriced").then_some(PRICE)),
         secrets: Secrets::new(|name| (name == "TOKEN").then(|| "s3cr3t/value".to_owned())),
         local_programs: true,
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use omium_schemas::catalogue::LossReason;
-use omium_schemas::{Branch, Epoch, Seq, StepId, TenantId};
+use omium_schemas::{Branch, Epoch, Price, Seq, StepId, TenantId};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
@@ -15,7 +15,8 @@ use crate::port::{
     ToWorker, WorkerInfo, WorkerSeat,
 };
 use crate::views::{
-    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, Started, WorkflowView,
+    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, PriceView, PricesView,
+    Started, WorkflowView,
 };
 
 /// The key of the worker under test.
@@ -234,6 +235,14 @@ impl Engine for Kit {
     }
 
     async fn workflow(&self, _: &Caller, _: &str) -> Result<WorkflowView, Failure> {
+        not_here()
+    }
+
+    async fn prices(&self, _: &Caller) -> Result<PricesView, Failure> {
+        not_here()
+    }
+
+    async fn set_price(&self, _: &Caller, _: String, _: Price) -> Result<PriceView, Failure> {
         not_here()
     }
 

@@ -13,7 +13,7 @@ agents:
 
 const ID: &str = "ex_0190f3c1a2b34c5d8e9f0a1b2c3d4e5f";
 const TIME: &str = "2026-01-02T03:04:05.678Z";
-const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+pub(super) const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
 /// What stands in a path.
 pub(super) fn in_path(name: &str) -> &'static str {
@@ -46,12 +46,12 @@ pub(super) fn execution() -> Value {
     json!({
         "id": ID, "workflow": "loan-decision", "version": HASH, "status": "running", "failure": null,
         "branch": 0, "seq": 14, "started_at": TIME, "ended_at": null,
-        "inputs": { "amount": 20000 }, "output": null, "cost_usd": "0.0125",
+        "inputs": { "amount": 20000 }, "output": null, "cost_usd": "0.0125", "unpriced_calls": 0,
         "steps": [{
             "step": 1, "agent": "clerk", "framework": "program", "status": "running", "attempts": 1,
             "since": TIME, "ended_at": null, "output": null, "failure": null, "reason": null,
-            "cost_usd": "0", "signal": null,
-            "calls": [{ "seq": 13, "kind": "tool", "name": "rates", "status": "open" }],
+            "cost_usd": "0", "unpriced_calls": 0, "signal": null,
+            "calls": [{ "seq": 13, "kind": "tool", "name": "rates", "status": "open", "cost_usd": null }],
         }],
         "forked_from": null, "state_hash": HASH,
     })

@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use super::examples;
 use crate::port::Role;
+use crate::prices::PriceBody;
 use crate::rest::{Back, ForkBody, Named, SignalBody, Start};
 use crate::views::{
-    CheckpointView, Done, EventPage, ExecutionSummary, ExecutionView, Health, Items, Page, Ready, Started,
-    Validated, WorkflowView,
+    CheckpointView, DeltaView, Done, EventPage, ExecutionSummary, ExecutionView, Health, Items, Page,
+    PriceView, PricesView, Ready, Started, Validated, WorkflowView,
 };
 
 pub(super) struct Operation {
@@ -55,6 +56,7 @@ pub(super) fn all(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     all.extend(executions(schemas));
     all.extend(steering(schemas));
     all.extend(watching(schemas));
+    all.extend(money(schemas));
     all.extend(service(schemas));
     all
 }
@@ -197,7 +199,16 @@ fn steering(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 
 const FROM: (&str, &str, &str, &str) = ("from", "integer", "The first seq that is wanted; else 1.", "1");
 
+const DELTAS: (&str, &str, &str, &str) = (
+    "deltas",
+    "boolean",
+    "Whether a stream also carries parts of models' answers that are on their way; models stream as long as somebody wants them. Else true.",
+    "true",
+);
+
 fn watching(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    // Streams carry it beside events.
+    schemas.subschema_for::<DeltaView>();
     let events = json_of::<EventPage>(schemas, json!({ "items": [examples::event()], "next": 2 }));
     let checkpoints = json_of::<Items<CheckpointView>>(schemas, json!({ "items": [examples::checkpoint()] }));
     vec![
@@ -209,24 +220,51 @@ fn watching(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             checkpoints,
         ),
         Operation {
-            query: &[FROM, ("limit", "integer", "At most so many, 1 to 10000; else 500.", "500")],
+            query: &[FROM, ("limit", "integer", "At most so many, 1 to 10000; else 500.", "500"), DELTAS],
             ..get(
                 "/api/v1/executions/{id}/events",
                 "listEvents",
                 VIEWER,
-                "Its events; with `Accept: text/event-stream` also those to come, resumable by `Last-Event-ID`",
+                "Its events; with `Accept: text/event-stream` also those to come, resumable by `Last-Event-ID`, and `delta`s of running model calls (`DeltaView`)",
                 events,
             )
         },
         Operation {
-            query: &[FROM, ("key", "string", "The key, where a browser cannot set headers.", "")],
+            query: &[FROM, ("key", "string", "The key, where a browser cannot set headers.", ""), DELTAS],
             status: 101,
             ..get(
                 "/api/v1/executions/{id}/stream",
                 "streamEvents",
                 VIEWER,
-                "Its events on a WebSocket, from a seq on and as they happen, one JSON text each",
+                "Its events on a WebSocket, from a seq on and as they happen, one JSON text each; between them `delta`s of running model calls (`DeltaView`: no seq, not resumable)",
                 Body::Nothing,
+            )
+        },
+    ]
+}
+
+fn money(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let price =
+        json!({ "model": "gpt-4o-mini", "input_usd": "0.15", "cached_usd": "0.075", "output_usd": "0.6" });
+    let list = json_of::<PricesView>(schemas, json!({ "items": [price], "list": examples::HASH }));
+    let one = json_of::<PriceView>(schemas, price.clone());
+    vec![
+        get(
+            "/api/v1/prices",
+            "listPrices",
+            VIEWER,
+            "What models cost, in dollars for a million tokens",
+            list,
+        ),
+        Operation {
+            method: "put",
+            role: Some(Role::Admin),
+            body: Some(json_of::<PriceBody>(schemas, price)),
+            ..post(
+                "/api/v1/prices",
+                "setPrice",
+                "Sets what a model costs, for executions that begin from now on",
+                one,
             )
         },
     ]

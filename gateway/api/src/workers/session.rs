@@ -63,11 +63,16 @@ enum Asked {
 }
 
 /// Why a session is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
     Gone,
     Silent,
     Drained,
+    Revoked,
 }
+
+/// How often a session asks whether its worker's key still holds.
+const RECHECK: Duration = Duration::from_secs(2);
 
 pub(super) struct Session {
     engine: Arc<dyn Engine>,
@@ -121,9 +126,15 @@ impl Session {
         let shortest = self.times.heartbeat.min(self.times.idle).min(self.times.reconnect);
         let mut tick = tokio::time::interval((shortest / 10).clamp(MIN_TICK, MAX_TICK));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut recheck = tokio::time::interval(RECHECK);
+        recheck.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        recheck.reset();
         let mut told = Vec::new();
         let over = loop {
             tokio::select! {
+                _ = recheck.tick() => if !self.engine.knows(&self.caller).await {
+                    break Over::Revoked;
+                },
                 Some(link) = self.links.recv() => self.attach(link).await,
                 said = hear(&mut self.link) => self.listen(said),
                 count = self.steps.recv_many(&mut told, BATCH) => {
@@ -399,7 +410,7 @@ impl Session {
         self.links.close();
         self.seat.drain();
         let reason = match over {
-            Over::Gone => LossReason::Disconnected,
+            Over::Gone | Over::Revoked => LossReason::Disconnected,
             Over::Silent => LossReason::Silent,
             Over::Drained => LossReason::Drained,
         };
@@ -415,11 +426,15 @@ impl Session {
         while let Some(answered) = self.asked.join_next().await {
             self.note(answered);
         }
-        if matches!(over, Over::Drained) {
+        if over == Over::Drained {
             self.tell(engine_item::Kind::Drained(Drained {}));
         }
         self.flush().await;
-        if matches!(over, Over::Silent) {
+        if over == Over::Revoked {
+            let text = "the key was revoked or is too old; ask an admin of the tenant for a new one";
+            self.hang_up(Status::unauthenticated(text));
+        }
+        if over == Over::Silent {
             let heartbeat = self.times.heartbeat;
             self.hang_up(Status::deadline_exceeded(format!(
                 "nothing was heard for {heartbeat:?}: the steps went to others; send heartbeats and register again"

@@ -96,7 +96,7 @@ async fn the_collection_runs_from_its_first_request_to_its_last() {
         let request = &item["request"];
         let url =
             request["url"].as_str().unwrap().replace("{{url}}", "").replace("{{execution}}", &execution);
-        let key = if request["auth"]["type"] == "noauth" { "" } else { "developer" };
+        let key = if request["auth"]["type"] == "noauth" { "" } else { "admin" };
         let (method, body) =
             (request["method"].as_str().unwrap(), request["body"]["raw"].as_str().unwrap_or(""));
         let response = ask(&router, method, &url, key, body).await;

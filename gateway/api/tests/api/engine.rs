@@ -1,6 +1,6 @@
 //! An engine in memory: executions of one step each, their events, and who performs them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -9,11 +9,12 @@ use omium_api::port::{
     WorkerSeat,
 };
 use omium_api::views::{
-    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, Started, WorkflowView,
+    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
+    PricesView, Started, WorkflowView,
 };
-use omium_schemas::{Seq, TenantId};
+use omium_schemas::{Money, Price, Seq, TenantId};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::board::{Board, Seat, task};
 
@@ -24,6 +25,8 @@ pub(crate) const MISSING: &str = "ex_00000000000000000000000000000000";
 pub(crate) struct Memory {
     pub(crate) streams: Mutex<BTreeMap<String, Stream>>,
     pub(crate) board: Board,
+    /// The public parts of keys that open nothing any more.
+    pub(crate) revoked: Mutex<BTreeSet<String>>,
 }
 
 pub(crate) struct Stream {
@@ -32,6 +35,7 @@ pub(crate) struct Stream {
     events: Vec<EventView>,
     checkpoints: Vec<CheckpointView>,
     last: watch::Sender<Seq>,
+    pub(crate) parts: broadcast::Sender<DeltaView>,
 }
 
 impl Stream {
@@ -64,7 +68,8 @@ impl Memory {
         let id = format!("ex_{:032x}", streams.len() + 1);
         let last = watch::channel(Seq(0)).0;
         let (events, checkpoints) = (Vec::new(), Vec::new());
-        let mut stream = Stream { tenant: caller.tenant, status: "running", events, checkpoints, last };
+        let (tenant, status, parts) = (caller.tenant, "running", broadcast::Sender::new(16));
+        let mut stream = Stream { tenant, status, events, checkpoints, last, parts };
         stream.say("ExecutionStarted", json!({ "big": u64::MAX }));
         streams.insert(id.clone(), stream);
         drop(streams);
@@ -74,6 +79,13 @@ impl Memory {
 
     pub(crate) fn say(&self, id: &str, kind: &str, body: Value) -> Done {
         self.streams.lock().unwrap().get_mut(id).unwrap().say(kind, body)
+    }
+
+    /// A part of the answer to a call, for whoever reads along.
+    pub(crate) fn part(&self, id: &str, call: u64, at: u64, text: &str) {
+        let (kind, text) = ("delta".to_owned(), text.to_owned());
+        let delta = DeltaView { kind, call, step: 1, at, text };
+        self.streams.lock().unwrap()[id].parts.send(delta).unwrap();
     }
 
     /// Waits until an event of this kind is there, and returns its body.
@@ -121,6 +133,10 @@ impl Engine for Served {
         })
     }
 
+    async fn knows(&self, caller: &Caller) -> bool {
+        !self.0.revoked.lock().unwrap().contains(&caller.key)
+    }
+
     fn ready(&self) -> bool {
         true
     }
@@ -153,6 +169,17 @@ impl Engine for Served {
         }
         let detail = format!("there is no workflow `{name}`");
         Err(Failure::new(FailureKind::NotFound, "no-such-workflow", detail, "publish it"))
+    }
+
+    async fn prices(&self, _: &Caller) -> Result<PricesView, Failure> {
+        Ok(PricesView { items: Vec::new(), list: None })
+    }
+
+    async fn set_price(&self, _: &Caller, model: String, price: Price) -> Result<PriceView, Failure> {
+        let shown = |money: Money| format!("{} pico-dollars a token", money.0);
+        let Price { input, cached, output } = price;
+        let (input_usd, cached_usd, output_usd) = (shown(input), shown(cached), shown(output));
+        Ok(PriceView { model, input_usd, cached_usd, output_usd })
     }
 
     async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {
@@ -188,6 +215,7 @@ impl Engine for Served {
                 inputs: json!({ "big": u64::MAX }),
                 output: Value::Null,
                 cost_usd: "0".to_owned(),
+                unpriced_calls: 0,
                 steps: Vec::new(),
                 forked_from: None,
                 state_hash: "00".to_owned(),
@@ -260,6 +288,14 @@ impl Engine for Served {
 
     async fn follow(&self, caller: &Caller, execution: &str) -> Result<watch::Receiver<Seq>, Failure> {
         self.0.of(caller, execution, |stream| Ok(stream.last.subscribe()))
+    }
+
+    async fn read_along(
+        &self,
+        caller: &Caller,
+        execution: &str,
+    ) -> Result<broadcast::Receiver<DeltaView>, Failure> {
+        self.0.of(caller, execution, |stream| Ok(stream.parts.subscribe()))
     }
 
     async fn seat(

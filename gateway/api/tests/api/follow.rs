@@ -85,3 +85,42 @@ async fn a_websocket_needs_a_key_and_shows_a_tenant_its_own_executions_only() {
         assert_eq!(response.status(), status, "{key:?}");
     }
 }
+
+async fn said(socket: &mut Socket) -> Value {
+    let Message::Text(text) = socket.next().await.unwrap().unwrap() else { panic!("what is said are texts") };
+    serde_json::from_str(&text).unwrap()
+}
+
+#[tokio::test]
+async fn parts_of_an_answer_come_after_the_event_that_asks_and_without_a_seq() {
+    let server = serve(LONG).await;
+    let id = server.memory.started(&caller(1, Role::Developer));
+    let mut along = socket(&server, &id, "", Some("viewer")).await.unwrap();
+    let mut without = socket(&server, &id, "deltas=false", Some("viewer")).await.unwrap();
+    assert_eq!((seq(&mut along).await, seq(&mut without).await), (1, 1));
+    // The part is there before the event that it belongs to has been heard of.
+    server.memory.part(&id, 2, 0, "Dear ");
+    server.memory.say(&id, "LlmCallStarted", json!({}));
+    assert_eq!(seq(&mut along).await, 2);
+    let part = said(&mut along).await;
+    assert_eq!(part, json!({"kind": "delta", "call": 2, "step": 1, "at": 0, "text": "Dear "}));
+    server.memory.part(&id, 2, 5, "customer");
+    assert_eq!(said(&mut along).await["at"], 5);
+    server.memory.say(&id, "LlmCallCompleted", json!({}));
+    assert_eq!((seq(&mut along).await, seq(&mut without).await), (3, 2));
+    assert_eq!(seq(&mut without).await, 3);
+}
+
+#[tokio::test]
+async fn a_stream_ends_soon_after_its_key_was_revoked() {
+    let server = serve(LONG).await;
+    let id = server.memory.started(&caller(1, Role::Developer));
+    let mut listener = socket(&server, &id, "", Some("viewer")).await.unwrap();
+    let mut other = socket(&server, &id, "", Some("developer")).await.unwrap();
+    assert_eq!((seq(&mut listener).await, seq(&mut other).await), (1, 1));
+    server.memory.revoked.lock().unwrap().insert("Viewer".to_owned());
+    let Message::Close(Some(close)) = listener.next().await.unwrap().unwrap() else { panic!("it is closed") };
+    assert_eq!((u16::from(close.code), close.reason.as_str()), (1008, "the key was revoked or is too old"));
+    server.memory.say(&id, "More", json!(2));
+    assert_eq!(seq(&mut other).await, 2, "another key's stream goes on");
+}

@@ -33,6 +33,14 @@ const TABLE: &[(&str, &str, Option<Role>, &str, u16)] = &[
     ("GET", "/api/v1/executions/{id}/events", Some(Role::Viewer), "", 200),
     // Without an upgrade this is a wrong request, for whoever may ask at all.
     ("GET", "/api/v1/executions/{id}/stream", Some(Role::Viewer), "", 400),
+    ("GET", "/api/v1/prices", Some(Role::Viewer), "", 200),
+    (
+        "PUT",
+        "/api/v1/prices",
+        Some(Role::Admin),
+        r#"{"model": "m", "input_usd": "1", "output_usd": "2.5"}"#,
+        200,
+    ),
     ("GET", "/api/v1/schemas/workflow", None, "", 200),
     ("GET", "/health", None, "", 200),
     ("GET", "/ready", None, "", 200),
@@ -260,5 +268,28 @@ async fn metrics_have_the_names_labels_and_buckets_that_dashboards_know() {
         r#"omium_rollback_duration_seconds_count 1"#,
     ] {
         assert!(body.lines().any(|there| there == line), "{line} is not in\n{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_price_is_exact_or_refused() {
+    let (_, router) = router();
+    let price = |input: &str| format!(r#"{{"model": "m", "input_usd": "{input}", "output_usd": "0"}}"#);
+    for (input, pico) in
+        [("2.50", "2500000"), ("0.000001", "1"), ("0", "0"), ("999999999", "999999999000000")]
+    {
+        let answer = ask(&router, "PUT", "/api/v1/prices", "admin", &price(input)).await;
+        assert_eq!(answer.status(), 200, "{input}");
+        let answer: Value = serde_json::from_str(&text(answer).await).unwrap();
+        let shown = format!("{pico} pico-dollars a token");
+        assert_eq!((&answer["input_usd"], &answer["cached_usd"]), (&json!(shown), &json!(shown)));
+    }
+    for wrong in ["0.0000001", "-1", "1e3", "", "NaN", "1,5", "9999999999999"] {
+        let answer = ask(&router, "PUT", "/api/v1/prices", "admin", &price(wrong)).await;
+        assert_eq!(
+            (answer.status().as_u16(), problem(answer).await),
+            (422, "bad-price".to_owned()),
+            "{wrong}"
+        );
     }
 }

@@ -283,3 +283,16 @@ async fn a_worker_gets_no_steps_of_another_tenant() {
     let own = server.memory.started(&caller(1, Role::Developer));
     assert_eq!(worker.performs().await.sending.unwrap().execution, own);
 }
+
+#[tokio::test]
+async fn a_worker_whose_key_was_revoked_is_cut_off_and_its_step_goes_to_another() {
+    let server = serve(LONG).await;
+    let id = server.memory.started(&caller(1, Role::Developer));
+    let mut worker = server.worker("one").await;
+    worker.performs().await;
+    server.memory.revoked.lock().unwrap().insert("Worker".to_owned());
+    assert_eq!(server.memory.told(&id, "StepLost").await, json!("DISCONNECTED"));
+    worker.is_cancelled().await;
+    assert_eq!(worker.heard().await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(server.memory.board.seated(), 0);
+}

@@ -232,6 +232,7 @@ fn a_fork_begins_where_its_source_was() {
         on_failure: OnFailure::FinishOthers,
         slice: None,
         deadline: None,
+        price_list: None,
         done,
     });
     assert_eq!(
@@ -417,6 +418,7 @@ fn a_fork_does_not_begin_with_what_no_checkpoint_holds() {
         on_failure: OnFailure::FinishOthers,
         slice: None,
         deadline,
+        price_list: None,
         done: done.iter().map(|step| ForkedStep { step: StepId(*step), output: None }).collect(),
     };
     Story::new().refuses(fork(&[1, 1], None), "not twice");
@@ -437,7 +439,7 @@ fn money_that_calls_have_spent_begins_nothing_whatever_comes_next() {
     assert_eq!(story.status(), Status::Failed(FailureClass::Budget));
 }
 
-fn spends(story: &mut Story, cost: Money) {
+fn asks(story: &mut Story) -> Seq {
     story.does(StartLlmCall {
         step: StepId(1),
         branch: Branch(0),
@@ -457,10 +459,40 @@ fn spends(story: &mut Story, cost: Money) {
         after: None,
         difference: None,
     });
-    let call = story.run().calls[0].at;
+    story.run().calls.last().unwrap().at
+}
+
+fn spends(story: &mut Story, cost: Money) {
+    let call = asks(story);
     let usage = Usage { input: 1, cached: 0, output: 1, reasoning: 0 };
     let (model, finish, answer) = ("m".into(), FinishReason::Stop, Content::open("1"));
-    story.does(CompleteLlmCall { call, model, usage, cost, finish, answer, shown: false });
+    story.does(CompleteLlmCall { call, model, usage, cost: Some(cost), finish, answer, shown: false });
+}
+
+#[test]
+fn an_answer_without_a_price_is_counted_and_not_taken_for_free() {
+    let mut story = Story::of(three());
+    spends(&mut story, Money::ZERO);
+    assert_eq!((story.run().unpriced, story.run().calls[0].cost), (0, Some(Money::ZERO)));
+    let call = asks(&mut story);
+    let usage = Usage { input: 1, cached: 0, output: 1, reasoning: 0 };
+    let (finish, answer) = (FinishReason::Stop, Content::open("1"));
+    let done = |cost, answer| CompleteLlmCall {
+        call,
+        model: "m".into(),
+        usage: usage.clone(),
+        cost,
+        finish,
+        answer,
+        shown: false,
+    };
+    story.refuses(done(Some(Money(-1)), Content::open("1")), "not negative");
+    assert_eq!(story.does(done(None, answer)), ["LlmCallCompleted"]);
+    assert_eq!((story.run().unpriced, story.run().steps[0].unpriced, story.run().spent), (1, 1, Money::ZERO));
+    story.completes(1);
+    let first = story.mark(0);
+    story.does(roll_back(first, true));
+    assert_eq!((story.run().unpriced, story.run().steps[0].unpriced), (1, 1), "what was asked was asked");
 }
 
 #[test]
@@ -513,15 +545,7 @@ fn an_attempt_after_a_bad_answer_asks_again_and_knows_what_tools_have_done() {
     let usage = Usage { input: 1, cached: 0, output: 1, reasoning: 0 };
     let answer = Content::open("cut");
     let finish = FinishReason::Length;
-    story.does(CompleteLlmCall {
-        call,
-        model: "m".into(),
-        usage,
-        cost: Money::ZERO,
-        finish,
-        answer,
-        shown: false,
-    });
+    story.does(CompleteLlmCall { call, model: "m".into(), usage, cost: Some(Money::ZERO), finish, answer, shown: false });
     let (caller, tool, effect) = ("a#0".into(), "pay".into(), EffectClass::Write);
     story.does(StartToolCall {
         step: StepId(1),

@@ -43,6 +43,7 @@ pub(crate) fn start(plan: Vec<PlannedStep>) -> StartExecution {
         on_failure: OnFailure::FinishOthers,
         slice: None,
         deadline: None,
+        price_list: None,
     }
 }
 

@@ -56,10 +56,10 @@ fn went_back(walk: &Walk, old: &Run, run: &Run, raised: &BranchRaised) {
     let there = there.run().expect("it had begun");
     assert_eq!((&run.signals, &run.marks), (&there.signals, &there.marks), "what was heard and marked there");
     for ((step, then), id) in run.steps.iter().zip(&there.steps).zip(run.ids()) {
-        let spent = old.steps[id.0 as usize - 1].spent;
+        let Step { spent, unpriced, .. } = old.steps[id.0 as usize - 1];
         let wanted = match then.phase {
-            Phase::Done { .. } => Step { spent, ..then.clone() },
-            _ => Step { spent, ..Step::default() },
+            Phase::Done { .. } => Step { spent, unpriced, ..then.clone() },
+            _ => Step { spent, unpriced, ..Step::default() },
         };
         assert_eq!(*step, wanted, "{id} after going back to {}", raised.to);
     }
@@ -92,6 +92,9 @@ pub(crate) fn at_rest(walk: &mut Walk) {
 
 fn money(walk: &Walk, run: &Run) {
     assert_eq!(run.spent, walk.known.spent, "spent is the sum of what was recorded");
+    assert_eq!(run.unpriced, walk.known.unpriced, "answers without a price are counted");
+    let of_steps: u32 = run.steps.iter().map(|step| step.unpriced).sum();
+    assert_eq!(of_steps, run.unpriced, "each of them is one of a step");
     for id in run.ids() {
         let (_, step) = run.step(id).expect("it is one of its own");
         let known = walk.known.spent_on.get(&id).copied().unwrap_or(Money::ZERO);

@@ -27,6 +27,7 @@ impl Walk {
             on_failure: plans::on_failure(&mut self.chance),
             slice: None,
             deadline: self.chance.percent(20).then(|| self.now.plus_millis(60_000)),
+            price_list: there.price_list,
             done: done(there),
         };
         for (broken, why) in broken(&begin, there) {

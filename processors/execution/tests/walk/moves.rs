@@ -125,6 +125,7 @@ fn call(chance: &mut Chance, run: &Run) -> Command {
         4 => {
             let usage = Usage { input: 3, cached: 0, output: 4, reasoning: 0 };
             let (model, finish, answer) = ("m".into(), FinishReason::Stop, body(1));
+            let cost = Some(cost).filter(|_| chance.percent(80));
             CompleteLlmCall { call, model, usage, cost, finish, answer, shown: false }.into()
         }
         5 => {

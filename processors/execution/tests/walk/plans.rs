@@ -25,6 +25,7 @@ pub(crate) fn start(chance: &mut Chance, now: Time) -> StartExecution {
         on_failure: on_failure(chance),
         slice: money(chance, 25, 12),
         deadline: chance.percent(20).then(|| now.plus_millis(1 + chance.below(200_000))),
+        price_list: None,
     }
 }
 

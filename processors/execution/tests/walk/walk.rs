@@ -29,6 +29,7 @@ pub(crate) struct Line {
 pub(crate) struct Known {
     pub(crate) spent: Money,
     pub(crate) spent_on: BTreeMap<StepId, Money>,
+    pub(crate) unpriced: u32,
     pub(crate) completed: BTreeSet<(StepId, Branch)>,
     pub(crate) checkpoints: BTreeSet<Seq>,
     pub(crate) calls: BTreeSet<Seq>,
@@ -117,7 +118,7 @@ impl Walk {
         checks::one_event(self, &before, line);
         let kept = line.apply(kept);
         let (seq, event) = (line.seq, line.event.clone());
-        self.known.learn(seq, &event);
+        self.known.learn(seq, &event, command);
         kept
     }
 
@@ -151,7 +152,7 @@ pub(crate) fn carried(state: State, events: &[Event], command: &Command, time: T
 }
 
 impl Known {
-    fn learn(&mut self, seq: Seq, event: &Event) {
+    fn learn(&mut self, seq: Seq, event: &Event, command: &Command) {
         match event {
             Event::CostRecorded(cost) => {
                 self.spent.0 += cost.amount.0;
@@ -163,6 +164,10 @@ impl Known {
             }
             Event::CheckpointTaken(_) => drop(self.checkpoints.insert(seq)),
             Event::LlmCallStarted(_) | Event::ToolCallStarted(_) => drop(self.calls.insert(seq)),
+            Event::LlmCallCompleted(_) => {
+                let unpriced = matches!(command, Command::CompleteLlmCall(done) if done.cost.is_none());
+                self.unpriced += u32::from(unpriced);
+            }
             _ => {}
         }
     }

@@ -70,7 +70,9 @@ pub(super) async fn ready(
     let shape = match shape(options, asker).await? {
         Some(shape) => shape,
         None if options.create => {
-            make(options, admin).await?;
+            let settings: Vec<(&str, String)> =
+                SETTINGS.iter().map(|setting| (setting.name, (setting.made)(options))).collect();
+            make(options, &settings, admin).await?;
             made(options, asker).await?
         }
         None => {
@@ -93,6 +95,22 @@ pub(super) async fn ready(
     }
     wrong.extend(wrong_settings(options, &describe(options, admin).await?));
     if wrong.is_empty() { Ok(()) } else { Err(foreign(options, wrong.join("; "))) }
+}
+
+/// Finds a topic that is only written to, or makes it with these settings.
+pub(super) async fn derived(
+    options: &KafkaOptions,
+    settings: &[(&str, &str)],
+    admin: &AdminClient<DefaultClientContext>,
+    asker: &Arc<BaseConsumer>,
+) -> Result<(), LogError> {
+    if shape(options, asker).await?.is_some() {
+        return Ok(());
+    }
+    let settings: Vec<(&str, String)> =
+        settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    make(options, &settings, admin).await?;
+    made(options, asker).await.map(|_| ())
 }
 
 /// How long calls of the administrator may take.
@@ -125,11 +143,13 @@ async fn shape(options: &KafkaOptions, asker: &Arc<BaseConsumer>) -> Result<Opti
     Ok((replicas > 0).then_some(Shape { partitions: found.partitions().len(), replicas }))
 }
 
-async fn make(options: &KafkaOptions, admin: &AdminClient<DefaultClientContext>) -> Result<(), LogError> {
-    let values: Vec<(&str, String)> =
-        SETTINGS.iter().map(|setting| (setting.name, (setting.made)(options))).collect();
+async fn make(
+    options: &KafkaOptions,
+    settings: &[(&str, String)],
+    admin: &AdminClient<DefaultClientContext>,
+) -> Result<(), LogError> {
     let replication = TopicReplication::Fixed(i32::from(options.replication));
-    let topic = values.iter().fold(
+    let topic = settings.iter().fold(
         NewTopic::new(&options.topic, i32::from(options.partitions), replication),
         |topic, (name, value)| topic.set(name, value),
     );

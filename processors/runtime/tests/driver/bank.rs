@@ -37,6 +37,7 @@ pub(crate) fn start(steps: i32, account: Option<StreamKey>) -> StartExecution {
         on_failure: omium_schemas::catalogue::OnFailure::FinishOthers,
         slice: account.map(|_| Money::dollars(1)),
         deadline: None,
+        price_list: None,
     }
 }
 
