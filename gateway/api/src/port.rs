@@ -1,5 +1,7 @@
 //! What the API needs from the engine behind it. The binary implements it; the API never sees a processor or a store.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use omium_schemas::catalogue::{EffectClass, FailureClass, LossReason};
 use omium_schemas::{Branch, Epoch, Money, Seq, StepId, TenantId};
@@ -7,7 +9,8 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use crate::views::{
-    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, Started, WorkflowView,
+    CheckpointView, Counts, Done, Ended, EventView, ExecutionSummary, ExecutionView, Page, Started,
+    WorkflowView,
 };
 
 /// Who asks, as his key says.
@@ -391,6 +394,30 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The last seq of an execution, as it grows. Whoever follows reads events whenever it moves.
     async fn follow(&self, caller: &Caller, execution: &str) -> Result<watch::Receiver<Seq>, Failure>;
+
+    /// Waits for the end of an execution, at most so long, and says how it ended; nothing where it is still open.
+    async fn ended(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        limit: Duration,
+    ) -> Result<Option<Ended>, Failure> {
+        let mut moved = self.follow(caller, execution).await?;
+        let over = tokio::time::sleep(limit);
+        tokio::pin!(over);
+        loop {
+            moved.borrow_and_update();
+            let ExecutionView { ended_at, status, failure, output, .. } =
+                self.show(caller, execution, None).await?;
+            if ended_at.is_some() {
+                return Ok(Some(Ended { status, failure, output }));
+            }
+            tokio::select! {
+                changed = moved.changed() => if changed.is_err() { return Ok(None) },
+                () = &mut over => return Ok(None),
+            }
+        }
+    }
 
     /// Seats a worker. Steps arrive on the channel as far as its credit goes.
     async fn seat(

@@ -1,13 +1,15 @@
 //! The engine as the API asks for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use omium_api::port::{
     Action, Caller, Engine as Port, Failure, Filter, StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
-    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, Started, WorkflowView,
+    CheckpointView, Counts, Done, Ended, EventView, ExecutionSummary, ExecutionView, Page, Started,
+    WorkflowView,
 };
 use omium_schemas::Seq;
 use serde_json::Value;
@@ -98,6 +100,15 @@ impl Port for Served {
 
     async fn follow(&self, caller: &Caller, execution: &str) -> Result<watch::Receiver<Seq>, Failure> {
         self.0.followed(caller, execution).await
+    }
+
+    async fn ended(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        limit: Duration,
+    ) -> Result<Option<Ended>, Failure> {
+        self.0.until_ended(caller, execution, limit).await
     }
 
     async fn seat(

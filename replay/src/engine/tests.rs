@@ -3,12 +3,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use omium_api::port::{
     Action, Caller, Engine as _, Filter, Outcome, StartRequest, Task, ToWorker, ToolCall, ToolEnd,
     WorkerInfo, WorkerSeat,
 };
-use omium_api::views::{ExecutionView, Started};
+use omium_api::views::{Ended, ExecutionView, Started};
 use omium_schemas::catalogue::{EffectClass, FailureClass, KeyRole, LossReason};
 use omium_schemas::{Money, Seq};
 use serde_json::{Value, json};
@@ -92,7 +93,7 @@ struct Worker {
 impl Worker {
     /// What it is told next. Nothing here takes long; a test that waits for ever says nothing.
     async fn hears(&mut self) -> ToWorker {
-        let told = tokio::time::timeout(std::time::Duration::from_secs(60), self.told.recv());
+        let told = tokio::time::timeout(Duration::from_secs(60), self.told.recv());
         told.await.expect("the worker is told something within a minute").unwrap()
     }
 
@@ -248,4 +249,28 @@ async fn a_workers_tool_call_is_recorded_before_it_is_made_and_ends_once() {
     worker.seat.end_tool(&id, task.sending(), Seq(begun.seq), end()).await.unwrap();
     let again = worker.seat.end_tool(&id, task.sending(), Seq(begun.seq), end()).await;
     assert_eq!(again.unwrap_err().code, "no-open-call");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_an_end_is_told_how_it_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
+    let id = desk.started(None, 7).await.unwrap().id;
+    let waits = |millis| desk.served.ended(&desk.caller, &id, Duration::from_millis(millis));
+    assert_eq!(waits(1).await.unwrap(), None);
+    let mut worker = desk.worker(1);
+    let works = async {
+        for output in [json!({"apr": 5.2}), json!({"apr": 5.2}), json!({"letter": "yes"})] {
+            let task = worker.next().await;
+            worker.completes(&task, output).await;
+        }
+    };
+    let (ended, ()) = tokio::join!(waits(60_000), works);
+    let expected = Ended { status: "completed".into(), failure: None, output: json!({"letter": "yes"}) };
+    assert_eq!(ended.unwrap(), Some(expected.clone()));
+    assert_eq!(waits(0).await.unwrap(), Some(expected), "what has ended is not waited for");
+    let other = Caller { tenant: omium_schemas::TenantId([9; 16]), ..desk.caller.clone() };
+    assert_eq!(desk.served.ended(&other, &id, Duration::from_secs(60)).await.unwrap_err().code, "not-found");
+    desk.engine.stop().await.unwrap();
 }
