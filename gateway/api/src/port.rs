@@ -1,5 +1,7 @@
 //! What the API needs from the engine behind it. The binary implements it; the API never sees a processor or a store.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use omium_schemas::catalogue::{EffectClass, FailureClass, LossReason};
 use omium_schemas::{Branch, Epoch, Money, Price, Seq, StepId, TenantId};
@@ -7,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::views::{
-    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
+    CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
     PricesView, Started, WorkflowView,
 };
 
@@ -413,6 +415,30 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<broadcast::Receiver<DeltaView>, Failure> {
         let _ = (caller, execution);
         Ok(broadcast::channel(1).1)
+    }
+
+    /// Waits for the end of an execution, at most so long, and says how it ended; nothing where it is still open.
+    async fn ended(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        limit: Duration,
+    ) -> Result<Option<Ended>, Failure> {
+        let mut moved = self.follow(caller, execution).await?;
+        let over = tokio::time::sleep(limit);
+        tokio::pin!(over);
+        loop {
+            moved.borrow_and_update();
+            let ExecutionView { ended_at, status, failure, output, .. } =
+                self.show(caller, execution, None).await?;
+            if ended_at.is_some() {
+                return Ok(Some(Ended { status, failure, output }));
+            }
+            tokio::select! {
+                changed = moved.changed() => if changed.is_err() { return Ok(None) },
+                () = &mut over => return Ok(None),
+            }
+        }
     }
 
     /// Seats a worker. Steps arrive on the channel as far as its credit goes.

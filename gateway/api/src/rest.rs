@@ -1,5 +1,7 @@
 //! The routes.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -153,20 +155,47 @@ pub(crate) struct Start {
     budget_usd: Option<String>,
 }
 
+/// The longest that a request may wait for the end of an execution, in ms: less than what lies between client and
+/// server usually cuts off.
+const MAX_WAIT: u64 = 60_000;
+
+#[derive(Deserialize)]
+struct Waits {
+    wait_ms: Option<u64>,
+}
+
 async fn start(
     State(shared): State<Shared>,
     known: Known,
+    InQuery(Waits { wait_ms }): InQuery<Waits>,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Answer<Response> {
     let caller = known.may(Role::Developer)?;
+    let limit = wait(wait_ms)?;
     let Start { workflow, inputs, budget_usd } = read(&body)?;
     let budget = budget_usd.as_deref().map(money).transpose()?;
     let request = StartRequest { workflow, inputs, idempotency: idempotency(&headers)?, budget };
-    let started = shared.engine.start(&caller, request).await?;
+    let mut started = shared.engine.start(&caller, request).await?;
+    if let Some(limit) = limit {
+        // It has been started whatever becomes of the waiting: the answer says so.
+        started.ended = shared.engine.ended(&caller, &started.id, limit).await.unwrap_or(None);
+    }
     let status = if started.repeated { StatusCode::OK } else { StatusCode::CREATED };
     let place = format!("/api/v1/executions/{}", started.id);
     Ok((status, [(header::LOCATION, place)], Json(started)).into_response())
+}
+
+fn wait(wait_ms: Option<u64>) -> Answer<Option<Duration>> {
+    match wait_ms {
+        Some(ms) if ms > MAX_WAIT => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "bad-wait",
+            format!("wait_ms {ms} is more than {MAX_WAIT}"),
+            "ask again when the time is over: waiting costs nothing",
+        )),
+        wait_ms => Ok(wait_ms.map(Duration::from_millis)),
+    }
 }
 
 fn money(text: &str) -> Answer<Money> {
@@ -211,15 +240,19 @@ async fn list(
 #[derive(Deserialize)]
 struct At {
     at: Option<u64>,
+    wait_ms: Option<u64>,
 }
 
 async fn show(
     State(shared): State<Shared>,
     known: Known,
     InPath(id): InPath,
-    InQuery(At { at }): InQuery<At>,
+    InQuery(At { at, wait_ms }): InQuery<At>,
 ) -> Answer<Response> {
     let caller = known.may(Role::Viewer)?;
+    if let Some(limit) = wait(wait_ms)? {
+        shared.engine.ended(&caller, &id, limit).await?;
+    }
     Ok(Json(shared.engine.show(&caller, &id, at.map(Seq)).await?).into_response())
 }
 

@@ -29,6 +29,20 @@ pub struct Started {
     pub id: String,
     /// Whether the same request had started it before.
     pub repeated: bool,
+    /// How it ended, where the request waited for that and it has ended by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+/// How an execution ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ended {
+    /// completed, failed, cancelled.
+    pub status: String,
+    /// Why it failed, where it has.
+    pub failure: Option<String>,
+    /// What it resulted in, where it is completed.
+    pub output: Value,
 }
 
 /// Where a command stands in its stream.

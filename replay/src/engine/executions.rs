@@ -36,7 +36,7 @@ impl Engine {
         Ok(StreamKey::new(caller.tenant, id.stream()))
     }
 
-    async fn stream(&self, key: StreamKey) -> Result<Arc<StreamState<(State,)>>, Failure> {
+    pub(super) async fn stream(&self, key: StreamKey) -> Result<Arc<StreamState<(State,)>>, Failure> {
         match self.node().view(key).await {
             Ok(Some(stream)) if stream.state.0.run().is_some() => Ok(stream),
             Ok(_) => Err(Failure::new(
@@ -121,7 +121,7 @@ impl Engine {
         };
         let asked = json!({ "workflow": request.workflow, "inputs": request.inputs, "budget": request.budget.map(view::dollars) });
         let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;
-        Ok(Started { id: key.stream.to_string(), repeated: done.repeated })
+        Ok(Started { id: key.stream.to_string(), repeated: done.repeated, ended: None })
     }
 
     pub(super) fn page(&self, caller: &Caller, filter: Filter) -> Result<Page<ExecutionSummary>, Failure> {
@@ -284,7 +284,7 @@ impl Engine {
         )
         .await?;
         let begun = self.tell(caller, to, fork, idempotency.map(|name| (name, &asked))).await?;
-        Ok(Started { id: to.stream.to_string(), repeated: begun.repeated })
+        Ok(Started { id: to.stream.to_string(), repeated: begun.repeated, ended: None })
     }
 
     pub(super) async fn marks(

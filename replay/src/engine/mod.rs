@@ -5,6 +5,7 @@ mod answers;
 mod board;
 mod control;
 mod dispatch;
+mod ends;
 mod events;
 mod executions;
 mod history;
@@ -36,6 +37,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use board::Board;
+use ends::Ends;
 use history::History;
 use index::Index;
 use metrics::Metrics;
@@ -73,6 +75,7 @@ pub(crate) struct Engine {
     definitions: Mutex<BTreeMap<Digest, Arc<Definition>>>,
     /// The last seq of streams that somebody follows.
     followed: Mutex<BTreeMap<StreamKey, watch::Sender<omium_schemas::Seq>>>,
+    ends: Ends,
     ended: watch::Sender<Option<String>>,
     followers: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     troubles: publish::Troubles,
@@ -126,6 +129,7 @@ impl Engine {
             metrics: Metrics::default(),
             definitions: Mutex::default(),
             followed: Mutex::default(),
+            ends: Ends::default(),
             ended,
             followers: Mutex::default(),
             troubles: publish::Troubles::default(),
@@ -187,6 +191,9 @@ impl Engine {
     fn moved(self: &Arc<Self>, moved: index::Moved) {
         if let Some((before, line)) = &moved.change {
             self.metrics.changed(moved.key.tenant, before.as_ref(), line);
+            if !line.status.is_open() {
+                self.ends.tell(&moved.key);
+            }
         }
         let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = followed.get(&moved.key) {

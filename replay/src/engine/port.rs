@@ -1,13 +1,14 @@
 //! The engine as the API asks for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use omium_api::port::{
     Action, Caller, Engine as Port, Failure, Filter, StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
-    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
+    CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
     PricesView, Started, WorkflowView,
 };
 use omium_schemas::{Price, Seq};
@@ -123,6 +124,15 @@ impl Port for Served {
         execution: &str,
     ) -> Result<broadcast::Receiver<DeltaView>, Failure> {
         self.0.reads_along(caller, execution).await
+    }
+
+    async fn ended(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        limit: Duration,
+    ) -> Result<Option<Ended>, Failure> {
+        self.0.until_ended(caller, execution, limit).await
     }
 
     async fn seat(

@@ -3,12 +3,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use omium_api::port::{
     Action, Caller, Engine as _, Filter, Outcome, StartRequest, Task, ToWorker, ToolCall, ToolEnd,
     WorkerInfo, WorkerSeat,
 };
-use omium_api::views::{ExecutionView, Started};
+use omium_api::views::{Ended, ExecutionView, Started};
 use omium_runtime::{Answer, Request};
 use omium_schemas::catalogue::{EffectClass, FailureClass, KeyRole, LossReason, RevokeKey};
 use omium_schemas::{Money, Seq};
@@ -93,7 +94,7 @@ struct Worker {
 impl Worker {
     /// What it is told next. Nothing here takes long; a test that waits for ever says nothing.
     async fn hears(&mut self) -> ToWorker {
-        let told = tokio::time::timeout(std::time::Duration::from_secs(60), self.told.recv());
+        let told = tokio::time::timeout(Duration::from_secs(60), self.told.recv());
         told.await.expect("the worker is told something within a minute").unwrap()
     }
 
@@ -264,4 +265,28 @@ async fn a_key_that_was_revoked_is_not_known_any_more() {
     assert!(!desk.served.knows(&other).await && desk.served.knows(&desk.caller).await);
     let raised = Caller { role: omium_api::port::Role::Viewer, ..desk.caller.clone() };
     assert!(!desk.served.knows(&raised).await, "a key opens what it opened when it was shown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_an_end_is_told_how_it_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
+    let id = desk.started(None, 7).await.unwrap().id;
+    let waits = |millis| desk.served.ended(&desk.caller, &id, Duration::from_millis(millis));
+    assert_eq!(waits(1).await.unwrap(), None);
+    let mut worker = desk.worker(1);
+    let works = async {
+        for output in [json!({"apr": 5.2}), json!({"apr": 5.2}), json!({"letter": "yes"})] {
+            let task = worker.next().await;
+            worker.completes(&task, output).await;
+        }
+    };
+    let (ended, ()) = tokio::join!(waits(60_000), works);
+    let expected = Ended { status: "completed".into(), failure: None, output: json!({"letter": "yes"}) };
+    assert_eq!(ended.unwrap(), Some(expected.clone()));
+    assert_eq!(waits(0).await.unwrap(), Some(expected), "what has ended is not waited for");
+    let other = Caller { tenant: omium_schemas::TenantId([9; 16]), ..desk.caller.clone() };
+    assert_eq!(desk.served.ended(&other, &id, Duration::from_secs(60)).await.unwrap_err().code, "not-found");
+    desk.engine.stop().await.unwrap();
 }

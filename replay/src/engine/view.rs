@@ -1,10 +1,10 @@
 //! A run as the API shows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
-use omium_api::views::{CallView, ExecutionView, StepView};
-use omium_execution::{CallKind, Outcome, Phase, Run, Status};
+use omium_api::views::{CallView, Ended, ExecutionView, StepView};
+use omium_execution::{CallKind, Outcome, Phase, Run, Status, Step};
 use omium_schemas::catalogue::FailureClass;
 use omium_schemas::{Content, Digest, Money, Seq, StepId, StreamId, Time};
 use omium_workflow::Definition;
@@ -73,23 +73,40 @@ fn output(run: &Run, definition: Option<&Definition>, opened: &Opened<'_>) -> Va
     if run.status != Status::Completed {
         return Value::Null;
     }
-    let scope = scope(run, opened);
     if let Some(template) = definition.and_then(|definition| definition.output.as_ref()) {
-        return template.render(&scope).unwrap_or_else(|missing| json!({ "error": missing.to_string() }));
+        let rendered = template.render(&scope(run, opened));
+        return rendered.unwrap_or_else(|missing| json!({ "error": missing.to_string() }));
     }
-    let needed: Vec<i32> = run.plan.iter().flat_map(|plan| plan.after.clone()).collect();
-    let mut last: BTreeMap<String, Value> = run
-        .ids()
-        .filter(|step| !needed.contains(&(step.0 as i32)))
-        .filter_map(|step| {
-            let agent = run.step(step)?.0.agent.clone();
-            let value = scope["outputs"].get(&agent)?.clone();
-            Some((agent, value))
+    let needed: BTreeSet<i32> = run.plan.iter().flat_map(|plan| plan.after.iter().copied()).collect();
+    let last = run.ids().filter(|step| !needed.contains(&(step.0 as i32)));
+    // Only these are opened: a long run has many others.
+    let mut last: BTreeMap<String, Value> = last
+        .filter_map(|step| match run.step(step)? {
+            (plan, Step { phase: Phase::Done { output, .. }, .. }) => {
+                Some((plan.agent.clone(), content(output.as_ref(), opened)))
+            }
+            _ => None,
         })
         .collect();
     match last.len() {
         1 => last.pop_first().map_or(Value::Null, |(_, value)| value),
         _ => json!(last),
+    }
+}
+
+/// How a run has ended.
+pub(crate) fn ended(run: &Run, definition: Option<&Definition>, opened: &Opened<'_>) -> Ended {
+    Ended {
+        status: standing(run.status).name().to_owned(),
+        failure: failure(run),
+        output: output(run, definition, opened),
+    }
+}
+
+fn failure(run: &Run) -> Option<String> {
+    match run.status {
+        Status::Failed(failed) => Some(class(failed)),
+        _ => None,
     }
 }
 
@@ -106,10 +123,7 @@ pub(crate) fn execution(
         workflow: run.workflow.clone(),
         version: run.version.map(|version| version.hex()),
         status: standing(run.status).name().to_owned(),
-        failure: match run.status {
-            Status::Failed(failed) => Some(class(failed)),
-            _ => None,
-        },
+        failure: failure(run),
         branch: run.branch.0,
         seq: seq.0,
         started_at: time(run.started),

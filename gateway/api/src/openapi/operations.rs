@@ -114,6 +114,13 @@ fn workflows(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     ]
 }
 
+const WAIT: (&str, &str, &str, &str) = (
+    "wait_ms",
+    "integer",
+    "Answers as soon as the execution has ended, or after so many ms, at most 60000, however it stands then.",
+    "30000",
+);
+
 fn executions(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let started = json_of::<Started>(schemas, examples::started());
     let list =
@@ -122,6 +129,7 @@ fn executions(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let start = json!({ "workflow": "loan-decision", "inputs": { "amount": 20000 }, "budget_usd": "0.50" });
     vec![
         Operation {
+            query: &[WAIT],
             body: Some(json_of::<Start>(schemas, start)),
             status: 201,
             ..post(
@@ -141,7 +149,7 @@ fn executions(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             ..get("/api/v1/executions", "listExecutions", VIEWER, "Executions, the newest first", list)
         },
         Operation {
-            query: &[("at", "integer", "As it was at this seq.", "1")],
+            query: &[("at", "integer", "As it was at this seq.", "1"), WAIT],
             ..get("/api/v1/executions/{id}", "getExecution", VIEWER, "One execution", one)
         },
     ]

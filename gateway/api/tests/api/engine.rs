@@ -184,7 +184,7 @@ impl Engine for Served {
 
     async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {
         self.workflow(caller, &request.workflow).await?;
-        Ok(Started { id: self.0.started(caller), repeated: false })
+        Ok(Started { id: self.0.started(caller), repeated: false, ended: None })
     }
 
     async fn list(&self, caller: &Caller, filter: Filter) -> Result<Page<ExecutionSummary>, Failure> {
@@ -211,7 +211,7 @@ impl Engine for Served {
                 branch: 0,
                 seq: stream.events.len() as u64,
                 started_at: TIME.to_owned(),
-                ended_at: None,
+                ended_at: (stream.status == "cancelled").then(|| TIME.to_owned()),
                 inputs: json!({ "big": u64::MAX }),
                 output: Value::Null,
                 cost_usd: "0".to_owned(),
@@ -253,6 +253,10 @@ impl Engine for Served {
                 stream.status = "paused";
                 Ok(stream.say("ExecutionPaused", Value::Null))
             }
+            Action::Cancel => {
+                stream.status = "cancelled";
+                Ok(stream.say("ExecutionCancelled", Value::Null))
+            }
             action => Ok(stream.say("Acted", json!(format!("{action:?}")))),
         })
     }
@@ -266,7 +270,7 @@ impl Engine for Served {
         _: Option<String>,
     ) -> Result<Started, Failure> {
         self.0.of(caller, execution, |_| Ok(()))?;
-        Ok(Started { id: self.0.started(caller), repeated: false })
+        Ok(Started { id: self.0.started(caller), repeated: false, ended: None })
     }
 
     async fn checkpoints(&self, caller: &Caller, execution: &str) -> Result<Vec<CheckpointView>, Failure> {

@@ -10,4 +10,5 @@ mod engine;
 mod follow;
 mod reference;
 mod routes;
+mod wait;
 mod workers;
