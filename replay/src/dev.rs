@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Running, data_dir, note_path};
-use crate::engine::{Engine, Options, Served, Shown, Topics, publish, seat_native};
+use crate::engine::{Books, Engine, Options, Served, Shown, Topics, publish, seat_native};
 
 /// Where it answers, if that is free.
 pub(crate) const PORT: u16 = 7460;
@@ -125,15 +125,13 @@ async fn serve(dev: &Dev, kafka: Option<KafkaOptions>, topics: Option<Topics>) -
             omium_agents::serve(Script::demo(), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?).await?,
         ),
     };
-    let upstream = Upstream {
-        base_url: dev
-            .upstream
-            .clone()
-            .or_else(|| scripted.as_ref().map(|server| server.url()))
-            .unwrap_or_default(),
-        key: std::env::var("OPENAI_API_KEY").ok(),
-        headers: Vec::new(),
-    };
+    let base_url =
+        dev.upstream.clone().or_else(|| scripted.as_ref().map(|server| server.url())).unwrap_or_default();
+    let gate = omium_llm::router(
+        Arc::new(Books::new(engine.clone())),
+        omium_llm::Upstream::new(&base_url, std::env::var("OPENAI_API_KEY").ok()),
+    );
+    let upstream = Upstream { base_url, key: std::env::var("OPENAI_API_KEY").ok(), headers: Vec::new() };
     seat_native(&engine, upstream);
     let url = format!("http://{address}");
     let key = key(&engine, &data).await?;
@@ -156,7 +154,7 @@ async fn serve(dev: &Dev, kafka: Option<KafkaOptions>, topics: Option<Topics>) -
         note_path(&data).display()
     );
 
-    let router = omium_api::router(Arc::new(Served(engine.clone())));
+    let router = omium_api::router(Arc::new(Served(engine.clone()))).merge(gate);
     let mut ended = engine.ended();
     let (mut stop, mut hang_up) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let over = async move {

@@ -8,6 +8,7 @@ mod openapi;
 pub mod port;
 mod prices;
 mod problem;
+mod programs;
 mod request;
 mod rest;
 pub mod views;

@@ -8,9 +8,10 @@ use omium_schemas::{Branch, Epoch, Money, Price, Seq, StepId, TenantId};
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, watch};
 
+pub use crate::programs::{Decision, ProgramRequest, Programs};
 use crate::views::{
-    CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
-    PricesView, Started, WorkflowView,
+    CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView, Page,
+    PriceView, PricesView, Started, WorkflowView,
 };
 
 /// Who asks, as his key says.
@@ -327,7 +328,7 @@ pub struct Sending {
 
 /// The engine. Every call names its caller: a tenant sees only its own, and what is another's is not there.
 #[async_trait]
-pub trait Engine: Send + Sync + 'static {
+pub trait Engine: Programs {
     /// Whose key this is; nothing where it is unknown, revoked or too old.
     async fn authenticate(&self, key: &str) -> Option<Caller>;
 

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use omium_schemas::{Money, Seq};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -41,6 +41,13 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/api/v1/executions/{id}/events", || get(crate::follow::events)),
     ("/api/v1/executions/{id}/stream", || get(crate::follow::socket)),
     ("/api/v1/prices", || get(crate::prices::prices).put(crate::prices::set)),
+    ("/api/v1/programs", || post(crate::programs::open)),
+    ("/api/v1/executions/{id}/attempts", || post(crate::programs::begin)),
+    ("/api/v1/executions/{id}/attempts/end", || post(crate::programs::end)),
+    ("/api/v1/executions/{id}/decision", || post(crate::programs::decide)),
+    ("/api/v1/executions/{id}/tools", || post(crate::programs::settle)),
+    ("/api/v1/guards", || get(crate::programs::guards).post(crate::programs::set_guard)),
+    ("/api/v1/guards/{name}", || delete(crate::programs::drop_guard)),
     ("/api/v1/schemas/workflow", || get(schema)),
     ("/health", || get(health)),
     ("/ready", || get(ready)),
@@ -198,7 +205,7 @@ fn wait(wait_ms: Option<u64>) -> Answer<Option<Duration>> {
     }
 }
 
-fn money(text: &str) -> Answer<Money> {
+pub(crate) fn money(text: &str) -> Answer<Money> {
     omium_workflow::parse_money(text).ok_or_else(|| {
         let detail = format!("`{text}` is no amount of dollars");
         Problem::new(

@@ -111,6 +111,15 @@ pub struct ExecutionView {
     pub unpriced_calls: u32,
     /// Its steps, in the plan's order.
     pub steps: Vec<StepView>,
+    /// What was found in answers of a program.
+    #[serde(default)]
+    pub findings: Vec<FindingView>,
+    /// The attempt of a program that runs or ran last.
+    #[serde(default)]
+    pub attempt: Option<i64>,
+    /// How often a resumed program asked for something else than before.
+    #[serde(default)]
+    pub drifts: u32,
     /// The execution and seq that it was forked from.
     pub forked_from: Option<(String, u64)>,
     /// SHA-256 of the canonical state, in hex.
@@ -161,8 +170,99 @@ pub struct CallView {
     pub name: String,
     /// open, answered, failed.
     pub status: String,
+    /// Who asks: the agent's name with its loop index.
+    pub caller: String,
+    /// Tokens of a model's request and of its answer.
+    pub tokens: Option<(i64, i64)>,
+    /// What the gate did with the answer, where it did not just let it pass: ask-again, suspend.
+    pub verdict: Option<String>,
+    /// Whether the request was changed by remedies.
+    pub patched: bool,
+    /// Whether the answer is never served again.
+    pub condemned: bool,
+    /// Whether the last attempt was served what an earlier one was answered.
+    pub served: bool,
     /// What a model's answer cost, in dollars, exactly; `unpriced` where the model has no price.
     pub cost_usd: Option<String>,
+}
+
+/// Something that a detector has seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FindingView {
+    /// Its place.
+    pub seq: u64,
+    /// The call whose answer it is about.
+    pub call: Option<u64>,
+    /// Who gave that answer.
+    pub caller: Option<String>,
+    /// rule, schema, unusable, uncheckable, …
+    pub kind: String,
+    /// note, warn, fail.
+    pub severity: String,
+    /// Who saw it.
+    pub detector: String,
+    /// In words.
+    pub detail: String,
+    /// What can be done about it, the best first.
+    pub remedies: Vec<RemedyView>,
+    /// The number of what was chosen.
+    pub chosen: Option<i32>,
+    /// Whether it helped, once that is known.
+    pub helped: Option<bool>,
+    /// Somebody said that it is none.
+    pub dismissed: bool,
+}
+
+/// Something that can be done about a finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RemedyView {
+    /// Which suggestion, from 1.
+    pub number: i32,
+    /// append-constraint, ask-again, structured-output, ask-human, …
+    pub kind: String,
+    /// How confident recovery is that it helps, 0 to 1.
+    pub confidence: f64,
+    /// What would be added to the agent's instructions.
+    pub text: Option<String>,
+}
+
+/// An attempt at a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AttemptView {
+    /// Which, from 1.
+    pub number: i64,
+    /// The key that the program gets for its calls of models and tools.
+    pub token: String,
+    /// Where it sends them, below this server's address: `/v1` behind it speaks OpenAI's API.
+    pub path: String,
+}
+
+/// A check on the answers of an agent of programs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GuardView {
+    /// Its name.
+    pub name: String,
+    /// The program that it is for; all of them where none is named.
+    #[serde(default)]
+    pub program: Option<String>,
+    /// The agent.
+    pub agent: String,
+    /// The field of a JSON answer that is checked, with dots between names.
+    #[serde(default)]
+    pub field: Option<String>,
+    /// How the value is found in prose: `apr: number near "APR"`.
+    #[serde(default)]
+    pub extract: Option<String>,
+    /// The rule, in CEL, over `value` and `output`.
+    #[serde(default)]
+    pub rule: Option<String>,
+    /// The JSON Schema that the answer has to fit.
+    #[serde(default)]
+    pub schema: Option<Value>,
+    /// What the agent is told when the check does not hold.
+    #[serde(default)]
+    pub hint: Option<String>,
 }
 
 /// What a model costs: dollars for a million tokens, exactly.

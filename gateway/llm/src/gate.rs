@@ -70,7 +70,9 @@ impl Incoming {
         let digest = |bytes: &[u8]| self.ledger.digest(&self.attempt, bytes);
         let Name { agent, caller } = caller::name(&self.headers, &request, digest)?;
         let digest = digest(&canonical(self.endpoint.path(), &self.body))?;
-        let question = Question { request: &request, agent, caller, digest };
+        let count = self.headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok());
+        let repeats = count.is_some_and(|count| count.trim() != "0");
+        let question = Question { request: &request, agent, caller, digest, repeats };
         let mut looked = self.ledger.look(&self.attempt, &question).await?;
         for _ in 0..MOST_ROUNDS {
             let (changes, patch_set, hold) = match looked {

@@ -44,6 +44,8 @@ pub struct Question<'a> {
     pub caller: String,
     /// The name of the canonical request.
     pub digest: Digest,
+    /// The client says that it sends this again because it got no answer.
+    pub repeats: bool,
 }
 
 /// What is known about a request before it is sent.

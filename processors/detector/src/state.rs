@@ -48,6 +48,11 @@ impl State {
         self.0.as_ref().map(|watch| watch.guards.as_slice()).unwrap_or_default()
     }
 
+    /// Whether somebody has put a check on this agent.
+    pub fn is_guarded(&self, agent: &str) -> bool {
+        self.guards().iter().any(|guard| is_for(guard, agent))
+    }
+
     pub(crate) fn apply(&mut self, recorded: &Recorded<'_>) {
         if let (Event::ExecutionStarted(_), Command::StartProgram(start)) = (recorded.event, recorded.command)
         {
@@ -57,6 +62,11 @@ impl State {
             watch.apply(recorded);
         }
     }
+}
+
+/// Names are compared as people read them.
+pub(crate) fn is_for(guard: &Guard, agent: &str) -> bool {
+    guard.agent.trim().eq_ignore_ascii_case(agent.trim())
 }
 
 impl Watch {

@@ -6,7 +6,7 @@ use omium_schemas::catalogue::{FindingKind, FinishReason, Guard, Severity};
 use serde_json::Value;
 
 use crate::checks;
-use crate::state::Fresh;
+use crate::state::{Fresh, is_for};
 
 /// How long an answer may be that is checked in the frame: all checks are linear in it.
 const LONGEST: usize = 256 * 1024;
@@ -63,10 +63,6 @@ pub(crate) fn of(fresh: &Fresh, guards: &[Guard], context: &Context<'_>) -> Vec<
         seen.extend(guards.iter().flat_map(|guard| checks::guard(guard, text)));
     }
     seen
-}
-
-fn is_for(guard: &Guard, agent: &str) -> bool {
-    guard.agent.trim().eq_ignore_ascii_case(agent.trim())
 }
 
 /// Whether there is an answer at all. `matters` says that somebody relies on all of it.

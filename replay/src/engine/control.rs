@@ -16,7 +16,7 @@ use super::{Engine, answers, control_key, view};
 use crate::readable::hex;
 
 /// The control stream as it was when somebody looked: shared, never copied.
-pub(super) struct Seen(Option<Arc<StreamState<(State,)>>>);
+pub(super) struct Seen(Option<Arc<super::State>>);
 
 impl std::ops::Deref for Seen {
     type Target = Control;

@@ -67,7 +67,7 @@ pub(super) fn withdraw(engine: &Arc<Engine>, key: StreamKey) {
 impl Engine {
     /// A stream as it is. What was sent out is not sent again by itself, so a node that is too busy to say is asked again
     /// until it does, or is over.
-    async fn insisted(&self, key: StreamKey) -> Option<Arc<StreamState<(State,)>>> {
+    async fn insisted(&self, key: StreamKey) -> Option<Arc<super::State>> {
         loop {
             match self.node().view(key).await {
                 Ok(stream) => return stream,

@@ -36,7 +36,7 @@ impl Engine {
         Ok(StreamKey::new(caller.tenant, id.stream()))
     }
 
-    pub(super) async fn stream(&self, key: StreamKey) -> Result<Arc<StreamState<(State,)>>, Failure> {
+    pub(super) async fn stream(&self, key: StreamKey) -> Result<Arc<super::State>, Failure> {
         match self.node().view(key).await {
             Ok(Some(stream)) if stream.state.0.run().is_some() => Ok(stream),
             Ok(_) => Err(Failure::new(
@@ -49,7 +49,7 @@ impl Engine {
         }
     }
 
-    async fn tell(
+    pub(super) async fn tell(
         &self,
         caller: &Caller,
         key: StreamKey,
@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// A digest that confirms no guess once the stream's key is gone.
-    async fn digest(&self, key: StreamKey, body: &Value) -> Result<Digest, Failure> {
+    pub(super) async fn digest(&self, key: StreamKey, body: &Value) -> Result<Digest, Failure> {
         let vault = self.vault.clone();
         let made = tokio::task::spawn_blocking(move || vault.provide(&[key])).await;
         made.map_err(|_| answers::unknown())?
@@ -331,7 +331,7 @@ fn hash(state: &State) -> Digest {
     StreamState { state: state.clone(), ..StreamState::default() }.digest()
 }
 
-fn bounded(text: &str) -> Result<(), Failure> {
+pub(super) fn bounded(text: &str) -> Result<(), Failure> {
     if text.len() <= MAX_CONTENT {
         return Ok(());
     }
@@ -345,7 +345,7 @@ pub(super) fn now() -> Time {
 }
 
 /// The same key gives the same id, so that the stream itself knows what was asked with it.
-fn new_id(caller: &Caller, idempotency: Option<&str>) -> ExecutionId {
+pub(super) fn new_id(caller: &Caller, idempotency: Option<&str>) -> ExecutionId {
     let mut rest = [0; 15];
     match idempotency {
         None => rest = control::random(),

@@ -4,20 +4,24 @@
 mod answers;
 mod board;
 mod control;
+mod conversation;
 mod dispatch;
 mod ends;
 mod events;
 mod executions;
 mod history;
 mod index;
+mod ledger;
 mod metrics;
 mod native;
 mod port;
 mod prices;
+mod programs;
 mod publish;
 mod reading;
 #[cfg(test)]
 mod tests;
+mod token;
 mod tools;
 mod view;
 
@@ -27,9 +31,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use omium_detector::Detector;
 use omium_execution::{Execution, Phase, Run, Step};
 use omium_log::{Blobs, KafkaLog, KafkaOptions};
-use omium_runtime::{Config, Dispatch, Ended, Node, NodeParts, StreamKey, Vault, World};
+use omium_processor::Processors;
+use omium_recovery::Recovery;
+use omium_runtime::{Config, Dispatch, Ended, Node, NodeParts, StreamKey, StreamState, Vault, World};
 use omium_schemas::{Content, Digest, Kept, Partition, StreamId, TenantId};
 use omium_store::{RocksStore, Settings};
 use omium_workflow::Definition;
@@ -42,12 +49,16 @@ use history::History;
 use index::Index;
 use metrics::Metrics;
 
+pub(crate) use ledger::Books;
 pub(crate) use native::seat as seat_native;
 pub(crate) use port::Served;
 pub(crate) use publish::{Shown, Topics, start as publish};
 
 /// What a partition runs.
-pub(crate) type Suite = (Execution,);
+pub(crate) type Suite = (Execution, Detector, Recovery);
+
+/// What one stream holds.
+type State = StreamState<<Suite as Processors>::State>;
 
 /// How many streams that wait for nothing each partition keeps in memory: somebody may look at what has just ended.
 const RESIDENTS: usize = 2_000;
@@ -233,7 +244,7 @@ impl Engine {
 
     /// What content says: JSON, or a text where it is none.
     fn read(&self, key: StreamKey, blobs: &BTreeMap<Digest, Bytes>, content: &Content) -> Value {
-        self.plain(key, blobs, content).map_or(Value::Null, |bytes| json(&bytes))
+        self.plain(key, blobs, content).map_or(Value::Null, |bytes| shown(&bytes))
     }
 
     /// The bytes as they were sealed; nothing where their key is gone.
@@ -264,7 +275,9 @@ fn in_use(data: &Path, error: anyhow::Error) -> anyhow::Error {
 
 /// The contents of a run that views and templates look at.
 fn contents(run: &Run) -> impl Iterator<Item = &Content> {
-    run.inputs.iter().chain(run.steps.iter().filter_map(content_of))
+    let found = run.program.iter().flat_map(|program| &program.findings);
+    let found = found.filter_map(|found| found.detail.as_ref());
+    run.inputs.iter().chain(run.steps.iter().filter_map(content_of)).chain(found)
 }
 
 fn content_of(step: &Step) -> Option<&Content> {
@@ -272,6 +285,14 @@ fn content_of(step: &Step) -> Option<&Content> {
         Phase::Done { output, .. } => output.as_ref(),
         Phase::Failed { reason, .. } => reason.as_ref(),
         _ => None,
+    }
+}
+
+/// What lies squeezed in the log is shown as it was.
+fn shown(bytes: &[u8]) -> Value {
+    match omium_openai::unpack(bytes) {
+        Ok(bytes) => json(&bytes),
+        Err(_) => "(squeezed after an earlier answer)".into(),
     }
 }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use omium_api::port::{
-    Action, Caller, Engine as Port, Failure, Filter, StartRequest, ToWorker, WorkerInfo, WorkerSeat,
+    Action, Caller, Decision, Engine as Port, Failure, Filter, ProgramRequest, StartRequest, ToWorker,
+    ToolEnd, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
-    CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
-    PricesView, Started, WorkflowView,
+    AttemptView, CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
+    GuardView, Page, PriceView, PricesView, Started, WorkflowView,
 };
 use omium_schemas::{Price, Seq};
 use serde_json::Value;
@@ -19,6 +20,59 @@ use super::Engine;
 
 /// The engine behind the API.
 pub(crate) struct Served(pub(crate) Arc<Engine>);
+
+#[async_trait]
+impl Programs for Served {
+    async fn open_program(&self, caller: &Caller, request: ProgramRequest) -> Result<Started, Failure> {
+        self.0.open_program(caller, request).await
+    }
+
+    async fn begin_attempt(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        code: Option<String>,
+    ) -> Result<AttemptView, Failure> {
+        self.0.begin_attempt(caller, execution, code).await
+    }
+
+    async fn end_attempt(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        number: i64,
+        code: i32,
+        output: Value,
+    ) -> Result<Done, Failure> {
+        self.0.end_attempt(caller, execution, number, code, output).await
+    }
+
+    async fn decide(&self, caller: &Caller, execution: &str, decision: Decision) -> Result<Done, Failure> {
+        self.0.decided(caller, execution, decision).await
+    }
+
+    async fn settle_tool(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        call: Seq,
+        end: ToolEnd,
+    ) -> Result<Done, Failure> {
+        self.0.settled_tool(caller, execution, call, end).await
+    }
+
+    async fn guards(&self, caller: &Caller) -> Result<Vec<GuardView>, Failure> {
+        self.0.known_guards(caller).await
+    }
+
+    async fn set_guard(&self, caller: &Caller, guard: GuardView) -> Result<GuardView, Failure> {
+        self.0.guard_set(caller, guard).await
+    }
+
+    async fn drop_guard(&self, caller: &Caller, name: &str) -> Result<(), Failure> {
+        self.0.guard_dropped(caller, name).await
+    }
+}
 
 #[async_trait]
 impl Port for Served {

@@ -14,7 +14,6 @@ const MILLION: i128 = 1_000_000;
 
 /// What a call cost by a version of the tenant's price list; nothing where the list has no price for the model, or where
 /// there was no list: the call is unpriced, which is not the same as free.
-#[expect(dead_code, reason = "the gate for foreign programs asks it")]
 pub(crate) fn cost(
     control: &Control,
     tenant: TenantId,

@@ -1,7 +1,7 @@
 //! Tool calls of workers: each stands in the log before it is made, and its end after.
 
 use omium_agents::native::canonical;
-use omium_api::port::{Failure, FailureKind, Sending, ToolCall, ToolEnd};
+use omium_api::port::{Caller, Failure, FailureKind, Sending, ToolCall, ToolEnd};
 use omium_api::views::Done;
 use omium_execution::{CallKind, Outcome, Run};
 use omium_runtime::{Request, StreamKey};
@@ -53,16 +53,32 @@ impl Engine {
         if !self.seen(key, open).await? {
             return Err(not_open());
         }
-        let command: Command = match end {
-            ToolEnd::Answered { result } => {
-                CompleteToolCall { call, result: Some(Content::open(result.to_string())) }.into()
-            }
-            ToolEnd::Failed { reason } => {
-                let reason = Some(Content::open(json!(reason).to_string()));
-                FailToolCall { call, class: ToolErrorClass::Other, reason }.into()
-            }
+        answers::done(self.node().submit(Request::new(key, ended(call, end))).await)
+    }
+
+    /// What a person found out about a call whose outcome nobody knew.
+    pub(super) async fn settled_tool(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        call: Seq,
+        end: ToolEnd,
+    ) -> Result<Done, Failure> {
+        let key = self.key_of(caller, execution)?;
+        self.stream(key).await?;
+        let open = |run: &Run| {
+            run.calls.iter().any(|known| {
+                known.at == call
+                    && matches!(known.kind, CallKind::Tool { .. })
+                    && matches!(known.outcome, Outcome::Open)
+            })
         };
-        answers::done(self.node().submit(Request::new(key, command)).await)
+        if !self.seen(key, open).await? {
+            return Err(not_open());
+        }
+        let mut request = Request::new(key, ended(call, end));
+        request.actor = Some(caller.key.clone());
+        answers::done(self.node().submit(request).await)
     }
 
     async fn seen<T>(&self, key: StreamKey, look: impl FnOnce(&Run) -> T) -> Result<T, Failure> {
@@ -71,13 +87,25 @@ impl Engine {
     }
 }
 
-fn not_open() -> Failure {
+fn ended(call: Seq, end: ToolEnd) -> Command {
+    match end {
+        ToolEnd::Answered { result } => {
+            CompleteToolCall { call, result: Some(Content::open(result.to_string())) }.into()
+        }
+        ToolEnd::Failed { reason } => {
+            let reason = Some(Content::open(json!(reason).to_string()));
+            FailToolCall { call, class: ToolErrorClass::Other, reason }.into()
+        }
+    }
+}
+
+pub(super) fn not_open() -> Failure {
     let detail = "the step has no such open call";
     let hint = "`call` is the seq that `call_tool` was accepted with; a call ends once";
     Failure::new(FailureKind::Conflict, "no-open-call", detail, hint)
 }
 
-fn erased() -> Failure {
+pub(super) fn erased() -> Failure {
     let detail = "the execution's key was destroyed: nothing of it is recorded any more";
     Failure::new(FailureKind::Conflict, "erased", detail, "start another execution")
 }

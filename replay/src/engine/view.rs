@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
-use omium_api::views::{CallView, Ended, ExecutionView, StepView};
-use omium_execution::{CallKind, Outcome, Phase, Run, Status, Step};
-use omium_schemas::catalogue::FailureClass;
+use omium_api::views::{CallView, Ended, ExecutionView, FindingView, RemedyView, StepView};
+use omium_execution::{CallKind, Found, Outcome, Phase, Run, Status, Step};
+use omium_schemas::catalogue::{FailureClass, GateVerdict};
 use omium_schemas::{Content, Digest, Money, Seq, StepId, StreamId, Time};
 use omium_workflow::Definition;
 use serde_json::{Map, Value, json};
@@ -39,7 +39,11 @@ pub(crate) fn standing(status: Status) -> Standing {
 }
 
 pub(crate) fn class(class: FailureClass) -> String {
-    let name = format!("{class:?}");
+    words(&format!("{class:?}"))
+}
+
+/// `AskAgain` as people write it: `ask-again`.
+fn words(name: &str) -> String {
     let mut words = String::new();
     for character in name.chars() {
         if character.is_uppercase() && !words.is_empty() {
@@ -96,11 +100,7 @@ fn output(run: &Run, definition: Option<&Definition>, opened: &Opened<'_>) -> Va
 
 /// How a run has ended.
 pub(crate) fn ended(run: &Run, definition: Option<&Definition>, opened: &Opened<'_>) -> Ended {
-    Ended {
-        status: standing(run.status).name().to_owned(),
-        failure: failure(run),
-        output: output(run, definition, opened),
-    }
+    Ended { status: status(run).to_owned(), failure: failure(run), output: output(run, definition, opened) }
 }
 
 fn failure(run: &Run) -> Option<String> {
@@ -122,7 +122,7 @@ pub(crate) fn execution(
         id: id.to_string(),
         workflow: run.workflow.clone(),
         version: run.version.map(|version| version.hex()),
-        status: standing(run.status).name().to_owned(),
+        status: status(run).to_owned(),
         failure: failure(run),
         branch: run.branch.0,
         seq: seq.0,
@@ -133,6 +133,9 @@ pub(crate) fn execution(
         cost_usd: dollars(run.spent),
         unpriced_calls: run.unpriced,
         steps: run.ids().filter_map(|id| step(id, run, opened)).collect(),
+        findings: findings(run, opened),
+        attempt: run.program.as_ref().map(|program| program.attempt),
+        drifts: run.program.as_ref().map_or(0, |program| program.drifts),
         forked_from: run.source.map(|(source, at)| (source.to_string(), at.0)),
         state_hash: hash.hex(),
     }
@@ -194,5 +197,55 @@ fn call(call: &omium_execution::Call) -> CallView {
         }
         _ => None,
     };
-    CallView { seq: call.at.0, kind: kind.to_owned(), name, status: status.to_owned(), cost_usd }
+    let verdict = call.verdict.filter(|verdict| *verdict != GateVerdict::Release);
+    CallView {
+        seq: call.at.0,
+        kind: kind.to_owned(),
+        name,
+        status: status.to_owned(),
+        caller: call.caller.clone(),
+        tokens: call.usage.as_ref().map(|usage| (usage.input, usage.output)),
+        verdict: verdict.map(|verdict| words(&format!("{verdict:?}"))),
+        patched: call.patch_set.is_some(),
+        condemned: call.condemned,
+        served: call.served.is_some(),
+        cost_usd,
+    }
+}
+
+/// How a run stands: one that waits for a decision says so.
+pub(crate) fn status(run: &Run) -> &'static str {
+    if run.suspended.is_some() { "suspended" } else { standing(run.status).name() }
+}
+
+fn findings(run: &Run, opened: &Opened<'_>) -> Vec<FindingView> {
+    let found = run.program.iter().flat_map(|program| &program.findings);
+    found.map(|found| finding(found, run, opened)).collect()
+}
+
+fn finding(found: &Found, run: &Run, opened: &Opened<'_>) -> FindingView {
+    let call = found.call.and_then(|call| run.calls.iter().find(|known| known.at == call));
+    let detail = match content(found.detail.as_ref(), opened) {
+        Value::String(text) => text,
+        _ => String::new(),
+    };
+    let remedies = found.suggested.iter().map(|suggested| RemedyView {
+        number: suggested.number,
+        kind: words(&format!("{:?}", suggested.kind)),
+        confidence: f64::from(suggested.confidence) / 1_000.0,
+        text: suggested.text.clone(),
+    });
+    FindingView {
+        seq: found.at.0,
+        call: found.call.map(|call| call.0),
+        caller: call.map(|call| call.caller.clone()),
+        kind: words(&format!("{:?}", found.kind)),
+        severity: words(&format!("{:?}", found.severity)),
+        detector: found.detector.clone(),
+        detail,
+        remedies: remedies.collect(),
+        chosen: found.chosen,
+        helped: found.helped,
+        dismissed: found.dismissed,
+    }
 }

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::port::{
-    Action, Caller, Engine, Failure, FailureKind, Filter, Outcome, Role, Sending, StartRequest, Task,
-    ToWorker, WorkerInfo, WorkerSeat,
+    Action, Caller, Engine, Failure, FailureKind, Filter, Outcome, Programs, Role, Sending, StartRequest,
+    Task, ToWorker, WorkerInfo, WorkerSeat,
 };
 use crate::views::{
     CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, PriceView, PricesView,
@@ -205,6 +205,8 @@ impl Drop for Seat {
         self.0.moved();
     }
 }
+
+impl Programs for Kit {}
 
 #[async_trait]
 impl Engine for Kit {

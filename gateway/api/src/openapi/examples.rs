@@ -43,17 +43,21 @@ pub(super) fn summary() -> Value {
 }
 
 pub(super) fn execution() -> Value {
+    let call = json!({
+        "seq": 13, "kind": "tool", "name": "rates", "status": "open", "caller": "clerk#0", "tokens": null,
+        "verdict": null, "patched": false, "condemned": false, "served": false, "cost_usd": null,
+    });
+    let step = json!({
+        "step": 1, "agent": "clerk", "framework": "program", "status": "running", "attempts": 1,
+        "since": TIME, "ended_at": null, "output": null, "failure": null, "reason": null,
+        "cost_usd": "0", "unpriced_calls": 0, "signal": null, "calls": [call],
+    });
     json!({
         "id": ID, "workflow": "loan-decision", "version": HASH, "status": "running", "failure": null,
         "branch": 0, "seq": 14, "started_at": TIME, "ended_at": null,
         "inputs": { "amount": 20000 }, "output": null, "cost_usd": "0.0125", "unpriced_calls": 0,
-        "steps": [{
-            "step": 1, "agent": "clerk", "framework": "program", "status": "running", "attempts": 1,
-            "since": TIME, "ended_at": null, "output": null, "failure": null, "reason": null,
-            "cost_usd": "0", "unpriced_calls": 0, "signal": null,
-            "calls": [{ "seq": 13, "kind": "tool", "name": "rates", "status": "open", "cost_usd": null }],
-        }],
-        "forked_from": null, "state_hash": HASH,
+        "steps": [step], "findings": [], "attempt": null, "drifts": 0, "forked_from": null,
+        "state_hash": HASH,
     })
 }
 

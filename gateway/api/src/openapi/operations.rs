@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use super::examples;
 use crate::port::Role;
 use crate::prices::PriceBody;
+use crate::programs::{Begin, Decide, End, Open, Settle};
 use crate::rest::{Back, ForkBody, Named, SignalBody, Start};
 use crate::views::{
-    CheckpointView, DeltaView, Done, EventPage, ExecutionSummary, ExecutionView, Health, Items, Page,
-    PriceView, PricesView, Ready, Started, Validated, WorkflowView,
+    AttemptView, CheckpointView, DeltaView, Done, EventPage, ExecutionSummary, ExecutionView, GuardView,
+    Health, Items, Page, PriceView, PricesView, Ready, Started, Validated, WorkflowView,
 };
 
 pub(super) struct Operation {
@@ -56,6 +57,7 @@ pub(super) fn all(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     all.extend(executions(schemas));
     all.extend(steering(schemas));
     all.extend(watching(schemas));
+    all.extend(programs(schemas));
     all.extend(money(schemas));
     all.extend(service(schemas));
     all
@@ -247,6 +249,90 @@ fn watching(schemas: &mut SchemaGenerator) -> Vec<Operation> {
                 "Its events on a WebSocket, from a seq on and as they happen, one JSON text each; between them `delta`s of running model calls (`DeltaView`: no seq, not resumable)",
                 Body::Nothing,
             )
+        },
+    ]
+}
+
+fn programs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let done = || json!({ "seq": 12, "last": 14, "repeated": false });
+    let started = json_of::<Started>(schemas, examples::started());
+    let open = json!({ "name": "crew", "arguments": ["python", "crew.py"], "recovery": "auto", "budget_usd": "0.50" });
+    let attempt = json!({ "number": 1, "token": "omx_…", "path": "/x/ex_0190f3c1a2b34c5d8e9f0a1b2c3d4e5f" });
+    let end = json!({ "number": 1, "code": 0, "output": "5.2" });
+    let settled = json!({ "call": 13, "result": { "sent": true } });
+    let action =
+        |path, id, summary, body, answer| Operation { body: Some(body), ..post(path, id, summary, answer) };
+    vec![
+        Operation {
+            status: 201,
+            ..action(
+                "/api/v1/programs",
+                "openProgram",
+                "Opens an execution for a program that decides its own steps",
+                json_of::<Open>(schemas, open),
+                started,
+            )
+        },
+        Operation {
+            status: 201,
+            ..action(
+                "/api/v1/executions/{id}/attempts",
+                "beginAttempt",
+                "Begins the next attempt at a program: its address and its token; earlier attempts are over",
+                json_of::<Begin>(schemas, json!({ "code": "crew-1.2" })),
+                json_of::<AttemptView>(schemas, attempt),
+            )
+        },
+        action(
+            "/api/v1/executions/{id}/attempts/end",
+            "endAttempt",
+            "Says how an attempt has ended",
+            json_of::<End>(schemas, end),
+            json_of::<Done>(schemas, done()),
+        ),
+        action(
+            "/api/v1/executions/{id}/decision",
+            "decideFinding",
+            "Decides about the finding that a program waits for",
+            json_of::<Decide>(schemas, json!({ "decision": "apply", "remedy": 1 })),
+            json_of::<Done>(schemas, done()),
+        ),
+        action(
+            "/api/v1/executions/{id}/tools",
+            "settleToolCall",
+            "Says what became of a tool call whose outcome nobody knew",
+            json_of::<Settle>(schemas, settled),
+            json_of::<Done>(schemas, done()),
+        ),
+    ]
+    .into_iter()
+    .chain(guards(schemas))
+    .collect()
+}
+
+fn guards(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let guard = json!({
+        "name": "apr-range", "program": null, "agent": "Writer", "field": "apr", "extract": null,
+        "rule": "value >= 2.5 && value <= 8.5", "schema": null, "hint": "APR must be between 2.5% and 8.5%.",
+    });
+    let list = json_of::<Items<GuardView>>(schemas, json!({ "items": [guard] }));
+    let one = || Body::Json(json!({ "$ref": "#/components/schemas/GuardView" }), guard.clone());
+    vec![
+        get("/api/v1/guards", "listGuards", VIEWER, "The checks on agents of programs", list),
+        Operation {
+            body: Some(one()),
+            status: 201,
+            ..post(
+                "/api/v1/guards",
+                "setGuard",
+                "Puts a check on an agent; one of the same name is replaced",
+                one(),
+            )
+        },
+        Operation {
+            method: "delete",
+            status: 204,
+            ..post("/api/v1/guards/{name}", "dropGuard", "Takes a check away", Body::Nothing)
         },
     ]
 }

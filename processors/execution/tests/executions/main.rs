@@ -545,7 +545,15 @@ fn an_attempt_after_a_bad_answer_asks_again_and_knows_what_tools_have_done() {
     let usage = Usage { input: 1, cached: 0, output: 1, reasoning: 0 };
     let answer = Content::open("cut");
     let finish = FinishReason::Length;
-    story.does(CompleteLlmCall { call, model: "m".into(), usage, cost: Some(Money::ZERO), finish, answer, shown: false });
+    story.does(CompleteLlmCall {
+        call,
+        model: "m".into(),
+        usage,
+        cost: Some(Money::ZERO),
+        finish,
+        answer,
+        shown: false,
+    });
     let (caller, tool, effect) = ("a#0".into(), "pay".into(), EffectClass::Write);
     story.does(StartToolCall {
         step: StepId(1),

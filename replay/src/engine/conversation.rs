@@ -1,0 +1,161 @@
+//! Requests as they lie in the log: each distinct message once per execution, and of a conversation that grows only what
+//! it has grown by.
+
+use std::collections::BTreeMap;
+
+use omium_execution::{Call, Outcome, Run};
+use omium_llm::Question;
+use omium_openai::Request;
+use omium_runtime::{DataKey, StreamKey, Told};
+use omium_schemas::catalogue::{Command, NewMessage, StartLlmCall};
+use omium_schemas::{Content, Digest, Seq};
+
+use super::Engine;
+
+/// How much of a difference is told.
+const TOLD: usize = 4_000;
+
+/// What of a request has to be written.
+pub(super) struct Stored {
+    pub(super) continues: Option<Seq>,
+    pub(super) messages: Vec<Digest>,
+    pub(super) new: Vec<NewMessage>,
+    pub(super) thread: Digest,
+}
+
+impl Stored {
+    pub(super) async fn of(
+        engine: &Engine,
+        key: StreamKey,
+        run: &Run,
+        request: &Request<'_>,
+        data_key: &DataKey,
+    ) -> Stored {
+        let texts = request.messages();
+        let digests: Vec<Digest> = texts.iter().map(|text| data_key.digest(text.as_bytes())).collect();
+        let threads = threads(&digests, data_key);
+        let earlier =
+            |thread: &Digest| run.calls.iter().rev().find(|call| call.thread.as_ref() == Some(thread));
+        let longest = threads
+            .iter()
+            .enumerate()
+            .rev()
+            .skip(1)
+            .find_map(|(length, thread)| Some((length, earlier(thread)?)));
+        let (begins, continued) = longest.map_or((0, None), |(length, call)| (length, Some(call)));
+        let said = match continued {
+            Some(call) => answer(engine, key, call).await,
+            None => None,
+        };
+        let held = run.program.as_ref().map(|program| &program.messages);
+        let mut new: BTreeMap<Digest, NewMessage> = BTreeMap::new();
+        for (digest, text) in digests.iter().zip(&texts).skip(begins) {
+            if held.is_none_or(|held| !held.contains(digest)) {
+                let body = Content::open(omium_openai::pack(text.as_bytes(), said.as_deref()));
+                new.insert(*digest, NewMessage { digest: *digest, body });
+            }
+        }
+        Stored {
+            continues: continued.map(|call| call.at),
+            messages: digests[begins..].to_vec(),
+            new: new.into_values().collect(),
+            thread: threads.last().copied().unwrap_or_else(|| data_key.digest(b"")),
+        }
+    }
+}
+
+/// The name of each beginning of a conversation, the empty one first.
+fn threads(messages: &[Digest], data_key: &DataKey) -> Vec<Digest> {
+    let mut thread = data_key.digest(b"thread");
+    let mut threads = vec![thread];
+    for message in messages {
+        thread = data_key.digest(&[thread.0, message.0].concat());
+        threads.push(thread);
+    }
+    threads
+}
+
+async fn answer(engine: &Engine, key: StreamKey, call: &Call) -> Option<Vec<u8>> {
+    let Outcome::Answered(Some(content)) = &call.outcome else { return None };
+    let blobs = engine.opened(key, std::iter::once(content)).await;
+    omium_openai::unpack(&engine.plain(key, &blobs, content)?).ok()
+}
+
+impl Engine {
+    /// How a request differs from the recorded one that was to come next, where a resumed program asks for something
+    /// else than before.
+    pub(super) async fn difference(
+        &self,
+        key: StreamKey,
+        run: &Run,
+        attempt: i64,
+        question: &Question<'_>,
+    ) -> Option<String> {
+        if attempt < 2 || run.has_condemned_what_was_read() {
+            return None;
+        }
+        let expected = run.expected(&question.caller, attempt)?;
+        let now: Vec<String> = question.request.messages().into_iter().map(str::to_owned).collect();
+        let before = self.asked(key, expected.at).await.unwrap_or_default();
+        Some(difference(&before, &now))
+    }
+
+    /// The messages of a recorded request.
+    pub(super) async fn asked(&self, key: StreamKey, call: Seq) -> Option<Vec<String>> {
+        let frames = self.history.raw_frames(&key, Seq(1), usize::MAX >> 1).await.ok()?;
+        let mut starts: BTreeMap<Seq, StartLlmCall> = BTreeMap::new();
+        let mut bodies: BTreeMap<Digest, (Content, Option<Seq>)> = BTreeMap::new();
+        for told in frames.iter().filter_map(|frame| Told::read(frame).ok()) {
+            let Command::StartLlmCall(start) = &told.command else { continue };
+            for message in &start.stored {
+                bodies.insert(message.digest, (message.body.clone(), start.continues));
+            }
+            starts.insert(Seq(told.first.0 + 1), start.clone());
+        }
+        let mut digests = Vec::new();
+        let mut at = Some(call);
+        while let Some(start) = at.and_then(|at| starts.get(&at)) {
+            digests.splice(0..0, start.messages.iter().copied());
+            at = start.continues;
+        }
+        let stream = self.stream(key).await.ok()?;
+        let run = stream.state.0.run()?;
+        let mut texts = Vec::new();
+        for digest in digests {
+            let (body, continues) = bodies.get(&digest)?;
+            let blobs = self.opened(key, std::iter::once(body)).await;
+            let plain = self.plain(key, &blobs, body)?;
+            let said = match continues.and_then(|at| run.calls.iter().find(|call| call.at == at)) {
+                Some(call) => answer(self, key, call).await.unwrap_or_default(),
+                None => Vec::new(),
+            };
+            let text = omium_openai::unpack_with(&plain, &said).ok()?;
+            texts.push(String::from_utf8_lossy(&text).into_owned());
+        }
+        Some(texts)
+    }
+}
+
+/// The first message that is not the same, before and now.
+fn difference(before: &[String], now: &[String]) -> String {
+    let at = before.iter().zip(now).take_while(|(before, now)| before == now).count();
+    let short =
+        |text: Option<&String>| text.map_or("(none)".to_owned(), |text| text.chars().take(TOLD).collect());
+    if at == before.len() && at == now.len() {
+        return "the messages are the same; what else the request says differs".to_owned();
+    }
+    format!("message {} differs\n- {}\n+ {}", at + 1, short(before.get(at)), short(now.get(at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_message_that_differs_is_told() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(difference(&texts(&["a", "b"]), &texts(&["a", "c"])), "message 2 differs\n- b\n+ c");
+        assert_eq!(difference(&texts(&["a"]), &texts(&["a", "c"])), "message 2 differs\n- (none)\n+ c");
+        assert!(difference(&texts(&["a"]), &texts(&["a"])).contains("what else"));
+    }
+}

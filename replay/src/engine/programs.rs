@@ -1,0 +1,230 @@
+//! Programs that decide their own steps: opened, attempted, ended, and what a person decides about them.
+
+use omium_api::port::{Caller, Decision, Failure, FailureKind, ProgramRequest};
+use omium_api::views::{AttemptView, Done, GuardView, Started};
+use omium_detector::Extraction;
+use omium_execution::Run;
+use omium_runtime::StreamKey;
+use omium_schemas::catalogue::{
+    ChooseRemedy, Command, DismissFinding, DropGuard, FinishExecution, Guard, RecoveryMode, RecoveryPolicy,
+    RefuseApproval, RemedyKind, SetGuard, StartProgram, StartStep,
+};
+use omium_schemas::{Content, Digest, Epoch, StepId};
+use serde_json::{Value, json};
+
+use super::executions::{bounded, new_id, now};
+use super::{Engine, token};
+
+/// How often an answer is asked again where nobody says it.
+const ATTEMPTS: i32 = 3;
+/// How confident recovery has to be where nobody says it, in thousandths.
+const CONFIDENCE: i32 = 700;
+
+impl Engine {
+    pub(super) async fn open_program(
+        &self,
+        caller: &Caller,
+        request: ProgramRequest,
+    ) -> Result<Started, Failure> {
+        let control = self.control().await?;
+        let guards = control.guards_of(caller.tenant, &request.name);
+        let arguments = request.arguments.to_string();
+        bounded(&arguments)?;
+        let key = StreamKey::new(caller.tenant, new_id(caller, request.idempotency.as_deref()).stream());
+        let start = StartProgram {
+            program: request.name.trim().to_owned(),
+            inputs: Some(Content::open(arguments)),
+            guards,
+            recovery: policy(request.recovery.as_deref())?,
+            price: self.price_list(caller.tenant).await?,
+            budget: request.budget,
+            deadline: None,
+        };
+        let asked =
+            json!({ "name": request.name, "arguments": request.arguments, "recovery": request.recovery });
+        // The key has to be there before the first token is made under it.
+        let digest = self.digest(key, &asked).await?;
+        let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;
+        let _: Digest = digest;
+        Ok(Started { id: key.stream.to_string(), repeated: done.repeated })
+    }
+
+    /// The next attempt; earlier ones are over from here on.
+    pub(super) async fn begin_attempt(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        code: Option<String>,
+    ) -> Result<AttemptView, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let (number, branch) =
+            self.of_program(key, |run| Some((run.program.as_ref()?.attempt + 1, run.branch))).await?;
+        let start = StartStep {
+            step: StepId(1),
+            branch,
+            epoch: Epoch(0),
+            delivery: number,
+            worker: "exec".into(),
+            code: code.map(|code| Digest::of(code.as_bytes())),
+        };
+        self.tell(caller, key, start, None).await?;
+        let data_key = self.vault.sealing(&key).ok_or_else(super::tools::erased)?;
+        let token = token::issue(key, number, now(), &data_key);
+        Ok(AttemptView { number, token, path: format!("/x/{execution}") })
+    }
+
+    pub(super) async fn end_attempt(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        number: i64,
+        code: i32,
+        output: Value,
+    ) -> Result<Done, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let output = output.to_string();
+        bounded(&output)?;
+        let end = FinishExecution { delivery: number, code, output: Some(Content::open(output)) };
+        self.tell(caller, key, end, None).await
+    }
+
+    /// What a person says about the finding that a program waits for.
+    pub(super) async fn decided(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        decision: Decision,
+    ) -> Result<Done, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let waits = |run: &Run| {
+            let program = run.program.as_ref()?;
+            let (_, finding) = run.suspended?;
+            let found = program.findings.iter().find(|found| Some(found.at) == finding)?;
+            let best = found.suggested.iter().find(|known| known.kind != RemedyKind::AskHuman);
+            Some((found.at, program.asked, best.map(|best| best.number)))
+        };
+        let (finding, asked, best) = self.of_program(key, waits).await?;
+        let command: Command = match decision {
+            Decision::Apply(number) => {
+                let number = number.or(best).ok_or_else(|| {
+                    let detail = "nothing is known that could help";
+                    Failure::new(FailureKind::Conflict, "no-remedy", detail, "dismiss the finding, or refuse")
+                })?;
+                ChooseRemedy { finding, number }.into()
+            }
+            Decision::Dismiss => DismissFinding { finding, reason: None }.into(),
+            Decision::Refuse => {
+                let approval = asked.ok_or_else(nothing_waits)?;
+                RefuseApproval { approval, note: None }.into()
+            }
+        };
+        self.tell(caller, key, command, None).await
+    }
+
+    async fn of_program<T>(&self, key: StreamKey, look: impl Fn(&Run) -> Option<T>) -> Result<T, Failure> {
+        let stream = self.stream(key).await?;
+        let run = stream.state.0.run().filter(|run| run.program.is_some());
+        let run = run.ok_or_else(|| {
+            let detail = format!("{} is a workflow, not a program", key.stream);
+            Failure::new(
+                FailureKind::Conflict,
+                "no-program",
+                detail,
+                "`omium resume` and `omium retry` are for workflows",
+            )
+        })?;
+        look(run).ok_or_else(nothing_waits)
+    }
+
+    pub(super) async fn known_guards(&self, caller: &Caller) -> Result<Vec<GuardView>, Failure> {
+        let control = self.control().await?;
+        let guards =
+            control.guards.get(&caller.tenant).into_iter().flat_map(std::collections::BTreeMap::values);
+        Ok(guards.map(|(program, guard)| shown(program.as_ref(), guard)).collect())
+    }
+
+    pub(super) async fn guard_set(&self, caller: &Caller, view: GuardView) -> Result<GuardView, Failure> {
+        let (program, guard) = checked(view)?;
+        let view = shown(program.as_ref(), &guard);
+        self.tell_control(SetGuard { tenant: caller.tenant, program, guard }).await?;
+        Ok(view)
+    }
+
+    pub(super) async fn guard_dropped(&self, caller: &Caller, name: &str) -> Result<(), Failure> {
+        self.tell_control(DropGuard { tenant: caller.tenant, name: name.to_owned() }).await
+    }
+}
+
+fn nothing_waits() -> Failure {
+    let hint = "`omium show` says how it stands";
+    Failure::new(FailureKind::Conflict, "nothing-waits", "the program waits for no decision", hint)
+}
+
+fn policy(mode: Option<&str>) -> Result<RecoveryPolicy, Failure> {
+    let mode = match mode {
+        None | Some("auto") => RecoveryMode::Auto,
+        Some("approve") => RecoveryMode::Approve,
+        Some("off") => RecoveryMode::Off,
+        Some(other) => {
+            let detail = format!("`{other}` is no way to recover");
+            return Err(Failure::new(
+                FailureKind::Invalid,
+                "bad-recovery",
+                detail,
+                "it is auto, approve or off",
+            ));
+        }
+    };
+    Ok(RecoveryPolicy { mode, max_attempts: ATTEMPTS, min_confidence: CONFIDENCE })
+}
+
+fn shown(program: Option<&String>, guard: &Guard) -> GuardView {
+    let Guard { name, agent, field, extract, rule, schema, hint } = guard.clone();
+    let schema = schema.and_then(|schema| serde_json::from_str(&schema).ok());
+    GuardView { name, program: program.cloned(), agent, field, extract, rule, schema, hint }
+}
+
+/// A guard that can be used. Everything that is wrong with one is told here, not when an answer waits for it.
+fn checked(view: GuardView) -> Result<(Option<String>, Guard), Failure> {
+    let wrong = |detail: String, hint: &str| Failure::new(FailureKind::Invalid, "bad-guard", detail, hint);
+    let GuardView { name, program, agent, field, extract, rule, schema, hint } = view;
+    let agent = agent.trim().to_owned();
+    if agent.is_empty() || agent.len() > 256 {
+        return Err(wrong(
+            "a guard is on an agent with a name of 1 to 256 bytes".into(),
+            "name it as `omium show` does",
+        ));
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if !(1..=64).contains(&name.len()) || !name.bytes().all(allowed) {
+        return Err(wrong(format!("`{name}` is no name for a guard"), "it has 1 to 64 of A-Z a-z 0-9 _ . -"));
+    }
+    if field.is_some() && extract.is_some() {
+        return Err(wrong("a guard looks at a field or extracts a value, not both".into(), "set two guards"));
+    }
+    if rule.is_none() && schema.is_none() && field.is_none() && extract.is_none() {
+        return Err(wrong(
+            "the guard checks nothing".into(),
+            "give it a rule, a field, an extraction or a schema",
+        ));
+    }
+    if let Some(rule) = &rule {
+        omium_rules::speaks_of(rule, &["value", "output"])
+            .map_err(|why| wrong(why, "rules are CEL, such as: value >= 2.5 && value <= 8.5"))?;
+    }
+    if let Some(extract) = &extract {
+        extract
+            .parse::<Extraction>()
+            .map_err(|why| wrong(why.to_string(), "see `omium guard add --help`"))?;
+    }
+    if let Some(schema) = &schema {
+        jsonschema::validator_for(schema).map_err(|why| {
+            wrong(format!("the schema is none: {why}"), "see json-schema.org, draft 2020-12")
+        })?;
+    }
+    if let Some(long) = [&field, &hint].into_iter().flatten().find(|text| text.len() > 2_000) {
+        return Err(wrong(format!("a text of {} bytes is too long", long.len()), "2000 bytes are allowed"));
+    }
+    let schema = schema.map(|schema| schema.to_string());
+    Ok((program, Guard { name, agent, field, extract, rule, schema, hint }))
+}
