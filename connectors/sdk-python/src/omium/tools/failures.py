@@ -23,11 +23,17 @@ def reason(error: BaseException) -> str:
     """What is told to the gate."""
     text = f"{type(error).__name__}: {error}"[:_LONGEST]
     try:
-        exact = {"args": values.encode(list(error.args)), "type": values._path(type(error))}
-    except values.NotExact:
+        exact = {"args": values.encode(_arguments(error)), "type": values.path(type(error))}
+    except Exception:
         return text
     made = json.dumps(exact, ensure_ascii=True)
     return f"{text}{_MACHINE}{made}]" if len(made) < _LONGEST else text
+
+
+def _arguments(error: BaseException) -> list[Any]:
+    """What the exception can be made of again: of errors of the operating system more than their `args` say."""
+    made = error.__reduce__()
+    return list(made[1]) if isinstance(made, tuple) and made[0] is type(error) else list(error.args)
 
 
 def again(text: str) -> Exception:

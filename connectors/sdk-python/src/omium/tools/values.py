@@ -103,11 +103,11 @@ def _write_key(key: str) -> str:
 
 def _write_object(value: Any, depth: int) -> Any:
     if isinstance(value, Enum):
-        return {TAG: "enum", "type": _path(type(value)), "name": value.name}
+        return {TAG: "enum", "type": path(type(value)), "name": value.name}
     fields = _fields(value)
     if fields is None:
         raise NotExact(f"{type(value).__module__}.{type(value).__qualname__} has no form in JSON")
-    written = {TAG: "object", "type": _path(type(value)), "fields": _write(fields, depth + 1)}
+    written = {TAG: "object", "type": path(type(value)), "fields": _write(fields, depth + 1)}
     # What an object keeps beside its fields would be lost in silence.
     if _read_object(written) != value:
         raise NotExact(f"{type(value).__qualname__} does not come back equal")
@@ -125,7 +125,8 @@ def _fields(value: Any) -> dict[str, Any] | None:
     return None
 
 
-def _path(kind: type) -> str:
+def path(kind: type) -> str:
+    """The name by which `found` finds a class again."""
     if "<locals>" in kind.__qualname__:
         raise NotExact(f"{kind.__qualname__} cannot be found again by its name")
     return f"{kind.__module__}:{kind.__qualname__}"
@@ -172,14 +173,14 @@ def _read_object(written: dict[str, Any]) -> Any:
     raise NotExact(f"{written['type']} is no class of fields any more")
 
 
-def found(path: str) -> Any:
+def found(name: str) -> Any:
     """The class of that name."""
-    module, _, name = path.partition(":")
+    module, _, inner = name.partition(":")
     target: Any = importlib.import_module(module)
-    for part in name.split("."):
+    for part in inner.split("."):
         target = getattr(target, part)
     if not isinstance(target, type):
-        raise NotExact(f"{path} is no class")
+        raise NotExact(f"{name} is no class")
     return target
 
 
