@@ -74,7 +74,7 @@ def test_a_package_that_is_broken_costs_the_program_one_line(tmp_path: Path) -> 
 
 
 def test_it_can_be_read_in_this_process_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [str(SITE)])
+    monkeypatch.setattr(sys, "path", [str(SITE), *sys.path])
     monkeypatch.setenv("OMIUM_GATE", GATE["OMIUM_GATE"])
     assert "_hidden" in runpy.run_path(str(SITE / "sitecustomize.py"))
 
