@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 import gate_double
 import programs
+from ahead import ahead
 
 SEQUENTIAL = ["crew", "graph", "team", "kernel"]
 PARALLEL = [f"{name}_parallel" for name in SEQUENTIAL]
@@ -58,17 +58,17 @@ def observe(way: Way, model: int, folder: Path) -> Seen:
 
 
 @pytest.fixture(scope="module")
-def seen(story_model: int, tmp_path_factory: pytest.TempPathFactory) -> dict[Way, Seen]:
-    """All programs, two at a time: most of their time is spent on imports."""
+def seen(
+    request: pytest.FixtureRequest, story_model: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Way], Seen]]:
     folder = tmp_path_factory.mktemp("counters")
-    with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(2))
-        return dict(zip(WAYS, pool.map(lambda way: observe(way, story_model, folder), WAYS), strict=True))
+    with ahead(request, "way", lambda way: observe(way, story_model, folder)) as observed:
+        yield observed
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_every_call_bears_the_name_of_its_agent(way: Way, seen: dict[Way, Seen]) -> None:
-    run = seen[way]
+def test_every_call_bears_the_name_of_its_agent(way: Way, seen: Callable[[Way], Seen]) -> None:
+    run = seen(way)
     assert (run.ended.code, run.ended.result) == (0, RESULT), run.ended.err
     callers = [call.caller for call in run.calls]
     assert Counter(callers) == Counter(ORDER)
@@ -78,8 +78,8 @@ def test_every_call_bears_the_name_of_its_agent(way: Way, seen: dict[Way, Seen])
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_the_tool_is_recorded_and_runs_once(way: Way, seen: dict[Way, Seen]) -> None:
-    run = seen[way]
+def test_the_tool_is_recorded_and_runs_once(way: Way, seen: Callable[[Way], Seen]) -> None:
+    run = seen(way)
     assert [(call["caller"], call["tool"], call["arguments"]) for call in run.tools] == [
         ("Researcher#0", "market_rate", {"currency": "EUR"})
     ]
@@ -87,5 +87,5 @@ def test_the_tool_is_recorded_and_runs_once(way: Way, seen: dict[Way, Seen]) -> 
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way.streamed], ids=str)
-def test_streamed_means_streamed(way: Way, seen: dict[Way, Seen]) -> None:
-    assert {call.body.get("stream") for call in seen[way].calls} == {True}
+def test_streamed_means_streamed(way: Way, seen: Callable[[Way], Seen]) -> None:
+    assert {call.body.get("stream") for call in seen(way).calls} == {True}
