@@ -1,0 +1,152 @@
+"""A gate for tests: records who calls with what, passes calls on to the scripted model, and keeps results of tools."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote
+
+TOKEN = "attempt-token"
+PATH = "/x/ex_test"
+
+Answer = tuple[int, str, bytes]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a model as it came."""
+
+    label: str | None
+    path: str
+    body: Any
+
+    @property
+    def caller(self) -> str:
+        return unquote(self.label or "nobody")
+
+
+@dataclass
+class Gate:
+    """What the gate has seen. Results of tools outlive an attempt; how often each was asked for does not."""
+
+    model_port: int
+    port: int = 0
+    calls: list[Call] = field(default_factory=list)
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    outcomes: list[dict[str, Any]] = field(default_factory=list)
+    refusal: tuple[int, dict[str, str]] | None = None
+    _recorded: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _asked: Counter[str] = field(default_factory=Counter)
+    _open: dict[int, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{PATH}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What `omium exec` gives to the program."""
+        return {
+            "OMIUM_GATE": self.url,
+            "OMIUM_TOKEN": TOKEN,
+            "OMIUM_EXECUTION": "ex_test",
+            "OPENAI_BASE_URL": f"{self.url}/v1",
+            "OPENAI_API_KEY": TOKEN,
+        }
+
+    @property
+    def callers(self) -> list[str]:
+        return [call.caller for call in self.calls]
+
+    def new_attempt(self) -> None:
+        """The program starts again: what is recorded stays, and is given again in its order."""
+        with self._lock:
+            self._asked.clear()
+            self.calls.clear()
+            self.tools.clear()
+            self.outcomes.clear()
+
+    def answer(self, path: str, headers: Any, body: bytes) -> Answer:
+        if path.startswith(f"{PATH}/tools"):
+            return self._tool(path.removeprefix(f"{PATH}/tools"), headers, json.loads(body))
+        with self._lock:
+            read = json.loads(body) if body else None
+            self.calls.append(Call(headers.get("x-omium-step"), path.removeprefix(f"{PATH}/v1"), read))
+        return self._model(path.removeprefix(PATH), body)
+
+    def _tool(self, rest: str, headers: Any, body: dict[str, Any]) -> Answer:
+        assert headers["authorization"] == f"Bearer {TOKEN}"
+        with self._lock:
+            if self.refusal is not None:
+                return self.refusal[0], "application/problem+json", json.dumps(self.refusal[1]).encode()
+            answer = self._end(int(rest[1:]), body) if rest else self._begin(body)
+        return 200, "application/json", json.dumps(answer).encode()
+
+    def _begin(self, call: dict[str, Any]) -> dict[str, Any]:
+        self.tools.append(call)
+        key = json.dumps([call["caller"], call["tool"], call["arguments"]], sort_keys=True)
+        self._asked[key] += 1
+        key = f"{key} {self._asked[key]}"
+        if key in self._recorded:
+            return self._recorded[key]
+        number = len(self._open) + 1
+        self._open[number] = key
+        return {"call": number}
+
+    def _end(self, number: int, outcome: dict[str, Any]) -> dict[str, Any]:
+        self.outcomes.append(outcome)
+        # Keys are sorted, as by a server that keeps JSON in ordered maps.
+        kept = json.loads(json.dumps(outcome, sort_keys=True))
+        failed = "failed" in kept
+        self._recorded[self._open[number]] = {"failed": {"reason": kept["failed"]}} if failed else {"recorded": kept}
+        return {}
+
+    def _model(self, path: str, body: bytes) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.model_port, timeout=30)
+        try:
+            connection.request("POST", path, body, {"content-type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.getheader("content-type") or "application/json", response.read()
+        finally:
+            connection.close()
+
+
+@contextmanager
+def serving(model_port: int) -> Iterator[Gate]:
+    """A gate on a free port."""
+    gate = Gate(model_port)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            status, kind, answer = gate.answer(self.path, self.headers, body)
+            self.send_response(status)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            del format, args
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    gate.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield gate
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

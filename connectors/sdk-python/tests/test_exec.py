@@ -1,0 +1,140 @@
+"""Programs under `omium exec`: seen, killed, gone on with, and healed. The real server, the real programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import desk as desks
+import programs
+from ahead import ahead
+from desk import Desk, Running, speaks_to
+
+SEQUENTIAL = ["crew", "graph", "team", "kernel"]
+PROGRAMS = [*SEQUENTIAL, *(f"{name}_parallel" for name in SEQUENTIAL)]
+VICTIMS = ["program", "server", "both"]
+LAST = speaks_to("Reviewer")
+BAD, GOOD = "REVIEWED: APR: 0%", "REVIEWED: APR: 5.2%"
+KILLS = 2
+
+
+@dataclass(frozen=True)
+class Story:
+    """One thing that happens to one program, on a server of its own."""
+
+    program: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.program}-{self.what}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the program ended at last, what the vendor was asked for, and how often the tool ran."""
+
+    ended: programs.Ended
+    asked: dict[str, int]
+    tool_runs: int
+    shown: str
+
+
+QUIET = [Story(program, "undisturbed") for program in PROGRAMS]
+KILLED = [Story(program, victim) for victim in VICTIMS for program in PROGRAMS]
+HEALED = [Story(program, "healed") for program in ("crew", "crew_parallel", "graph", "graph_parallel")]
+
+
+@pytest.fixture(scope="module")
+def outcome(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, story_model: int
+) -> Iterator[Callable[[Story], Outcome]]:
+    def tell(story: Story) -> Outcome:
+        with desks.desk(tmp_path_factory.mktemp("desk"), story_model) as desk:
+            return tell_on(desk, story)
+
+    with ahead(request, "story", tell) as told:
+        yield told
+
+
+def tell_on(desk: Desk, story: Story) -> Outcome:
+    if story.what == "healed":
+        kind = ["--json-field", "apr"] if story.program.startswith("graph") else ["--extract", 'apr: number near "APR"']
+        desk.omium("guard", "add", "--agent", "Writer", *kind, "--rule", "value >= 2.5 && value <= 8.5")
+    execution = None
+    for _ in range(KILLS if story.what in VICTIMS else 0):
+        desk.vendor.hold(LAST)
+        running = desk.exec(story.program, resume=execution)
+        if running.is_held():
+            execution = killed_at_the_last_call(desk, running, story.what)
+        else:
+            # A server that lived on has taken in the answer to the call of the program that was killed.
+            assert execution is not None, running.end().err
+    ended = desk.exec(story.program, resume=execution).end()
+    names = ("Researcher", "Writer", "Reviewer")
+    asked = {name: desk.vendor.count(speaks_to(name)) for name in names}
+    return Outcome(ended, asked, desk.tool_runs, desk.omium("show", execution or desk.execution()))
+
+
+def killed_at_the_last_call(desk: Desk, running: Running, victim: str) -> str:
+    execution = desk.execution()
+    if victim != "program":
+        desk.kill()
+    if victim == "both":
+        running.kill_all()
+    elif victim == "program":
+        running.kill_program()
+    ended = running.end()
+    assert ended.code != 0, "a program that was cut off does not look as if it had ended well"
+    assert BAD not in ended.out
+    assert victim != "server" or "omium" in ended.err, "the user is told why"
+    desk.vendor.let_go()
+    if victim != "program":
+        desk.start()
+    return execution
+
+
+@pytest.mark.parametrize("story", QUIET, ids=str)
+def test_the_result_is_the_same_as_without_omium(
+    story: Story, outcome: Callable[[Story], Outcome], story_model: int
+) -> None:
+    alone = {"OPENAI_BASE_URL": f"http://127.0.0.1:{story_model}/v1", "OPENAI_API_KEY": "none"}
+    plain = programs.run(programs.EXAMPLES / f"{story.program}.py", programs.environment(alone))
+    seen = outcome(story)
+    assert (seen.ended.code, seen.ended.result) == (plain.code, plain.result) == (0, BAD), seen.ended.err
+    assert seen.asked == {"Researcher": 2, "Writer": 1, "Reviewer": 1}
+    assert seen.tool_runs == 1
+    assert all(agent in seen.shown for agent in seen.asked)
+
+
+@pytest.mark.parametrize("story", KILLED, ids=str)
+def test_killed_twice_at_its_last_call_it_goes_on_where_it_was(
+    story: Story, outcome: Callable[[Story], Outcome]
+) -> None:
+    seen = outcome(story)
+    assert (seen.ended.code, seen.ended.result) == (0, BAD), seen.ended.err
+    # Only the call that was under way at a kill may be asked again; the answer to one may still have been taken in.
+    assert {**seen.asked, "Reviewer": 1} == {"Researcher": 2, "Writer": 1, "Reviewer": 1}
+    assert 1 <= seen.asked["Reviewer"] <= 1 + KILLS
+    assert seen.tool_runs == 1
+
+
+@pytest.mark.parametrize("story", HEALED, ids=str)
+def test_an_answer_out_of_bounds_is_healed_before_the_next_agent_reads_it(
+    story: Story, outcome: Callable[[Story], Outcome]
+) -> None:
+    seen = outcome(story)
+    assert (seen.ended.code, seen.ended.result) == (0, GOOD), seen.ended.err
+    assert seen.asked == {"Researcher": 2, "Writer": 2, "Reviewer": 1}, "one call is asked again, and no other"
+    assert seen.tool_runs == 1
+
+
+def test_without_a_server_the_program_does_not_even_start(tmp_path: Path, story_model: int) -> None:
+    with desks.desk(tmp_path, story_model) as desk:
+        desk.kill()
+        ended = desk.exec("graph").end()
+        assert ended.code != 0
+        assert ended.out == ""
+        assert desk.vendor.asked == []

@@ -1,0 +1,276 @@
+"""Tools run once per recorded call, whatever became of the program in between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+import pytest
+
+import omium
+from gate_double import Gate
+from omium.tools import effects
+
+Ran = list[str]
+
+
+@pytest.fixture
+def ran() -> Ran:
+    return []
+
+
+def adder(ran: Ran, **declared: Any) -> Any:
+    @omium.tool(**declared)
+    def add(left: int, right: int = 1) -> dict[str, Any]:
+        ran.append("add")
+        return {"sum": left + right, "at": "end"}
+
+    return add
+
+
+def test_a_result_is_given_again_and_the_tool_does_not_run_again(gate: Gate, ran: Ran) -> None:
+    add = adder(ran)
+    with omium.agent("Clerk"):
+        first = [add(1, right=2), add(1, right=2), add(2)]
+        gate.new_attempt()
+        again = [add(1, right=2), add(1, right=2), add(2)]
+    assert again == first
+    assert [list(each) for each in again] == [["sum", "at"]] * 3, "keys keep their order"
+    assert len(ran) == 3
+    assert gate.tools[0] == {
+        "caller": "Clerk#0",
+        "tool": "add",
+        "effect": "write",
+        "arguments": {"left": 1, "right": 2},
+    }
+
+
+async def test_asynchronous_tools_are_kept_too_and_the_loop_goes_on_meanwhile(gate: Gate, ran: Ran) -> None:
+    @omium.tool(effect="read")
+    async def look(word: str) -> str:
+        ran.append(word)
+        await asyncio.sleep(0)
+        return word.upper()
+
+    assert list(await asyncio.gather(look("a"), look("b"))) == ["A", "B"]
+    gate.new_attempt()
+    assert list(await asyncio.gather(look("b"), look("a"))) == ["B", "A"]
+    assert sorted(ran) == ["a", "b"]
+    assert {(call["caller"], call["effect"]) for call in gate.tools} == {("program#0", "read")}
+
+
+def test_a_failure_is_raised_again_as_it_was(gate: Gate, ran: Ran) -> None:
+    @omium.tool
+    def fail(kind: str) -> None:
+        ran.append(kind)
+        raise {"key": KeyError("no such city"), "os": FileNotFoundError(2, "gone", "x.txt"), "own": Odd(3)}[kind]
+
+    def outcomes() -> list[tuple[type, str]]:
+        seen: list[tuple[type, str]] = []
+        for kind in ("key", "os", "own"):
+            with pytest.raises((KeyError, OSError, Odd)) as raised:
+                fail(kind)
+            seen.append((raised.type, repr(raised.value)))
+        return seen
+
+    first = outcomes()
+    gate.new_attempt()
+    assert outcomes() == first
+    assert len(ran) == 3
+
+
+class Odd(Exception):
+    """An exception of the program."""
+
+
+def test_a_failure_of_a_class_that_cannot_be_made_again_keeps_its_words(gate: Gate) -> None:
+    class Local(Exception):
+        pass
+
+    class Wordy(Exception):
+        def __init__(self, code: int) -> None:
+            super().__init__(f"code {code}")
+
+    @omium.tool
+    def fail(local: bool) -> None:
+        raise Local("here") if local else Wordy(4)
+
+    for local in (True, False):
+        with pytest.raises((Local, Wordy)):
+            fail(local)
+    gate.new_attempt()
+    for local, words in ((True, "Local: here"), (False, "Wordy: code 4")):
+        with pytest.raises(omium.ToolFailed, match=words):
+            fail(local)
+
+
+def test_what_cannot_be_kept_is_given_to_the_program_and_never_repeated_in_silence(gate: Gate, ran: Ran) -> None:
+    @omium.tool(effect="write")
+    def write() -> object:
+        ran.append("write")
+        return object()
+
+    @omium.tool(effect="read")
+    def read() -> object:
+        ran.append("read")
+        return object()
+
+    assert type(write()) is type(read()) is object
+    gate.new_attempt()
+    assert type(read()) is object
+    with pytest.raises(omium.Unrecordable, match="OMIUM_TOOL_EFFECTS=write=idempotent"):
+        write()
+    assert ran == ["write", "read", "read"]
+
+
+def test_layers_of_one_tool_are_one_call_and_what_another_agent_does_within_is_another(gate: Gate) -> None:
+    @omium.tool(effect="read")
+    def inner() -> int:
+        return 1
+
+    @omium.tool
+    def outer() -> int:
+        return inner() + 1
+
+    @omium.tool
+    def asks() -> int:
+        with omium.agent("Helper"):
+            return inner()
+
+    with omium.agent("Clerk"):
+        assert outer() == 2
+        assert asks() == 1
+    assert [(call["caller"], call["tool"]) for call in gate.tools] == [
+        ("Clerk#0", "outer"),
+        ("Clerk#0", "asks"),
+        ("Helper#0", "inner"),
+    ]
+
+
+def test_the_environment_has_the_last_word_about_effects(
+    gate: Gate, ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMIUM_TOOL_EFFECTS", "add=idempotent, other=nonsense,,")
+    adder(ran, effect="irreversible")(1)
+    monkeypatch.setenv("OMIUM_TOOL_EFFECTS", "add=local")
+    adder(ran, effect="irreversible")(1)
+    monkeypatch.delenv("OMIUM_TOOL_EFFECTS")
+    adder(ran, effect="irreversible", name="plus")(1)
+    assert [(call["tool"], call["effect"]) for call in gate.tools] == [("add", "idempotent"), ("plus", "irreversible")]
+    assert "`other=nonsense` is left out" in capsys.readouterr().err
+    assert len(ran) == 3
+
+
+def test_a_refusal_says_what_the_gate_says_and_the_tool_does_not_run(gate: Gate, ran: Ran) -> None:
+    gate.refusal = (409, {"code": "outcome_unknown", "detail": "nobody knows", "hint": "look first"})
+    with pytest.raises(omium.Refused, match=r"nobody knows \(outcome_unknown\); look first") as raised:
+        adder(ran)(1)
+    assert (raised.value.status, raised.value.code, raised.value.hint) == (409, "outcome_unknown", "look first")
+    assert ran == []
+
+
+@pytest.mark.parametrize("answer", [(503, {}), (200, {"new": "word"})])
+def test_a_gate_that_says_nothing_of_use_counts_as_gone(
+    gate: Gate, ran: Ran, answer: tuple[int, dict[str, str]]
+) -> None:
+    gate.refusal = answer
+    with pytest.raises(omium.GateUnreachable, match="`add` was not run"):
+        adder(ran)(1)
+    assert ran == []
+
+
+async def test_without_an_answer_of_the_gate_nothing_runs(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMIUM_GATE", "http://127.0.0.1:9/x/ex_test")
+    monkeypatch.setenv("OMIUM_EXECUTION", "ex_test")
+    with pytest.raises(omium.GateUnreachable, match="omium exec --resume ex_test"):
+        adder(ran)(1)
+
+    @omium.tool
+    async def look() -> None:
+        ran.append("look")
+
+    with pytest.raises(omium.GateUnreachable):
+        await look()
+    assert ran == []
+
+
+def test_a_model_call_without_a_gate_fails_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMIUM_GATE", "http://127.0.0.1:9/x/ex_gone")
+    monkeypatch.setenv("OMIUM_EXECUTION", "ex_gone")
+    client = openai.OpenAI(base_url="http://127.0.0.1:9/x/ex_gone/v1", api_key="t", max_retries=0)
+    with pytest.raises(openai.APIConnectionError):
+        client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "say"}])
+    err = capsys.readouterr().err
+    assert "does not answer. No call was made past it." in err
+    assert "omium exec --resume ex_gone" in err
+
+
+def test_a_model_call_that_is_refused_within_a_tool_is_no_failure_of_the_tool(gate: Gate) -> None:
+    client = openai.OpenAI(base_url="http://127.0.0.1:9/v1", api_key="t", max_retries=0)
+
+    @omium.tool
+    def summarize() -> str:
+        return str(client.models.list())
+
+    with pytest.raises(openai.APIConnectionError):
+        summarize()
+    assert gate.outcomes == [], "its outcome is unknown, and so it is left"
+
+
+def test_without_a_gate_a_tool_is_the_function_that_it_was(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMIUM_GATE", raising=False)
+    add = adder(ran)
+    assert add(1, right=1) == {"sum": 2, "at": "end"}
+    assert add.__name__ == "add"
+
+
+def test_only_what_gives_one_value_can_be_a_tool() -> None:
+    with pytest.raises(TypeError, match="bit by bit"):
+
+        @omium.tool
+        def stream() -> Any:
+            yield 1
+
+
+def test_tools_that_others_have_made_can_be_declared() -> None:
+    @dataclass
+    class Made:
+        name: str
+        func: Any
+
+    @dataclass(frozen=True)
+    class Frozen:
+        name: str
+
+    made = omium.tool(effect="read")(Made("made", lambda: 1))
+    frozen = omium.tool(effect="idempotent")(Frozen("frozen"))
+    assert effects.of("made", made) is effects.Effect.READ
+    assert effects.of("made", Made("copy", made.func)) is effects.Effect.READ, "copies share the function"
+    assert effects.of("frozen", frozen) is effects.Effect.IDEMPOTENT
+    with pytest.raises(TypeError, match="neither a function nor a tool"):
+        omium.tool(effect="read")(3)
+
+
+def test_methods_are_recorded_without_the_object_that_they_belong_to(gate: Gate) -> None:
+    class Desk:
+        @omium.tool(effect="read")
+        def find(self, word: str) -> str:
+            return word
+
+    assert Desk().find("apr") == "apr"
+    assert gate.tools[0]["arguments"] == {"word": "apr"}
+
+
+def test_asking_takes_no_time_to_speak_of(gate: Gate, ran: Ran) -> None:
+    add = adder(ran)
+    add(0)
+    began = time.perf_counter()
+    for number in range(20):
+        add(number)
+    assert time.perf_counter() - began < 5
+    assert len(gate.outcomes) == 21
