@@ -12,6 +12,7 @@ use omium_schemas::catalogue::{
 use omium_schemas::catalogue::{EffectClass, FailureClass};
 use omium_schemas::{Content, Money, Seq, StepId, Time};
 
+use crate::bounds;
 use crate::state::{Call, CallKind, Mark, Outcome, Phase, Run, Signal, Status, Step};
 
 /// One event in its frame.
@@ -25,6 +26,15 @@ pub(crate) struct Fact<'a> {
 
 impl Run {
     pub(crate) fn apply(&mut self, fact: Fact<'_>) {
+        // A command takes a seq of its own, so an event that follows another one at once is of the same frame.
+        let begins = fact.seq != self.last.next();
+        self.apply_event(fact);
+        self.last = fact.seq;
+        let command = if begins { bounds::of_command(fact.command) } else { 0 };
+        self.bytes = self.bytes.saturating_add(command).saturating_add(bounds::of_event(fact.event));
+    }
+
+    fn apply_event(&mut self, fact: Fact<'_>) {
         let Fact { seq, time, event, command } = fact;
         match event {
             Event::ExecutionStarted(started) => self.start(started, time, command),
@@ -117,7 +127,7 @@ impl Run {
     }
 
     fn apply_call(&mut self, fact: Fact<'_>) {
-        let Fact { seq, event, command, .. } = fact;
+        let Fact { seq, time, event, command } = fact;
         match event {
             Event::LlmCallStarted(LlmCallStarted { step, branch, caller, request, occurrence, .. }) => {
                 let model = match command {
@@ -182,6 +192,7 @@ impl Run {
                     _ => None,
                 };
                 self.answer(*call, Outcome::Answered(result));
+                self.settle_question(*call, time);
             }
             Event::LlmCallFailed(LlmCallFailed { call, retryable, .. }) => {
                 let reason = match command {
@@ -196,9 +207,9 @@ impl Run {
                     _ => None,
                 };
                 self.answer(*call, Outcome::Failed { retryable: false, reason });
+                self.settle_question(*call, time);
             }
-            // What detectors, recovery and costs have found is theirs; messages and votes do not steer a run yet.
-            _ => {}
+            _ => self.apply_question(fact),
         }
     }
 
@@ -223,7 +234,7 @@ impl Run {
 
     fn end(&mut self, status: Status, time: Time) {
         (self.status, self.ended, self.paused_at) = (status, Some(time), None);
-        self.calls = Vec::new();
+        (self.calls, self.questions) = (Vec::new(), Vec::new());
     }
 
     /// A step has ended, whichever way: its calls are not needed again.
@@ -235,6 +246,7 @@ impl Run {
             Phase::Failed { class, .. } => self.blame(step, *class),
             Phase::Blocked | Phase::Waiting { .. } => {}
         }
+        self.questions.retain(|question| question.step != step);
         if let Some(step) = self.step_mut(step) {
             step.phase = phase;
         }
@@ -296,6 +308,7 @@ impl Run {
             signal.taken = signal.taken.filter(|at| *at <= to);
         }
         self.calls.clear();
+        self.questions.clear();
         (self.status, self.ended, self.paused_at) = (Status::Running, None, None);
     }
 

@@ -1,6 +1,8 @@
 //! Runs of workflows: which steps are due, what their outcomes cause, where a run can go back to. Pure.
 
 mod apply;
+mod asking;
+mod bounds;
 mod calls;
 mod control;
 mod decide;
@@ -17,7 +19,9 @@ use omium_schemas::catalogue::{Command, Event, ExecutionCancelled, ExecutionCarr
 
 pub use control::{Control, Key, Version};
 pub use prices::Prices;
-pub use state::{Call, CallKind, Cancelling, Mark, Outcome, Phase, Run, Signal, State, Status, Step};
+pub use state::{
+    Call, CallKind, Cancelling, Mark, Outcome, Phase, Question, Run, Signal, State, Status, Step,
+};
 
 /// Decides for executions and for control.
 pub struct Execution;
