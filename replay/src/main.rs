@@ -46,6 +46,7 @@ enum Command {
     Cancel(cli::Cancel),
     Retry(cli::Retry),
     Signal(cli::Signal),
+    Answer(cli::Answer),
     /// Lists, shows and compares checkpoints.
     #[command(subcommand)]
     Checkpoints(cli::Checkpoints),
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         Command::Cancel(cancel) => Ok(cli::run(&target, &cancel)),
         Command::Retry(retry) => Ok(cli::run(&target, &retry)),
         Command::Signal(signal) => Ok(cli::run(&target, &signal)),
+        Command::Answer(answer) => Ok(cli::run(&target, &answer)),
         Command::Checkpoints(checkpoints) => Ok(cli::run(&target, &checkpoints)),
         Command::Rollback(rollback) => Ok(cli::run(&target, &rollback)),
         Command::Fork(fork) => Ok(cli::run(&target, &fork)),

@@ -33,6 +33,7 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/api/v1/executions/{id}/cancel", || post(cancel)),
     ("/api/v1/executions/{id}/retry", || post(retry)),
     ("/api/v1/executions/{id}/signal", || post(signal)),
+    ("/api/v1/executions/{id}/answer", || post(crate::answer::answer)),
     ("/api/v1/executions/{id}/rollback", || post(roll_back)),
     ("/api/v1/executions/{id}/fork", || post(fork)),
     ("/api/v1/executions/{id}/checkpoints", || get(checkpoints).post(checkpoint)),

@@ -97,10 +97,35 @@ pub struct ExecutionView {
     pub unpriced_calls: u32,
     /// Its steps, in the plan's order.
     pub steps: Vec<StepView>,
+    /// What a person is asked; the steps in question wait until somebody answers.
+    pub questions: Vec<QuestionView>,
     /// The execution and seq that it was forked from.
     pub forked_from: Option<(String, u64)>,
     /// SHA-256 of the canonical state, in hex.
     pub state_hash: String,
+}
+
+/// Something that only a person can say: a tool that changes something was called, and nobody knows whether it did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct QuestionView {
+    /// The seq that names it.
+    pub seq: u64,
+    /// The step that waits for the answer.
+    pub step: u32,
+    /// The agent whose step it is.
+    pub agent: String,
+    /// The seq that names the call.
+    pub call: u64,
+    /// The tool that was called.
+    pub tool: String,
+    /// What it was called with.
+    pub arguments: Value,
+    /// The question, in words.
+    pub text: String,
+    /// RFC 3339.
+    pub asked_at: String,
+    /// RFC 3339: when no answer counts as giving up.
+    pub expires_at: Option<String>,
 }
 
 /// A step.
@@ -112,7 +137,8 @@ pub struct StepView {
     pub agent: String,
     /// Who can perform it.
     pub framework: String,
-    /// blocked, waiting, running, done, failed, skipped, cancelled, asking (it waits for a signal).
+    /// blocked, waiting, running, done, failed, skipped, cancelled, asking (it waits for a signal, or for an answer to a
+    /// question).
     pub status: String,
     /// Attempts so far on this branch.
     pub attempts: i32,

@@ -1,5 +1,6 @@
 //! The commands that speak to a running Omium. Data goes to stdout, all else to stderr.
 
+mod answer;
 mod checkpoints;
 mod connection;
 mod doctor;
@@ -10,6 +11,7 @@ mod run;
 mod tree;
 mod workflows;
 
+pub(crate) use answer::Answer;
 pub(crate) use connection::{Ask, Connection, Running, data_dir, note_path};
 pub(crate) use doctor::Doctor;
 pub(crate) use executions::{Cancel, Fork, List, Logs, Pause, Replay, Resume, Retry, Rollback, Show, Signal};

@@ -333,7 +333,7 @@ impl Drop for Seated {
 }
 
 impl Engine {
-    async fn lose(
+    pub(super) async fn lose(
         &self,
         key: StreamKey,
         sending: Sending,

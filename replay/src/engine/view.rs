@@ -119,6 +119,8 @@ pub(crate) fn execution(
         cost_usd: dollars(run.spent),
         unpriced_calls: run.unpriced,
         steps: run.ids().filter_map(|id| step(id, run, opened)).collect(),
+        // Whoever shows it looks up what the calls in question were given.
+        questions: Vec::new(),
         forked_from: run.source.map(|(source, at)| (source.to_string(), at.0)),
         state_hash: hash.hex(),
     }
@@ -129,7 +131,7 @@ fn step(id: StepId, run: &Run, opened: &Opened<'_>) -> Option<StepView> {
     let (status, since, ended, output, failure, reason) = match &step.phase {
         Phase::Blocked => ("blocked", None, None, None, None, None),
         Phase::Waiting { since, begun, .. } => {
-            let status = match (plan.signal.is_some(), begun) {
+            let status = match (plan.signal.is_some() || run.asks(id), begun) {
                 (true, _) => "asking",
                 (false, Some(_)) => "running",
                 (false, None) => "waiting",

@@ -53,6 +53,11 @@ pub(super) fn execution() -> Value {
             "cost_usd": "0", "unpriced_calls": 0, "signal": null,
             "calls": [{ "seq": 13, "kind": "tool", "name": "rates", "status": "open", "cost_usd": null }],
         }],
+        "questions": [{
+            "seq": 17, "step": 1, "agent": "clerk", "call": 13, "tool": "pay", "arguments": { "amount": 20000 },
+            "text": "`pay` was called by an earlier attempt that ended before its answer came",
+            "asked_at": TIME, "expires_at": null,
+        }],
         "forked_from": null, "state_hash": HASH,
     })
 }

@@ -4,6 +4,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::examples;
+use crate::answer::AnswerBody;
 use crate::port::Role;
 use crate::prices::PriceBody;
 use crate::rest::{Back, ForkBody, Named, SignalBody, Start};
@@ -154,6 +155,8 @@ fn steering(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let started = json_of::<Started>(schemas, examples::started());
     let back = json_of::<Back>(schemas, json!({ "to": "first", "cancel_running": true }));
     let signal = json_of::<SignalBody>(schemas, json!({ "name": "approved", "body": { "by": "ada" } }));
+    let happened = json!({ "question": 17, "answer": "happened", "result": { "paid": true }, "note": "seen at the bank" });
+    let answer = json_of::<AnswerBody>(schemas, happened);
     let named = json_of::<Named>(schemas, json!({ "name": "first" }));
     let fork = json_of::<ForkBody>(schemas, json!({ "at": "first", "inputs": null }));
     vec![
@@ -172,6 +175,15 @@ fn steering(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         Operation {
             body: Some(signal),
             ..post("/api/v1/executions/{id}/signal", "signalExecution", "Tells it something", done())
+        },
+        Operation {
+            body: Some(answer),
+            ..post(
+                "/api/v1/executions/{id}/answer",
+                "answerExecution",
+                "Answers what it asks: whether a tool that changes something did so before a crash",
+                done(),
+            )
         },
         Operation {
             body: Some(back),
