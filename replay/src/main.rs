@@ -1,6 +1,7 @@
 //! The omium binary: the one crate that sees all parts and wires them.
 
 mod cli;
+mod conformance;
 mod demo;
 mod dev;
 mod engine;
@@ -36,6 +37,7 @@ enum Command {
     Dev(dev::Dev),
     Serve(dev::Serve),
     MockLlm(mock::MockLlm),
+    Conformance(conformance::Conformance),
     Run(cli::Run),
     List(cli::List),
     Show(cli::Show),
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Dev(dev) => dev::run(&dev),
         Command::Serve(node) => dev::run_node(&node),
         Command::MockLlm(mock) => mock::run(&mock),
+        Command::Conformance(conformance) => conformance::run(&conformance, target.json()),
         Command::Run(run) => Ok(cli::run(&target, &run)),
         Command::List(list) => Ok(cli::run(&target, &list)),
         Command::Show(show) => Ok(cli::run(&target, &show)),

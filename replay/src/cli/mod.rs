@@ -60,6 +60,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Whether one JSON document is wanted instead of text.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
     /// This one, whatever the surroundings say.
     pub(crate) fn at(url: String, key: String) -> Target {
         Target { url: Some(url), key: Some(key), json: false }
