@@ -1,6 +1,7 @@
 //! The omium binary: the one crate that sees all parts and wires them.
 
 mod cli;
+mod conformance;
 mod demo;
 mod dev;
 mod engine;
@@ -36,7 +37,14 @@ enum Command {
     Dev(dev::Dev),
     Serve(dev::Serve),
     MockLlm(mock::MockLlm),
+    Conformance(conformance::Conformance),
     Run(cli::Run),
+    Exec(cli::Exec),
+    #[command(subcommand)]
+    Guard(cli::Guard),
+    Approve(cli::Approve),
+    Dismiss(cli::Dismiss),
+    Refuse(cli::Refuse),
     List(cli::List),
     Show(cli::Show),
     Logs(cli::Logs),
@@ -46,6 +54,7 @@ enum Command {
     Cancel(cli::Cancel),
     Retry(cli::Retry),
     Signal(cli::Signal),
+    Answer(cli::Answer),
     /// Lists, shows and compares checkpoints.
     #[command(subcommand)]
     Checkpoints(cli::Checkpoints),
@@ -78,7 +87,13 @@ fn main() -> ExitCode {
         Command::Dev(dev) => dev::run(&dev),
         Command::Serve(node) => dev::run_node(&node),
         Command::MockLlm(mock) => mock::run(&mock),
+        Command::Conformance(conformance) => conformance::run(&conformance, target.json()),
         Command::Run(run) => Ok(cli::run(&target, &run)),
+        Command::Exec(exec) => Ok(cli::run_program(&target, &exec)),
+        Command::Guard(guard) => Ok(cli::run(&target, &guard)),
+        Command::Approve(approve) => Ok(cli::run(&target, &approve)),
+        Command::Dismiss(dismiss) => Ok(cli::run(&target, &dismiss)),
+        Command::Refuse(refuse) => Ok(cli::run(&target, &refuse)),
         Command::List(list) => Ok(cli::run(&target, &list)),
         Command::Show(show) => Ok(cli::run(&target, &show)),
         Command::Logs(logs) => Ok(cli::run(&target, &logs)),
@@ -88,6 +103,7 @@ fn main() -> ExitCode {
         Command::Cancel(cancel) => Ok(cli::run(&target, &cancel)),
         Command::Retry(retry) => Ok(cli::run(&target, &retry)),
         Command::Signal(signal) => Ok(cli::run(&target, &signal)),
+        Command::Answer(answer) => Ok(cli::run(&target, &answer)),
         Command::Checkpoints(checkpoints) => Ok(cli::run(&target, &checkpoints)),
         Command::Rollback(rollback) => Ok(cli::run(&target, &rollback)),
         Command::Fork(fork) => Ok(cli::run(&target, &fork)),

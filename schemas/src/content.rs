@@ -60,6 +60,15 @@ impl Content {
         Content::Open(bytes.into())
     }
 
+    /// How many bytes it holds, in whichever form.
+    pub fn length(&self) -> u64 {
+        match self {
+            Content::Open(bytes) | Content::Sealed { bytes, .. } => bytes.len() as u64,
+            Content::Blob { length, .. } => *length,
+            Content::Kept(kept) => kept.content.length(),
+        }
+    }
+
     /// The plain bytes, where they are at hand.
     pub fn plain(&self) -> Option<&Bytes> {
         match self {

@@ -1,5 +1,6 @@
 //! The API: REST, event streams, and the stream of workers, over one port.
 
+mod answer;
 pub mod conformance;
 mod follow;
 mod grpc;

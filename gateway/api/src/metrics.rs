@@ -57,7 +57,12 @@ impl Times {
         match action {
             Action::Checkpoint { .. } => Some(&self.checkpoint),
             Action::RollBack { .. } => Some(&self.rollback),
-            Action::Pause | Action::Resume | Action::Cancel | Action::Retry | Action::Signal { .. } => None,
+            Action::Pause
+            | Action::Resume
+            | Action::Cancel
+            | Action::Retry
+            | Action::Signal { .. }
+            | Action::Answer { .. } => None,
         }
     }
 }

@@ -117,6 +117,15 @@ pub enum Action {
         /// What comes with it.
         body: Value,
     },
+    /// Answers what it asks.
+    Answer {
+        /// The seq of the question.
+        question: Seq,
+        /// What is known.
+        answer: Answer,
+        /// What whoever answers adds.
+        note: Option<String>,
+    },
     /// Takes a checkpoint under this name.
     Checkpoint {
         /// Its name.
@@ -129,6 +138,20 @@ pub enum Action {
         /// Whether running steps are cancelled.
         cancel_running: bool,
     },
+}
+
+/// What a person knows about a call of a tool whose outcome nobody has recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// It happened, with this result: it is not called again.
+    Happened {
+        /// What it answered.
+        result: Value,
+    },
+    /// It did not happen, or may happen twice: it is called again.
+    Repeat,
+    /// The step fails.
+    GiveUp,
 }
 
 /// Which executions are listed, the newest first.

@@ -5,12 +5,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use omium_schemas::{Money, Seq};
+use omium_schemas::Money;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::port::{Caller, Failure, FailureKind, Role, ToolEnd};
+use crate::port::{Caller, Failure, FailureKind, Role};
 use crate::problem::Problem;
 use crate::request::{InPath, Known, Shared, Whole, idempotency, read};
 use crate::rest::money;
@@ -83,21 +83,9 @@ pub trait Programs: Send + Sync + 'static {
         Err(unknown())
     }
 
-    /// Says what became of a tool call whose outcome nobody knew.
-    async fn settle_tool(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        call: Seq,
-        end: ToolEnd,
-    ) -> Result<Done, Failure> {
-        let _ = (caller, execution, call, end);
-        Err(unknown())
-    }
-
     /// The checks on agents of programs.
     async fn guards(&self, caller: &Caller) -> Result<Vec<GuardView>, Failure> {
-        let _ = (caller);
+        let _ = caller;
         Err(unknown())
     }
 
@@ -224,40 +212,6 @@ pub(crate) async fn decide(
         }
     };
     Ok(Json(shared.engine.decide(&caller, &id, decision).await?))
-}
-
-/// What somebody found out about a tool call whose outcome nobody knew.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Settle {
-    /// The call's seq.
-    call: u64,
-    /// What the tool did, where it did it.
-    result: Option<Value>,
-    /// Why it did nothing, where it did nothing.
-    failed: Option<String>,
-}
-
-pub(crate) async fn settle(
-    State(shared): State<Shared>,
-    known: Known,
-    InPath(id): InPath,
-    Whole(body): Whole,
-) -> Answer<Json<Done>> {
-    let caller = known.may(Role::Developer)?;
-    let end = match read(&body)? {
-        Settle { result, failed: None, .. } => ToolEnd::Answered { result: result.unwrap_or_default() },
-        Settle { result: None, failed: Some(reason), .. } => ToolEnd::Failed { reason },
-        Settle { .. } => {
-            return Err(unprocessable(
-                "bad-outcome",
-                "a tool did its work or failed, not both".into(),
-                "`result` or `failed`",
-            ));
-        }
-    };
-    let Settle { call, .. } = read(&body)?;
-    Ok(Json(shared.engine.settle_tool(&caller, &id, Seq(call), end).await?))
 }
 
 pub(crate) async fn guards(State(shared): State<Shared>, known: Known) -> Answer<Json<Items<GuardView>>> {

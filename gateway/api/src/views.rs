@@ -111,6 +111,8 @@ pub struct ExecutionView {
     pub unpriced_calls: u32,
     /// Its steps, in the plan's order.
     pub steps: Vec<StepView>,
+    /// What a person is asked; the steps in question wait until somebody answers.
+    pub questions: Vec<QuestionView>,
     /// What was found in answers of a program.
     #[serde(default)]
     pub findings: Vec<FindingView>,
@@ -126,6 +128,29 @@ pub struct ExecutionView {
     pub state_hash: String,
 }
 
+/// Something that only a person can say: a tool that changes something was called, and nobody knows whether it did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct QuestionView {
+    /// The seq that names it.
+    pub seq: u64,
+    /// The step that waits for the answer.
+    pub step: u32,
+    /// The agent whose step it is.
+    pub agent: String,
+    /// The seq that names the call.
+    pub call: u64,
+    /// The tool that was called.
+    pub tool: String,
+    /// What it was called with.
+    pub arguments: Value,
+    /// The question, in words.
+    pub text: String,
+    /// RFC 3339.
+    pub asked_at: String,
+    /// RFC 3339: when no answer counts as giving up.
+    pub expires_at: Option<String>,
+}
+
 /// A step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepView {
@@ -135,7 +160,8 @@ pub struct StepView {
     pub agent: String,
     /// Who can perform it.
     pub framework: String,
-    /// blocked, waiting, running, done, failed, skipped, cancelled, asking (it waits for a signal).
+    /// blocked, waiting, running, done, failed, skipped, cancelled, asking (it waits for a signal, or for an answer to a
+    /// question).
     pub status: String,
     /// Attempts so far on this branch.
     pub attempts: i32,

@@ -12,6 +12,7 @@ use omium_schemas::catalogue::{
 use omium_schemas::catalogue::{EffectClass, FailureClass};
 use omium_schemas::{Content, Money, Seq, StepId, Time};
 
+use crate::bounds;
 use crate::state::{Call, CallKind, Mark, Outcome, Phase, Run, Signal, Status, Step};
 
 /// One event in its frame.
@@ -25,6 +26,15 @@ pub(crate) struct Fact<'a> {
 
 impl Run {
     pub(crate) fn apply(&mut self, fact: Fact<'_>) {
+        // A command takes a seq of its own, so an event that follows another one at once is of the same frame.
+        let begins = fact.seq != self.last.next();
+        self.apply_event(fact);
+        self.last = fact.seq;
+        let command = if begins { bounds::of_command(fact.command) } else { 0 };
+        self.bytes = self.bytes.saturating_add(command).saturating_add(bounds::of_event(fact.event));
+    }
+
+    fn apply_event(&mut self, fact: Fact<'_>) {
         let Fact { seq, time, event, command } = fact;
         match event {
             Event::ExecutionStarted(started) => self.start(started, time, command),
@@ -127,7 +137,7 @@ impl Run {
     }
 
     fn apply_call(&mut self, fact: Fact<'_>) {
-        let Fact { seq, event, command, .. } = fact;
+        let Fact { seq, time, event, command } = fact;
         match event {
             Event::LlmCallStarted(LlmCallStarted {
                 step,
@@ -187,6 +197,7 @@ impl Run {
                     _ => None,
                 };
                 self.answer(*call, seq, Outcome::Answered(result));
+                self.settle_question(*call, time);
             }
             Event::LlmCallFailed(LlmCallFailed { call, retryable, .. }) => {
                 let reason = match command {
@@ -201,8 +212,12 @@ impl Run {
                     _ => None,
                 };
                 self.answer(*call, seq, Outcome::Failed { retryable: false, reason });
+                self.settle_question(*call, time);
             }
-            _ => self.apply_gate(fact),
+            _ => {
+                self.apply_question(fact);
+                self.apply_gate(fact);
+            }
         }
     }
 
@@ -231,6 +246,7 @@ impl Run {
 
     fn end(&mut self, status: Status, time: Time) {
         (self.status, self.ended, self.paused_at, self.suspended) = (status, Some(time), None, None);
+        self.questions = Vec::new();
         if self.program.is_none() {
             self.calls = Vec::new();
         } else if status == Status::Completed || status == Status::Cancelled {
@@ -249,6 +265,7 @@ impl Run {
             Phase::Failed { class, .. } => self.blame(step, *class),
             Phase::Blocked | Phase::Waiting { .. } => {}
         }
+        self.questions.retain(|question| question.step != step);
         if let Some(step) = self.step_mut(step) {
             step.phase = phase;
         }
@@ -314,6 +331,7 @@ impl Run {
         }
         let program = self.program.is_some();
         self.calls.retain(|call| program && call.done.is_some_and(|done| done <= to));
+        self.questions.clear();
         (self.status, self.ended, self.paused_at, self.suspended) = (Status::Running, None, None, None);
     }
 

@@ -57,7 +57,7 @@ impl Draft<'_> {
     }
 
     pub(crate) fn complete_model_call(&mut self, call: &CompleteLlmCall) -> Result<(), Refusal> {
-        let step = self.open_call(call.call)?;
+        let step = self.open_model_call(call.call)?;
         if call.cost.is_some_and(|cost| cost < Money::ZERO) {
             return invalid("a cost is not negative");
         }
@@ -67,7 +67,7 @@ impl Draft<'_> {
     }
 
     pub(crate) fn fail_model_call(&mut self, call: &FailLlmCall) -> Result<(), Refusal> {
-        self.open_call(call.call)?;
+        self.open_model_call(call.call)?;
         let FailLlmCall { call, class, retryable, .. } = *call;
         let retryable = retryable && class != ModelErrorClass::Unauthenticated;
         self.push(LlmCallFailed { call, class, retryable });
@@ -87,14 +87,22 @@ impl Draft<'_> {
     }
 
     pub(crate) fn complete_tool_call(&mut self, call: &CompleteToolCall) -> Result<(), Refusal> {
-        self.open_call(call.call)?;
+        let step = self.open_tool_call(call.call)?;
+        let asked = self.run.question_about(call.call).is_some();
         self.push(ToolCallCompleted { call: call.call });
+        if asked {
+            self.found_out(step);
+        }
         Ok(())
     }
 
     pub(crate) fn fail_tool_call(&mut self, call: &FailToolCall) -> Result<(), Refusal> {
-        self.open_call(call.call)?;
+        let step = self.open_tool_call(call.call)?;
+        let asked = self.run.question_about(call.call).is_some();
         self.push(ToolCallFailed { call: call.call, class: call.class });
+        if asked {
+            self.found_out(step);
+        }
         Ok(())
     }
 
@@ -125,8 +133,21 @@ impl Draft<'_> {
         (same.len() as i32 + 1, same.iter().any(|call| call.outcome == Outcome::Open))
     }
 
-    fn open_call(&self, at: Seq) -> Result<StepId, Refusal> {
+    /// The step of an open call of a model.
+    fn open_model_call(&self, at: Seq) -> Result<StepId, Refusal> {
+        self.open_call(at, "model", |kind| matches!(kind, CallKind::Model(_)))
+    }
+
+    /// The step of an open call of a tool.
+    fn open_tool_call(&self, at: Seq) -> Result<StepId, Refusal> {
+        self.open_call(at, "tool", |kind| matches!(kind, CallKind::Tool { .. }))
+    }
+
+    fn open_call(&self, at: Seq, what: &str, fits: impl Fn(&CallKind) -> bool) -> Result<StepId, Refusal> {
         match self.run.calls.iter().find(|call| call.at == at) {
+            Some(call) if !fits(&call.kind) => {
+                invalid(format!("the call at seq {at} is none of a {what}; answer it as what it is"))
+            }
             Some(call) if call.outcome == Outcome::Open => Ok(call.step),
             Some(_) => conflict(format!("the call at seq {at} was answered before")),
             None => conflict(format!("no call at seq {at} is awaited; its step may be over")),

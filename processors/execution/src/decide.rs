@@ -12,14 +12,13 @@ use omium_schemas::catalogue::{
 };
 use omium_schemas::{Branch, Digest, Money, Seq, StepId, Time};
 
+use crate::bounds;
 use crate::draft::{Draft, conflict, invalid};
 use crate::state::{Phase, Run, Status};
 use crate::{program, rules};
 
 /// How many steps a plan may have.
 const MAX_STEPS: usize = 1_000;
-/// How long the stream of one execution may become. What comes near is worth a new execution.
-const MAX_EVENTS: u64 = 200_000;
 /// How many signals an execution keeps.
 const MAX_SIGNALS: usize = 1_000;
 /// How often workers may lose one attempt before it counts as failed.
@@ -48,13 +47,7 @@ pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>
         }
         (Some(run), _) => run,
     };
-    // Deadlines still pass: refused, they would leave a run open that nothing else may end but its owner.
-    let may_end = matches!(command, Command::CancelExecution(_) | Command::MeetDeadline(_));
-    if context.seq.0 > MAX_EVENTS && !may_end {
-        let text =
-            format!("{} has {MAX_EVENTS} events, the most that one may have; cancel it", context.stream);
-        return Err(Refusal::new(Why::Exhausted, text));
-    }
+    bounds::room(run, command, context)?;
     let mut draft = Draft::new(run.clone(), command, context);
     match command {
         Command::CompleteStep(done) => draft.complete(done)?,
@@ -70,6 +63,8 @@ pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>
         Command::RollBack(back) => draft.roll_back(back)?,
         Command::RetryExecution(_) => draft.retry()?,
         Command::ForkExecution(fork) => draft.fork(fork)?,
+        Command::AskApproval(ask) => draft.ask(ask)?,
+        Command::GiveApproval(given) => draft.give(given)?,
         Command::StartLlmCall(call) => draft.start_model_call(call)?,
         Command::CompleteLlmCall(call) => draft.complete_model_call(call)?,
         Command::FailLlmCall(call) => draft.fail_model_call(call)?,
@@ -80,7 +75,10 @@ pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>
         Command::FinishExecution(end) => draft.finish_program(end)?,
         Command::ChooseRemedy(choice) => draft.choose(choice)?,
         Command::DismissFinding(dismissal) => draft.dismiss(dismissal)?,
-        Command::RefuseApproval(refusal) => draft.refuse_approval(refusal)?,
+        Command::RefuseApproval(refused) if draft.asks_about_finding(refused.approval) => {
+            draft.refuse_remedies(refused);
+        }
+        Command::RefuseApproval(refused) => draft.refuse(refused)?,
         other => return invalid(format!("{} is nothing that an execution understands", other.name())),
     }
     Ok(draft.events())
@@ -205,7 +203,7 @@ impl Draft<'_> {
         }
     }
 
-    fn ends_over_budget(&mut self, steps: &[StepId]) -> bool {
+    pub(crate) fn ends_over_budget(&mut self, steps: &[StepId]) -> bool {
         let over = |spent: Money, most: Option<Money>| most.is_some_and(|most| spent > most);
         let mut steps = steps.iter().filter_map(|step| self.run.step(*step));
         let of_step = steps.any(|(plan, state)| over(state.spent, plan.budget));
@@ -224,7 +222,7 @@ impl Draft<'_> {
         self.attempt_failed(StepFailed { step, branch, class, retryable })
     }
 
-    fn attempt_failed(&mut self, failed: StepFailed) -> Result<(), Refusal> {
+    pub(crate) fn attempt_failed(&mut self, failed: StepFailed) -> Result<(), Refusal> {
         let step = failed.step;
         self.push(failed);
         self.push(CheckpointTaken { name: None });
@@ -267,13 +265,15 @@ impl Draft<'_> {
         let late = |run: &Run, step: &StepId| {
             let phase = run.step(*step).map(|(_, state)| &state.phase);
             matches!(phase, Some(phase @ Phase::Waiting { timeout_at: Some(at), .. }) if *at <= now && !run.holds(phase))
+                && !run.asks(*step)
         };
-        let late: Vec<StepId> = self.run.ids().filter(|step| late(&self.run, step)).collect();
-        if late.is_empty() {
-            return;
-        }
+        let mut late: Vec<StepId> = self.run.ids().filter(|step| late(&self.run, step)).collect();
         for step in &late {
             self.push(StepTimedOut { step: *step, branch });
+        }
+        late.extend(self.expire_questions());
+        if late.is_empty() {
+            return;
         }
         self.push(CheckpointTaken { name: None });
         self.go_on_within_budget(&late);
@@ -466,6 +466,10 @@ impl Draft<'_> {
             ));
         }
         match self.run.step(step).map(|(_, state)| &state.phase) {
+            Some(Phase::Waiting { .. }) if self.run.asks(step) => conflict(format!(
+                "{step} waits for a person's word about a tool; `omium show {}` says which",
+                self.context.stream
+            )),
             Some(Phase::Waiting { .. }) => Ok(()),
             Some(_) => conflict(format!("{step} is not awaited; its outcome is not needed")),
             None => Err(Refusal::new(Why::NotFound, format!("{} has no {step}", self.context.stream))),

@@ -9,15 +9,16 @@ pub(crate) fn due(run: &Run) -> Due {
     if !run.status.is_open() {
         return due;
     }
-    due.deadline = run.deadline;
+    let answers = run.questions.iter().filter_map(|question| question.expires_at);
+    due.deadline = answers.chain(run.deadline).min();
     // A program is run by whoever started it.
     if run.program.is_some() {
         return due;
     }
     for (step, (plan, state)) in run.ids().zip(run.plan.iter().zip(&run.steps)) {
         let Phase::Waiting { not_before, timeout_at, .. } = state.phase else { continue };
-        // What was not sent before a pause waits for its end, and is not late.
-        if run.holds(&state.phase) {
+        // What was not sent before a pause waits for its end, what only a person knows for his word: neither is late.
+        if run.holds(&state.phase) || run.asks(step) {
             continue;
         }
         due.deadline = due.deadline.into_iter().chain(timeout_at).min();

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use omium_schemas::catalogue::{
-    AnswersCondemned, ApprovalAsked, Event, FindingDismissed, FindingReported, GateVerdict, LlmAnswerJudged,
-    LlmAnswerServed, PlannedStep, RemedyChosen, RemedyFailed, RemedySucceeded, RemedySuggested, StartLlmCall,
-    StartProgram, ToolResultServed,
+    AnswersCondemned, ApprovalAsked, ApprovalSubject, Event, FindingDismissed, FindingReported, GateVerdict,
+    LlmAnswerJudged, LlmAnswerServed, PlannedStep, RemedyChosen, RemedyFailed, RemedySucceeded,
+    RemedySuggested, StartLlmCall, StartProgram, ToolResultServed,
 };
 use omium_schemas::{Branch, Digest, Seq, StepId, Time};
 
@@ -160,7 +160,9 @@ impl Program {
                     found.dismissed = true;
                 }
             }
-            Event::ApprovalAsked(ApprovalAsked { .. }) => self.asked = self.asked.or(Some(seq)),
+            Event::ApprovalAsked(ApprovalAsked { subject: ApprovalSubject::Remedy, .. }) => {
+                self.asked = self.asked.or(Some(seq));
+            }
             // What else detectors, recovery and costs have found is theirs; messages and votes do not steer a run yet.
             _ => {}
         }

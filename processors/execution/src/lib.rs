@@ -1,6 +1,8 @@
 //! Runs of workflows: which steps are due, what their outcomes cause, where a run can go back to. Pure.
 
 mod apply;
+mod asking;
+mod bounds;
 mod calls;
 mod control;
 mod decide;
@@ -20,8 +22,8 @@ use omium_schemas::catalogue::{Command, Event, ExecutionCancelled, ExecutionCarr
 pub use control::{Control, Key, SetGuards, Version};
 pub use prices::Prices;
 pub use state::{
-    Call, CallKind, Cancelling, Found, Mark, Outcome, Phase, Program, Run, Signal, State, Status, Step,
-    Suggested,
+    Call, CallKind, Cancelling, Found, Mark, Outcome, Phase, Program, Question, Run, Signal, State, Status,
+    Step, Suggested,
 };
 
 /// Decides for executions and for control.

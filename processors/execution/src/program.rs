@@ -4,10 +4,10 @@
 use omium_processor::{Context, Refusal, Why};
 use omium_schemas::catalogue::{
     ApprovalAsked, ApprovalRefused, ApprovalSubject, CheckpointTaken, ChooseRemedy, ChosenBy, Command,
-    DismissFinding, Event, ExecutionFailed, ExecutionResumed, ExecutionStarted, ExecutionSuspended,
-    FailureClass, FindingDismissed, FinishExecution, GateVerdict, LlmAnswerJudged, LlmAnswerServed,
-    RefuseApproval, RemedyChosen, ServeAnswer, StartProgram, StartStep, StepCompleted, StepFailed,
-    StepScheduled, StepStarted, SuspendReason, ToolResultServed,
+    DismissFinding, Event, ExecutionResumed, ExecutionStarted, ExecutionSuspended, FailureClass,
+    FindingDismissed, FinishExecution, GateVerdict, LlmAnswerJudged, LlmAnswerServed, RefuseApproval,
+    RemedyChosen, ServeAnswer, StartProgram, StartStep, StepCompleted, StepFailed, StepScheduled,
+    StepStarted, SuspendReason, ToolResultServed,
 };
 use omium_schemas::{Digest, Seq, StepId};
 
@@ -80,8 +80,8 @@ impl Draft<'_> {
         match (self.run.status, self.run.suspended) {
             (Status::Running | Status::Failed(_), _) => Ok(()),
             (Status::Paused, Some((_, Some(about)))) => conflict(format!(
-                "{stream} is suspended: somebody has to decide about the finding at seq {about}; \
-                 `omium approve {stream}` applies the best remedy, `omium dismiss {stream}` takes the answer as it is"
+                "{stream} is suspended: somebody has to decide about seq {about}; \
+                 `omium show {stream}` says what, `omium approve`, `omium dismiss` or `omium answer` decide"
             )),
             (Status::Paused, _) => {
                 conflict(format!("{stream} is paused; `omium resume {stream}` lets it go on"))
@@ -178,19 +178,22 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Somebody says no: the program does not go on.
-    pub(crate) fn refuse_approval(&mut self, refusal: &RefuseApproval) -> Result<(), Refusal> {
-        let asked = |run: &Run| run.program.as_ref().and_then(|program| program.asked);
-        if asked(&self.run) != Some(refusal.approval) {
-            return conflict(format!(
-                "{} waits for no answer to seq {}",
-                self.context.stream, refusal.approval
-            ));
+    /// Whether this approval is about a finding.
+    pub(crate) fn asks_about_finding(&self, approval: Seq) -> bool {
+        self.run.program.as_ref().is_some_and(|program| program.asked == Some(approval))
+    }
+
+    /// Somebody wants none of the remedies: the program does not go on.
+    pub(crate) fn refuse_remedies(&mut self, refused: &RefuseApproval) {
+        self.push(ApprovalRefused { approval: refused.approval });
+        self.end_failed(FailureClass::Rejected);
+    }
+
+    /// What a suspended program waited for has come, unless it waits for more.
+    pub(crate) fn awake(&mut self) {
+        if self.run.suspended.is_some() && self.run.questions.is_empty() {
+            self.push(ExecutionResumed {});
         }
-        self.push(ApprovalRefused { approval: refusal.approval });
-        self.cancel_running();
-        self.push(ExecutionFailed { class: FailureClass::Rejected });
-        Ok(())
     }
 
     fn decided_about(&self, finding: Seq) -> Result<(), Refusal> {

@@ -108,6 +108,17 @@ impl Draft<'_> {
         self.push(StepScheduled { step, branch, attempt, not_before: now, timeout_at });
     }
 
+    /// The attempt that had asked a person: it is the same one, has all of its time before it, and is served what is known.
+    pub(crate) fn send_again(&mut self, step: StepId) {
+        let (not_before, branch) = (self.context.now, self.run.branch);
+        let Some((plan, state)) = self.run.step(step) else { return };
+        if self.run.status != Status::Running || !matches!(state.phase, Phase::Waiting { .. }) {
+            return;
+        }
+        let (attempt, timeout_at) = (state.attempts, timeout_of(plan, not_before));
+        self.push(StepScheduled { step, branch, attempt, not_before, timeout_at });
+    }
+
     /// A step that waits for a signal that has come.
     fn hear(&mut self, step: StepId) -> bool {
         let Some((plan, _)) = self.run.step(step) else { return false };

@@ -106,6 +106,12 @@ pub struct Run {
     pub signals: Vec<Signal>,
     /// Calls of steps that run: what a step that begins again need not ask again.
     pub calls: Vec<Call>,
+    /// What a person is asked, in order.
+    pub questions: Vec<Question>,
+    /// How many bytes of content it has brought into the log, over all branches.
+    pub bytes: u64,
+    /// Its last event.
+    pub last: Seq,
     /// Where it came from, if it is a fork.
     pub source: Option<(StreamId, Seq)>,
     /// Why it is suspended, and the finding or approval that it waits for.
@@ -257,6 +263,23 @@ pub struct Signal {
     pub body: Option<Content>,
     /// The event of the step that took it.
     pub taken: Option<Seq>,
+}
+
+/// Something that only a person can say: what came of a call that must not be made twice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Question {
+    /// The event that asks; its name from then on.
+    pub at: Seq,
+    /// The step that waits for the answer.
+    pub step: StepId,
+    /// The call that it is about.
+    pub call: Seq,
+    /// Since when.
+    pub since: Time,
+    /// When no answer counts as giving up.
+    pub expires_at: Option<Time>,
+    /// In words (sealed).
+    pub text: Option<Content>,
 }
 
 /// A model or tool call of a step that runs.

@@ -86,6 +86,8 @@ pub(crate) enum Ask<'a> {
     Post(Value),
     /// The same, in place of what was there.
     Put(Value),
+    /// Nothing but the path.
+    Remove,
     /// A text as it is.
     Text(&'a str),
 }
@@ -117,6 +119,15 @@ impl Connection {
         self.ask(path, Ask::Post(body), None).await
     }
 
+    pub(crate) async fn remove(&self, path: &str) -> Result<(), Trouble> {
+        self.send(path, Ask::Remove, None, None).await.map(|_| ())
+    }
+
+    /// Where it answers.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) async fn ask(
         &self,
         path: &str,
@@ -146,6 +157,7 @@ impl Connection {
         let url = format!("{}{path}", self.url);
         let request = match ask {
             Ask::Get => self.client.get(&url),
+            Ask::Remove => self.client.delete(&url),
             Ask::Post(body) => {
                 self.client.post(&url).header("content-type", "application/json").body(body.to_string())
             }

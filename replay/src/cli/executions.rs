@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::answer::asked;
 use super::connection::{Ask, Connection, Trouble, segment};
 use super::output::{document, print, table, text, value};
 use super::tree::{tree, unpriced};
@@ -83,6 +84,7 @@ impl Act for Show {
             unpriced(&view),
             text(&view["state_hash"])
         ));
+        asked(&view).iter().for_each(|line| print(line));
         print(&format!("inputs: {}", view["inputs"]));
         if !view["output"].is_null() {
             print(&format!("output: {}", text(&view["output"])));
@@ -273,7 +275,13 @@ impl Act for Fork {
     }
 }
 
-async fn told(target: &Target, execution: &str, verb: &str, body: Value, done: &str) -> Result<End, Trouble> {
+pub(super) async fn told(
+    target: &Target,
+    execution: &str,
+    verb: &str,
+    body: Value,
+    done: &str,
+) -> Result<End, Trouble> {
     let path = format!("/api/v1/executions/{}/{verb}", segment(execution));
     let answer = Connection::new(target).post(&path, body).await?;
     if target.json {

@@ -1,18 +1,26 @@
 //! The commands that speak to a running Omium. Data goes to stdout, all else to stderr.
 
+mod answer;
 mod checkpoints;
 mod connection;
+mod decide;
 mod doctor;
+mod exec;
 mod executions;
+mod guard;
 mod output;
 mod prices;
 mod run;
 mod tree;
 mod workflows;
 
+pub(crate) use answer::Answer;
 pub(crate) use connection::{Ask, Connection, Running, data_dir, note_path};
+pub(crate) use decide::{Approve, Dismiss, Refuse};
 pub(crate) use doctor::Doctor;
+pub(crate) use exec::{Exec, run as run_program};
 pub(crate) use executions::{Cancel, Fork, List, Logs, Pause, Replay, Resume, Retry, Rollback, Show, Signal};
+pub(crate) use guard::Guard;
 pub(crate) use run::Run;
 pub(crate) use tree::tree;
 
@@ -58,6 +66,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Whether one JSON document is wanted instead of text.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
     /// This one, whatever the surroundings say.
     pub(crate) fn at(url: String, key: String) -> Target {
         Target { url: Some(url), key: Some(key), json: false }

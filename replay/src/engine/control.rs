@@ -4,8 +4,8 @@ use std::sync::{Arc, LazyLock, PoisonError};
 
 use omium_api::port::{Caller, Failure, FailureKind, Role};
 use omium_api::views::WorkflowView;
-use omium_execution::{Control, State, Version};
-use omium_runtime::{Request, StreamState};
+use omium_execution::{Control, Version};
+use omium_runtime::Request;
 use omium_schemas::catalogue::{Command, CreateTenant, IssueKey, KeyRole, PublishWorkflow};
 use omium_schemas::{Content, Digest, Label, TenantId};
 use omium_workflow::Definition;

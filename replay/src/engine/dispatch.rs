@@ -8,8 +8,8 @@ use omium_api::port::{
     Caller, Failure, FailureKind, Outcome, Sending, Task, ToWorker, ToolCall, ToolEnd, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::Done;
-use omium_execution::{Phase, State};
-use omium_runtime::{Answer, Dispatch, Request, StreamKey, StreamState};
+use omium_execution::Phase;
+use omium_runtime::{Answer, Dispatch, Request, StreamKey};
 use omium_schemas::catalogue::{
     Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, StartStep,
 };
@@ -159,7 +159,26 @@ impl Engine {
                 FailStep { step, branch, epoch, delivery, class, reason, retryable }.into()
             }
         };
-        answers::done(self.node().submit(Request::new(key, command)).await)
+        let completes = matches!(command, Command::CompleteStep(_));
+        let told = answers::done(self.node().submit(Request::new(key, command)).await);
+        if let Err(failure) = &told
+            && completes
+            && failure.kind == FailureKind::Exhausted
+        {
+            // A result that there is no room for would leave the step waiting for one that there is.
+            self.fail_for_want_of_room(key, sending, &failure.detail).await;
+        }
+        told
+    }
+
+    async fn fail_for_want_of_room(&self, key: StreamKey, sending: Sending, why: &str) {
+        let Sending { step, branch, epoch, delivery } = sending;
+        let reason = Some(Content::open(json!(format!("its result finds no room: {why}")).to_string()));
+        let class = FailureClass::Other;
+        let fail = FailStep { step, branch, epoch, delivery, class, reason, retryable: false };
+        if let Err(failure) = answers::done(self.node().submit(Request::new(key, fail)).await) {
+            tracing::warn!(stream = %key.stream, detail = failure.detail, "a step whose result finds no room could not be failed");
+        }
     }
 
     /// Seats somebody who performs steps: a worker of a tenant, or a part of the engine itself.
@@ -314,7 +333,7 @@ impl Drop for Seated {
 }
 
 impl Engine {
-    async fn lose(
+    pub(super) async fn lose(
         &self,
         key: StreamKey,
         sending: Sending,

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::history::walk;
 use super::index::{Standing, Wanted};
 use super::view::{self, Opened};
-use super::{Engine, answers, contents, control, dispatch};
+use super::{Engine, answers, asking, contents, control, dispatch};
 
 /// The largest request that is kept: inputs, a signal's body.
 const MAX_CONTENT: usize = 16 << 20;
@@ -204,7 +204,10 @@ impl Engine {
         };
         let blobs = self.opened(key, contents(run)).await;
         let opened = |content: &Content| self.read(key, &blobs, content);
-        view::execution(key.stream, run, seq, hash(state), definition.as_deref(), &Opened(&opened))
+        let questions = self.questions(key, run).await;
+        let shown =
+            view::execution(key.stream, run, seq, hash(state), definition.as_deref(), &Opened(&opened));
+        ExecutionView { questions, ..shown }
     }
 
     pub(super) async fn steer(
@@ -225,6 +228,17 @@ impl Engine {
                 let body = body.to_string();
                 bounded(&body)?;
                 SignalExecution { name, body: Some(Content::open(body)) }.into()
+            }
+            Action::Answer { question, answer, note } => {
+                let result = match &answer {
+                    omium_api::port::Answer::Happened { result } => result.to_string(),
+                    _ => String::new(),
+                };
+                bounded(&result)?;
+                bounded(note.as_deref().unwrap_or_default())?;
+                let stream = self.stream(key).await?;
+                let run = stream.state.0.run().expect("`stream` gives runs only");
+                asking::command(run, execution, question, answer, note)?
             }
             Action::Checkpoint { name } => TakeCheckpoint { name }.into(),
             Action::RollBack { to, cancel_running } => {

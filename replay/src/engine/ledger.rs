@@ -17,8 +17,8 @@ use omium_llm::{
 use omium_recovery::Patch;
 use omium_runtime::{DataKey, Request, StreamKey};
 use omium_schemas::catalogue::{
-    Command, CompleteLlmCall, CompleteToolCall, FailLlmCall, FailToolCall, GateVerdict, ServeAnswer,
-    StartLlmCall, StartToolCall, ToolErrorClass,
+    ApprovalSubject, AskApproval, Command, CompleteLlmCall, CompleteToolCall, FailLlmCall, FailToolCall,
+    GateVerdict, ServeAnswer, StartLlmCall, StartToolCall, ToolErrorClass,
 };
 use omium_schemas::{Content, Digest, Seq, StepId};
 use serde_json::{Value, json};
@@ -379,7 +379,9 @@ impl Ledger for Books {
         }
         let state = self.seen(attempt).await?;
         let run = run_of(&state);
-        unknown_write(run, attempt, &caller, request)?;
+        if let Some(call) = unknown_write(run, attempt, &caller, request) {
+            return Err(self.ask_about(key, run, call, &tool).await);
+        }
         let branch = run.branch;
         let arguments = Some(Content::open(arguments.to_string()));
         let delivery = attempt.number;
@@ -428,6 +430,25 @@ impl Books {
         })
     }
 
+    /// It is not called in silence: a person is asked, and the program waits for the word.
+    async fn ask_about(&self, key: StreamKey, run: &Run, call: Seq, tool: &str) -> Refused {
+        let detail =
+            format!("`{tool}` was called before, at seq {call}, and nobody knows whether it did its work");
+        if !run.questions.iter().any(|question| question.call == call) {
+            let question = Some(Content::open(json!(detail).to_string()));
+            let (subject, about) = (ApprovalSubject::ToolCall, Some(call));
+            let ask = AskApproval { subject, about, question, expires_at: None };
+            if let Err(failure) = self.tell(key, ask).await {
+                return refused(failure);
+            }
+        }
+        let hint = format!(
+            "find out; `omium answer {} happened --result JSON` or `repeat` says it, and `omium exec --resume` goes on",
+            key.stream
+        );
+        Refused { status: 409, code: "outcome-unknown", detail, hint, again: false }
+    }
+
     async fn words(&self, key: StreamKey, content: Option<&Content>) -> String {
         let Some(content) = content else { return String::new() };
         let blobs = self.engine.opened(key, std::iter::once(content)).await;
@@ -445,8 +466,8 @@ impl Books {
     }
 }
 
-/// A tool that changes something was begun before, and nobody knows whether it did: it is not called in silence.
-fn unknown_write(run: &Run, attempt: &Attempt, caller: &str, request: Digest) -> Result<(), Refused> {
+/// A tool that changes something, was begun before, and nobody knows whether it did.
+fn unknown_write(run: &Run, attempt: &Attempt, caller: &str, request: Digest) -> Option<Seq> {
     let unknown = run.calls.iter().find(|call| {
         call.caller == caller
             && call.request == request
@@ -454,15 +475,5 @@ fn unknown_write(run: &Run, attempt: &Attempt, caller: &str, request: Digest) ->
             && call.outcome == Outcome::Open
             && matches!(call.kind, CallKind::Tool { repeatable: false, .. })
     });
-    let Some(call) = unknown else { return Ok(()) };
-    let (at, stream) = (call.at, attempt.stream);
-    Err(Refused {
-        status: 409,
-        code: "outcome-unknown",
-        detail: format!("this tool was called before, at seq {at}, and nobody knows whether it did its work"),
-        hint: format!(
-            "find out, then `omium tool {stream} {at} --result JSON` or `--failed TEXT`, and run the program again with --resume"
-        ),
-        again: false,
-    })
+    unknown.map(|call| call.at)
 }

@@ -2,6 +2,7 @@
 //! whoever performs them.
 
 mod answers;
+mod asking;
 mod board;
 mod control;
 mod conversation;

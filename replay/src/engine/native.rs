@@ -133,13 +133,10 @@ impl Engine {
                 };
                 Some(Outcome::Failed { class, reason: failure.reason, retryable: failure.retryable })
             }
-            Native::Unknown { call, tool, reason } => Some(Outcome::Failed {
-                class: FailureClass::ToolError,
-                reason: format!(
-                    "whether `{tool}` (seq {call}) did what it was asked for is not known: {reason}; find out, then `omium retry` calls it again, or roll back"
-                ),
-                retryable: false,
-            }),
+            Native::Unknown { call, reason, .. } => {
+                self.ask_about(key, sending, call, &reason).await;
+                None
+            }
             Native::NotRecorded(_) => None,
         }
     }

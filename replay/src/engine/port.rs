@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use omium_api::port::{
-    Action, Caller, Decision, Engine as Port, Failure, Filter, ProgramRequest, StartRequest, ToWorker,
-    ToolEnd, WorkerInfo, WorkerSeat,
+    Action, Caller, Decision, Engine as Port, Failure, Filter, ProgramRequest, Programs, StartRequest,
+    ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
     AttemptView, CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
@@ -49,16 +49,6 @@ impl Programs for Served {
 
     async fn decide(&self, caller: &Caller, execution: &str, decision: Decision) -> Result<Done, Failure> {
         self.0.decided(caller, execution, decision).await
-    }
-
-    async fn settle_tool(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        call: Seq,
-        end: ToolEnd,
-    ) -> Result<Done, Failure> {
-        self.0.settled_tool(caller, execution, call, end).await
     }
 
     async fn guards(&self, caller: &Caller) -> Result<Vec<GuardView>, Failure> {

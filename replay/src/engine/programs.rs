@@ -46,7 +46,7 @@ impl Engine {
         let digest = self.digest(key, &asked).await?;
         let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;
         let _: Digest = digest;
-        Ok(Started { id: key.stream.to_string(), repeated: done.repeated })
+        Ok(Started { id: key.stream.to_string(), repeated: done.repeated, ended: None })
     }
 
     /// The next attempt; earlier ones are over from here on.

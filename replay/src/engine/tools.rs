@@ -1,7 +1,7 @@
 //! Tool calls of workers: each stands in the log before it is made, and its end after.
 
 use omium_agents::native::canonical;
-use omium_api::port::{Caller, Failure, FailureKind, Sending, ToolCall, ToolEnd};
+use omium_api::port::{Failure, FailureKind, Sending, ToolCall, ToolEnd};
 use omium_api::views::Done;
 use omium_execution::{CallKind, Outcome, Run};
 use omium_runtime::{Request, StreamKey};
@@ -54,31 +54,6 @@ impl Engine {
             return Err(not_open());
         }
         answers::done(self.node().submit(Request::new(key, ended(call, end))).await)
-    }
-
-    /// What a person found out about a call whose outcome nobody knew.
-    pub(super) async fn settled_tool(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        call: Seq,
-        end: ToolEnd,
-    ) -> Result<Done, Failure> {
-        let key = self.key_of(caller, execution)?;
-        self.stream(key).await?;
-        let open = |run: &Run| {
-            run.calls.iter().any(|known| {
-                known.at == call
-                    && matches!(known.kind, CallKind::Tool { .. })
-                    && matches!(known.outcome, Outcome::Open)
-            })
-        };
-        if !self.seen(key, open).await? {
-            return Err(not_open());
-        }
-        let mut request = Request::new(key, ended(call, end));
-        request.actor = Some(caller.key.clone());
-        answers::done(self.node().submit(request).await)
     }
 
     async fn seen<T>(&self, key: StreamKey, look: impl FnOnce(&Run) -> T) -> Result<T, Failure> {

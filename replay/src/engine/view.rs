@@ -136,6 +136,8 @@ pub(crate) fn execution(
         findings: findings(run, opened),
         attempt: run.program.as_ref().map(|program| program.attempt),
         drifts: run.program.as_ref().map_or(0, |program| program.drifts),
+        // Whoever shows it looks up what the calls in question were given.
+        questions: Vec::new(),
         forked_from: run.source.map(|(source, at)| (source.to_string(), at.0)),
         state_hash: hash.hex(),
     }
@@ -146,7 +148,7 @@ fn step(id: StepId, run: &Run, opened: &Opened<'_>) -> Option<StepView> {
     let (status, since, ended, output, failure, reason) = match &step.phase {
         Phase::Blocked => ("blocked", None, None, None, None, None),
         Phase::Waiting { since, begun, .. } => {
-            let status = match (plan.signal.is_some(), begun) {
+            let status = match (plan.signal.is_some() || run.asks(id), begun) {
                 (true, _) => "asking",
                 (false, Some(_)) => "running",
                 (false, None) => "waiting",

@@ -24,7 +24,7 @@ pub mod reading {
 }
 
 /// The JSON Schema of the format, for editors.
-pub const JSON_SCHEMA: &str = include_str!("schema.json");
+pub const JSON_SCHEMA: &str = include_str!("../workflow.schema.json");
 
 /// Reads a definition. `file` is named in what is said about it.
 pub fn parse(file: &str, text: &str) -> Result<Definition, Problems> {

@@ -286,7 +286,7 @@ impl<'a> Performance<'a> {
             BegunTool::Unknown(call) => {
                 let reason = format!(
                     "`{}` was called by an earlier attempt that ended before its answer came, and it changes \
-                     something; find out whether it did, then complete or fail the call at seq {call}",
+                     something",
                     invocation.tool
                 );
                 return Err(End::Unknown(Outcome::Unknown { call, tool: invocation.tool, reason }));

@@ -33,7 +33,7 @@ async fn after_a_cut_at_any_point_no_answered_call_is_made_again_and_no_write_is
         if cut == 3 {
             let Outcome::Unknown { call, tool, reason } = outcome else { panic!("{outcome:?}") };
             assert_eq!(tool, "book");
-            assert!(reason.contains("find out whether it did"), "{reason}");
+            assert!(reason.contains("and it changes something"), "{reason}");
             // Asked again, it is still unknown; told what came of it, the step goes on.
             let record = record.next();
             assert!(matches!(run(&task, &record).await, Outcome::Unknown { .. }));

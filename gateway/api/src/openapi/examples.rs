@@ -52,12 +52,17 @@ pub(super) fn execution() -> Value {
         "since": TIME, "ended_at": null, "output": null, "failure": null, "reason": null,
         "cost_usd": "0", "unpriced_calls": 0, "signal": null, "calls": [call],
     });
+    let question = json!({
+        "seq": 17, "step": 1, "agent": "clerk", "call": 13, "tool": "pay", "arguments": { "amount": 20000 },
+        "text": "`pay` was called by an earlier attempt that ended before its answer came",
+        "asked_at": TIME, "expires_at": null,
+    });
     json!({
         "id": ID, "workflow": "loan-decision", "version": HASH, "status": "running", "failure": null,
         "branch": 0, "seq": 14, "started_at": TIME, "ended_at": null,
         "inputs": { "amount": 20000 }, "output": null, "cost_usd": "0.0125", "unpriced_calls": 0,
-        "steps": [step], "findings": [], "attempt": null, "drifts": 0, "forked_from": null,
-        "state_hash": HASH,
+        "steps": [step], "questions": [question], "findings": [], "attempt": null, "drifts": 0,
+        "forked_from": null, "state_hash": HASH,
     })
 }
 

@@ -4,9 +4,10 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::examples;
+use crate::answer::AnswerBody;
 use crate::port::Role;
 use crate::prices::PriceBody;
-use crate::programs::{Begin, Decide, End, Open, Settle};
+use crate::programs::{Begin, Decide, End, Open};
 use crate::rest::{Back, ForkBody, Named, SignalBody, Start};
 use crate::views::{
     AttemptView, CheckpointView, DeltaView, Done, EventPage, ExecutionSummary, ExecutionView, GuardView,
@@ -164,6 +165,8 @@ fn steering(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let started = json_of::<Started>(schemas, examples::started());
     let back = json_of::<Back>(schemas, json!({ "to": "first", "cancel_running": true }));
     let signal = json_of::<SignalBody>(schemas, json!({ "name": "approved", "body": { "by": "ada" } }));
+    let happened = json!({ "question": 17, "answer": "happened", "result": { "paid": true }, "note": "seen at the bank" });
+    let answer = json_of::<AnswerBody>(schemas, happened);
     let named = json_of::<Named>(schemas, json!({ "name": "first" }));
     let fork = json_of::<ForkBody>(schemas, json!({ "at": "first", "inputs": null }));
     vec![
@@ -182,6 +185,15 @@ fn steering(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         Operation {
             body: Some(signal),
             ..post("/api/v1/executions/{id}/signal", "signalExecution", "Tells it something", done())
+        },
+        Operation {
+            body: Some(answer),
+            ..post(
+                "/api/v1/executions/{id}/answer",
+                "answerExecution",
+                "Answers what it asks: whether a tool that changes something did so before a crash",
+                done(),
+            )
         },
         Operation {
             body: Some(back),
@@ -259,7 +271,6 @@ fn programs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let open = json!({ "name": "crew", "arguments": ["python", "crew.py"], "recovery": "auto", "budget_usd": "0.50" });
     let attempt = json!({ "number": 1, "token": "omx_…", "path": "/x/ex_0190f3c1a2b34c5d8e9f0a1b2c3d4e5f" });
     let end = json!({ "number": 1, "code": 0, "output": "5.2" });
-    let settled = json!({ "call": 13, "result": { "sent": true } });
     let action =
         |path, id, summary, body, answer| Operation { body: Some(body), ..post(path, id, summary, answer) };
     vec![
@@ -295,13 +306,6 @@ fn programs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             "decideFinding",
             "Decides about the finding that a program waits for",
             json_of::<Decide>(schemas, json!({ "decision": "apply", "remedy": 1 })),
-            json_of::<Done>(schemas, done()),
-        ),
-        action(
-            "/api/v1/executions/{id}/tools",
-            "settleToolCall",
-            "Says what became of a tool call whose outcome nobody knew",
-            json_of::<Settle>(schemas, settled),
             json_of::<Done>(schemas, done()),
         ),
     ]

@@ -112,3 +112,12 @@ async fn the_collection_runs_from_its_first_request_to_its_last() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_schema_of_definitions_that_editors_read_is_the_one_that_is_served() {
+    let (_, router) = router();
+    let served = text(ask(&router, "GET", "/api/v1/schemas/workflow", "", "").await).await;
+    assert_eq!(served, source("../../schemas/workflow/workflow.schema.json"));
+    let schema: Value = serde_json::from_str(&served).unwrap();
+    assert!(jsonschema::validator_for(&schema).is_ok());
+}

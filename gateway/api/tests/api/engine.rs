@@ -217,6 +217,7 @@ impl Engine for Served {
                 cost_usd: "0".to_owned(),
                 unpriced_calls: 0,
                 steps: Vec::new(),
+                questions: Vec::new(),
                 forked_from: None,
                 state_hash: "00".to_owned(),
             })

@@ -5,6 +5,8 @@ mod board;
 mod checkpoints;
 mod client;
 mod conformance;
+#[path = "../conforming/mod.rs"]
+mod conforming;
 mod document;
 mod engine;
 mod follow;

@@ -26,6 +26,13 @@ const TABLE: &[(&str, &str, Option<Role>, &str, u16)] = &[
     ("POST", "/api/v1/executions/{id}/cancel", Some(Role::Developer), "", 200),
     ("POST", "/api/v1/executions/{id}/retry", Some(Role::Developer), "", 200),
     ("POST", "/api/v1/executions/{id}/signal", Some(Role::Developer), r#"{"name": "go"}"#, 200),
+    (
+        "POST",
+        "/api/v1/executions/{id}/answer",
+        Some(Role::Developer),
+        r#"{"question": 7, "answer": "repeat"}"#,
+        200,
+    ),
     ("POST", "/api/v1/executions/{id}/rollback", Some(Role::Developer), r#"{"to": 1}"#, 200),
     ("POST", "/api/v1/executions/{id}/fork", Some(Role::Developer), r#"{"at": "last"}"#, 201),
     ("GET", "/api/v1/executions/{id}/checkpoints", Some(Role::Viewer), "", 200),
@@ -291,5 +298,25 @@ async fn a_price_is_exact_or_refused() {
             (422, "bad-price".to_owned()),
             "{wrong}"
         );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_says_one_thing() {
+    let (memory, router) = router();
+    let id = memory.started(&caller(1, Role::Developer));
+    let path = format!("/api/v1/executions/{id}/answer");
+    let answer = async |body: &str| ask(&router, "POST", &path, "developer", body).await;
+    let taken =
+        answer(r#"{"question": 7, "answer": "happened", "result": {"paid": 9007199254740993}}"#).await;
+    assert_eq!(taken.status(), 200);
+    let heard = memory.told(&id, "Acted").await;
+    assert!(heard.as_str().unwrap().contains("9007199254740993"), "{heard}");
+    for (wrong, code) in [
+        (r#"{"question": 7, "answer": "give-up", "result": 1}"#, "result-of-nothing"),
+        (r#"{"question": 7, "answer": "perhaps"}"#, "bad-body"),
+        (r#"{"answer": "repeat"}"#, "bad-body"),
+    ] {
+        assert_eq!(problem(answer(wrong).await).await, code, "{wrong}");
     }
 }

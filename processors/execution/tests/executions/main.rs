@@ -1,17 +1,18 @@
 //! What an execution does, command by command.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod asked;
 mod story;
 
 use omium_execution::{Execution, Phase, Status};
-use omium_processor::Processor;
+use omium_processor::{Processor, Why};
 use omium_schemas::catalogue::{
     CancelExecution, CompleteLlmCall, CompleteToolCall, EffectClass, Event, FailStep, FailureClass,
     FinishReason, ForkExecution, ForkedStep, LoseStep, LossReason, MeetDeadline, OnFailure, PauseExecution,
     PlannedStep, ResumeExecution, RetryExecution, RollBack, SignalExecution, StartExecution, StartFork,
     StartLlmCall, StartToolCall, TakeCheckpoint, Usage,
 };
-use omium_schemas::{Branch, Content, Digest, Epoch, ExecutionId, Money, Seq, StepId};
+use omium_schemas::{Branch, Content, Digest, Epoch, ExecutionId, KeyId, Money, Seq, StepId};
 use story::{Story, complete, human, start, step, stream};
 
 fn three() -> Vec<PlannedStep> {
@@ -515,6 +516,50 @@ fn a_stream_that_is_too_long_takes_nothing_more_and_still_ends() {
     story.meets_deadline();
     story.meets_deadline();
     assert_eq!(story.status(), Status::Failed(FailureClass::Timeout));
+}
+
+#[test]
+fn content_has_a_limit_and_what_has_reached_it_still_ends() {
+    let mut story = Story::of(vec![step("a", &[])]);
+    let begun = story.run().bytes;
+    assert_eq!(begun, r#"{"amount": 7}"#.len() as u64);
+    let said = |length| SignalExecution {
+        name: "told".into(),
+        body: Some(Content::Blob { key: KeyId(1), sha256: Digest::of(b"blob"), length }),
+    };
+    story.does(said((1 << 30) - begun - 10));
+    assert_eq!(story.run().bytes, (1 << 30) - 10);
+    story.refuses(said(11), "more would exceed the 1073741824 that one may have");
+    story.refuses(said(u64::MAX), "pass references to data instead");
+    let refusal = story.tries(complete(1, Branch(0), r#"{"long": true}"#)).unwrap_err();
+    assert_eq!(refusal.why, Why::Exhausted);
+    // What says less still fits, and whatever ends it says nothing.
+    story.does(said(10));
+    assert_eq!(story.fails(1, true), ["StepFailed", "CheckpointTaken", "StepScheduled"]);
+    assert_eq!(story.clone().does(CancelExecution {}), ["StepCancelled", "ExecutionCancelled"]);
+    story.meets_deadline();
+    story.meets_deadline();
+    assert_eq!(story.status(), Status::Failed(FailureClass::Timeout));
+}
+
+#[test]
+fn going_back_gives_no_room_back() {
+    let mut story = Story::of(three());
+    story.completes(1);
+    let before = story.run().bytes;
+    let first = story.mark(0);
+    story.does(roll_back(first, true));
+    assert_eq!(story.run().bytes, before, "the log still holds it");
+}
+
+#[test]
+fn a_name_that_is_too_long_is_refused() {
+    let mut story = Story::of(three());
+    let (step, branch, request) = (StepId(1), Branch(0), Digest::of(b"request"));
+    let (caller, effect) = ("a#0".into(), EffectClass::Read);
+    let long =
+        StartToolCall { step, branch, caller, tool: "t".repeat(513), effect, request, arguments: None };
+    story.refuses(long, "513 bytes is longer than the 512");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! What must hold of a run, whatever was asked of it.
 
-use omium_execution::{Execution, Phase, Run, State, Status, Step};
+use std::collections::BTreeSet;
+
+use omium_execution::{CallKind, Execution, Outcome, Phase, Run, State, Status, Step};
 use omium_processor::{Effect, Processor};
 use omium_schemas::catalogue::{BranchRaised, Command, Event, MeetDeadline, TakeCheckpoint};
-use omium_schemas::{Money, StepId};
+use omium_schemas::{Money, Seq, StepId};
 
 use crate::walk::{Line, Walk, carried};
 
@@ -25,6 +27,7 @@ pub(crate) fn one_event(walk: &Walk, before: &State, line: &Line) {
             }
         }
     }
+    while_asked(old, &line.event);
     if let Event::StepTimedOut(late) = &line.event {
         let owed = Execution::due(before).effects.iter().any(|effect| effect.step == late.step);
         let (plan, _) = run.step(late.step).expect("the plan has it");
@@ -41,6 +44,42 @@ pub(crate) fn one_event(walk: &Walk, before: &State, line: &Line) {
         let paid = run.budget.is_none_or(|budget| run.spent <= budget);
         assert!(paid || decided_by_hand(line), "{} is begun with money that is not there", scheduled.step);
     }
+}
+
+/// A step that waits for a person's word is not worked on, and is not late.
+fn while_asked(old: &Run, event: &Event) {
+    let step = match event {
+        Event::StepStarted(event) => event.step,
+        Event::StepTimedOut(event) => event.step,
+        Event::StepLost(event) => event.step,
+        Event::LlmCallStarted(event) => event.step,
+        Event::ToolCallStarted(event) => event.step,
+        // A human's step is done by his word, whatever else is asked.
+        Event::StepCompleted(event)
+            if old.step(event.step).is_some_and(|(plan, _)| plan.signal.is_none()) =>
+        {
+            event.step
+        }
+        _ => return,
+    };
+    assert!(!old.asks(step), "{} of {step}, which waits for a person's word", event.name());
+}
+
+/// What is asked can be answered: it is about an open call that must not be made twice, of a step that waits for it.
+fn asks(run: &Run) {
+    for question in &run.questions {
+        let call = run.calls.iter().find(|call| call.at == question.call);
+        let call = call.unwrap_or_else(|| panic!("{question:?} is about no call"));
+        assert!(matches!(call.kind, CallKind::Tool { repeatable: false, .. }), "{call:?} may be made twice");
+        assert_eq!((&call.outcome, call.step), (&Outcome::Open, question.step));
+        let (_, step) = run.step(question.step).expect("the plan has it");
+        assert!(
+            matches!(step.phase, Phase::Waiting { .. }) && run.status.is_open(),
+            "nobody waits for {question:?}"
+        );
+    }
+    let about: BTreeSet<Seq> = run.questions.iter().map(|question| question.call).collect();
+    assert_eq!(about.len(), run.questions.len(), "one call is asked about twice");
 }
 
 /// Whoever rolls back or tries again has seen what it has cost.
@@ -80,8 +119,10 @@ pub(crate) fn at_rest(walk: &mut Walk) {
     for (plan, step) in run.plan.iter().zip(&run.steps) {
         assert!(step.attempts <= plan.attempts, "{} of {} attempts", step.attempts, plan.attempts);
     }
+    assert_eq!(run.bytes, walk.known.bytes, "the content that it brought");
     goes_on(run);
     hears(run);
+    asks(run);
     owes_what_it_waits_for(walk, run);
     deadline_passes(walk);
     if walk.chance.percent(20) {
@@ -164,6 +205,7 @@ fn owes_what_it_waits_for(walk: &Walk, run: &Run) {
             (run.branch, state.attempts, begins),
             "{step} as it is owed"
         );
+        assert!(!run.asks(step), "{step} is owed and waits for a person's word");
         assert!(plan.signal.is_none() && is_ready(run, step), "{step} is owed by nobody");
     }
 }

@@ -4,7 +4,7 @@ use omium_execution::Status;
 use omium_schemas::Money;
 use omium_schemas::catalogue::{MeetDeadline, ResumeExecution, SignalExecution};
 
-use crate::moves::{answer, awaited_signal, body};
+use crate::moves::{answer, answer_to, awaited_signal, body};
 use crate::walk::Walk;
 
 /// More than any plan here takes with all its attempts.
@@ -29,6 +29,10 @@ impl Walk {
         } else if let Some(effect) = due.effects.first() {
             self.now = self.now.max(effect.not_before);
             self.submit(answer(effect.step, effect.branch, 9, Money::ZERO))
+        } else if let Some(at) = self.run().questions.first().map(|question| question.at) {
+            let (run, chance) = (self.run().clone(), &mut self.chance);
+            let answer = answer_to(chance, &run, at);
+            self.submit(answer)
         } else {
             let name = awaited_signal(self.run()).expect("what runs waits for work or for a word");
             self.submit(SignalExecution { name, body: Some(body(9)) })

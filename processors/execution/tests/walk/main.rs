@@ -16,7 +16,14 @@ use chance::Chance;
 use walk::Walk;
 
 /// What has to happen on the way: commands that are taken, and the events that they cause.
-const HAPPENS: [&str; 44] = [
+const HAPPENS: [&str; 51] = [
+    "ApprovalAsked",
+    "ApprovalExpired",
+    "ApprovalGiven",
+    "ApprovalRefused",
+    "AskApproval",
+    "GiveApproval",
+    "RefuseApproval",
     "CancelExecution",
     "CompleteLlmCall",
     "CompleteStep",

@@ -2,12 +2,13 @@
 
 use omium_execution::{Phase, Run};
 use omium_schemas::catalogue::{
-    CancelExecution, Command, CompleteLlmCall, CompleteStep, CompleteToolCall, EffectClass, FailLlmCall,
-    FailStep, FailToolCall, FailureClass, FinishReason, ForkExecution, LoseStep, LossReason, MeetDeadline,
-    ModelErrorClass, PauseExecution, ResumeExecution, RetryExecution, RollBack, SignalExecution,
-    StartLlmCall, StartStep, StartToolCall, TakeCheckpoint, ToolErrorClass, Usage,
+    ApprovalSubject, AskApproval, CancelExecution, Command, CompleteLlmCall, CompleteStep, CompleteToolCall,
+    EffectClass, FailLlmCall, FailStep, FailToolCall, FailureClass, FinishReason, ForkExecution,
+    GiveApproval, LoseStep, LossReason, MeetDeadline, ModelErrorClass, PauseExecution, RefuseApproval,
+    ResumeExecution, RetryExecution, RollBack, SignalExecution, StartLlmCall, StartStep, StartToolCall,
+    TakeCheckpoint, ToolErrorClass, Usage,
 };
-use omium_schemas::{Branch, Content, Digest, Epoch, ExecutionId, Money, Seq, StepId};
+use omium_schemas::{Branch, Content, Digest, Epoch, ExecutionId, Money, Seq, StepId, Time};
 
 use crate::chance::Chance;
 use crate::plans::{self, CENT, SIGNALS};
@@ -35,7 +36,8 @@ impl Walk {
             75..78 => RetryExecution {}.into(),
             78..80 => ForkExecution { to: ExecutionId::new([4; 15]).stream(), at: mark(chance, &run) }.into(),
             80..83 => checkpoint(chance),
-            83..98 => call(chance, &run),
+            83..94 => call(chance, &run),
+            94..98 => person(chance, &run, self.now),
             98 => MeetDeadline { at: self.now }.into(),
             _ => plans::start(chance, self.now).into(),
         }
@@ -134,6 +136,31 @@ fn call(chance: &mut Chance, run: &Run) -> Command {
         }
         6 => CompleteToolCall { call, result: Some(body(2)) }.into(),
         _ => FailToolCall { call, class: ToolErrorClass::Conflict, reason: None }.into(),
+    }
+}
+
+/// A person is asked about a call, or says what he knows.
+fn person(chance: &mut Chance, run: &Run, now: Time) -> Command {
+    let open = chance.pick(&run.questions).map(|question| question.at).filter(|_| chance.percent(90));
+    match open {
+        Some(approval) if chance.percent(70) => answer_to(chance, run, approval),
+        _ => {
+            let known = chance.pick(&run.calls).map(|call| call.at).filter(|_| chance.percent(95));
+            let subject = if chance.percent(95) { ApprovalSubject::ToolCall } else { ApprovalSubject::Other };
+            let expires_at = chance.percent(30).then(|| now.plus_millis(chance.below(9_000)));
+            AskApproval { subject, about: known, question: Some(body(3)), expires_at }.into()
+        }
+    }
+}
+
+/// It is not known to have happened, it is given up, or somebody has found out.
+pub(crate) fn answer_to(chance: &mut Chance, run: &Run, approval: Seq) -> Command {
+    let about = run.questions.iter().find(|question| question.at == approval).map(|question| question.call);
+    match (chance.below(4), about) {
+        (0, Some(call)) => CompleteToolCall { call, result: Some(body(2)) }.into(),
+        (1, Some(call)) => FailToolCall { call, class: ToolErrorClass::Conflict, reason: None }.into(),
+        (2, _) => RefuseApproval { approval, note: None }.into(),
+        _ => GiveApproval { approval, note: Some(body(4)) }.into(),
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) struct Known {
     pub(crate) spent: Money,
     pub(crate) spent_on: BTreeMap<StepId, Money>,
     pub(crate) unpriced: u32,
+    pub(crate) bytes: u64,
     pub(crate) completed: BTreeSet<(StepId, Branch)>,
     pub(crate) checkpoints: BTreeSet<Seq>,
     pub(crate) calls: BTreeSet<Seq>,
@@ -99,7 +100,11 @@ impl Walk {
         self.next += 1;
         let stored = postcard::to_stdvec(&self.state).expect("a state can be written");
         let mut kept: State = postcard::from_bytes(&stored).expect("what was written can be read");
+        if !events.is_empty() {
+            command.contents(&mut |_, content| self.known.bytes += content.length());
+        }
         for event in events {
+            event.contents(&mut |_, content| self.known.bytes += content.length());
             *self.seen.entry(event.name()).or_default() += 1;
             kept = self.happen(event, &command, kept);
         }
