@@ -28,11 +28,9 @@ def story_model() -> Iterator[int]:
 
 
 @pytest.fixture(scope="session")
-def parrot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def parrot() -> Iterator[int]:
     """A model that calls a tool where the question names one, and else repeats the question."""
-    script = tmp_path_factory.mktemp("model") / "parrot.yaml"
-    script.write_text((Path(__file__).parent / "parrot.yaml").read_text())
-    with programs.scripted_model(script) as port:
+    with programs.scripted_model(Path(__file__).parent / "parrot.yaml") as port:
         yield port
 
 

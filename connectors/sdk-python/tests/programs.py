@@ -16,7 +16,7 @@ EXAMPLES = ROOT / "examples"
 SOURCES = ROOT / "src"
 STORY = EXAMPLES / "story.yaml"
 # The longest that a program may take; nothing waits for it to pass.
-DEADLINE_S = 120
+DEADLINE_S = 300
 
 
 def binary() -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -264,13 +263,3 @@ def test_methods_are_recorded_without_the_object_that_they_belong_to(gate: Gate)
 
     assert Desk().find("apr") == "apr"
     assert gate.tools[0]["arguments"] == {"word": "apr"}
-
-
-def test_asking_takes_no_time_to_speak_of(gate: Gate, ran: Ran) -> None:
-    add = adder(ran)
-    add(0)
-    began = time.perf_counter()
-    for number in range(20):
-        add(number)
-    assert time.perf_counter() - began < 5
-    assert len(gate.outcomes) == 21

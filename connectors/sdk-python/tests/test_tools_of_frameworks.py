@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from autogen_agentchat.agents import AssistantAgent
 from autogen_core import CancellationToken
-from autogen_core.tools import FunctionTool
+from autogen_core.tools import BaseStreamTool, FunctionTool
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from crewai import LLM, Agent, Crew, Task
 from crewai.tools import BaseTool as CrewTool
@@ -215,6 +215,38 @@ async def test_tools_of_autogen_that_are_called_directly_and_fail(gate: Gate, ra
             await made.run_json({"word": "a"}, CancellationToken())
         gate.new_attempt()
     assert ran == ["a"]
+
+
+async def test_a_tool_that_streams_is_not_recorded_and_that_is_told(
+    gate: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Drip(BaseStreamTool[Rate, Rate, Rate]):
+        def __init__(self) -> None:
+            super().__init__(Rate, Rate, "drip", "Drips.")
+
+        async def run(self, args: Rate, cancellation_token: CancellationToken) -> Rate:
+            del cancellation_token
+            return args
+
+        async def run_stream(self, args: Rate, cancellation_token: CancellationToken) -> Any:
+            del cancellation_token
+            yield args
+
+    class Words:
+        @kernel_function(name="spell", description="Spells.")
+        async def spell(self, word: str) -> Any:
+            for letter in word:
+                yield letter
+
+    drops = [drop async for drop in Drip().run_json_stream({"apr": 1}, CancellationToken())]
+    kernel = Kernel()
+    letters = [part async for part in kernel.add_plugin(Words(), "words")["spell"].invoke_stream(kernel, word="ab")]
+    assert drops == [Rate(apr=1)]
+    assert letters == ["a", "b"]
+    assert gate.tools == []
+    err = capsys.readouterr().err
+    assert "the tool `drip` streams its result" in err
+    assert "the tool `spell` streams its result" in err
 
 
 async def test_functions_of_semantic_kernel(gate: Gate, ran: Ran) -> None:

@@ -18,8 +18,9 @@ def watch_agents(module: ModuleType) -> None:
 
 
 def record_tools(module: ModuleType) -> None:
-    """Both ways in, `run_json` and direct calls, end in `run`."""
-    wrap_in_subclasses(module.BaseTool, {"run": methods.recorded_async(_described)})
+    """Both ways in, `run_json` and direct calls, end in `run`; tools that stream end in `run_stream`."""
+    ways = {"run": methods.recorded_async(_described), "run_stream": methods.unrecorded(_described)}
+    wrap_in_subclasses(module.BaseTool, ways)
 
 
 def record_remote_tools(module: ModuleType) -> None:

@@ -13,9 +13,7 @@ from omium.wrapping import wrap_method
 
 
 def label_requests(module: ModuleType) -> None:
-    """Wraps what prepares each request. The name is private, so `frameworks/httpx.py` is there as the second way."""
-    if not hasattr(module.SyncAPIClient, "_prepare_options"):
-        raise AttributeError("openai._base_client.SyncAPIClient._prepare_options is gone")
+    """Wraps what prepares each request. The name is private: where it is gone, `frameworks/httpx.py` does the work."""
     wrap_method(module.SyncAPIClient, "_prepare_options", _labelling)
     wrap_method(module.AsyncAPIClient, "_prepare_options", _labelling_async)
     wrap_method(module.SyncAPIClient, "request", functools.partial(_explaining, module))

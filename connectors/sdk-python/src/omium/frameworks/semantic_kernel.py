@@ -27,6 +27,7 @@ def record_functions(module: ModuleType) -> None:
     function = module.KernelFunctionFromMethod
     make_result = module.FunctionResult
     wrap_method(function, "_invoke_internal", functools.partial(_recorded, make_result))
+    wrap_method(function, "_invoke_internal_stream", methods.unrecorded(_described))
 
 
 def _invoked(agent: Any, *_args: Any, **_kwargs: Any) -> Scope:

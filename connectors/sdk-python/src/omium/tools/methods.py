@@ -7,11 +7,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from omium import settings
 from omium.tools import recording
+from omium.tools.effects import Effect
 from omium.tools.recording import Described
 from omium.wrapping import Wrap
 
-__all__ = ["Described", "fields", "named", "recorded", "recorded_async"]
+__all__ = ["Described", "fields", "named", "recorded", "recorded_async", "unrecorded"]
 
 Describe = Callable[..., Described]
 
@@ -34,6 +36,23 @@ def recorded_async(describe: Describe) -> Wrap:
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         async def run(*args: Any, **kwargs: Any) -> Any:
             return await recording.arun(describe(*args, **kwargs), functools.partial(function, *args, **kwargs))
+
+        return run
+
+    return wrap
+
+
+def unrecorded(describe: Describe) -> Wrap:
+    """A method that gives its result bit by bit: it runs in each attempt, and it is told that it does."""
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            call = describe(*args, **kwargs)
+            if settings.current() is not None and call.effect is not Effect.LOCAL:
+                settings.tell(
+                    f"the tool `{call.name}` streams its result, which is not recorded: it runs in each attempt"
+                )
+            return function(*args, **kwargs)
 
         return run
 
