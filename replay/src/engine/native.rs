@@ -146,7 +146,9 @@ impl Engine {
     /// The price list that an execution is charged by. Where it cannot be read now, its calls count as unpriced.
     async fn prices(&self, tenant: TenantId, list: Option<Digest>) -> Prices {
         match self.control().await {
-            Ok(control) => Prices::new(move |model| prices::price(&control, tenant, list, model)),
+            Ok(control) => {
+                Prices::new(move |model, usage| prices::cost(&control, tenant, list, model, usage))
+            }
             Err(_) => Prices::none(),
         }
     }
