@@ -134,7 +134,7 @@ impl Engine {
                 Some(Outcome::Failed { class, reason: failure.reason, retryable: failure.retryable })
             }
             Native::Unknown { call, reason, .. } => {
-                self.ask_about(key, sending, call, &reason).await;
+                self.ask_about(key, sending, "native", call, &reason).await;
                 None
             }
             Native::NotRecorded(_) => None,
