@@ -123,10 +123,11 @@ fn readable(events: &[Record], url: &str) {
 }
 
 #[test]
-fn without_a_registry_results_alone_are_published_and_as_much_of_them_as_is_wanted() {
+fn work_goes_on_without_a_registry_and_events_are_published_from_the_first_one_on_when_there_is_one() {
     let Some(broker) = Server::start("kafka", None) else { return };
+    let Some(registry) = Server::start("registry", None) else { return };
     let bootstrap = broker.value("bootstrap");
-    let node = node(&bootstrap, &["--results", "status"]);
+    let mut node = node(&bootstrap, &["--results", "status", "--registry", "http://127.0.0.1:1"]);
     let run = node.started();
     node.says(&["signal", &run, "check", "1"]);
     node.says(&["signal", &run, "sign", r#"{"ok": true}"#]);
@@ -135,7 +136,30 @@ fn without_a_registry_results_alone_are_published_and_as_much_of_them_as_is_want
     assert_eq!((&result["execution"], &result["status"]), (&run.as_str().into(), &"completed".into()));
     assert!(result.get("output").is_none(), "{result}");
     assert_eq!(results[0].headers["status"], "completed");
+    assert_eq!(publisher(&node), "0");
+
+    node.words =
+        ["serve", "--log", &format!("kafka://{bootstrap}"), "--partitions", "2", "--replication", "1"]
+            .iter()
+            .chain(&["--results", "off", "--registry", &registry.value("url")])
+            .map(|word| (*word).to_owned())
+            .collect();
+    node.kill_and_start();
+    let wanted = BTreeMap::from([(run.clone(), told(&node, &run))]);
+    let events = read(&bootstrap, "omium.events", |records| published(records) == wanted);
+    assert_eq!(published(&events), wanted);
+    assert_eq!(publisher(&node), "1");
 
     let alone = node.run(&["serve", "--registry", "http://127.0.0.1:1"]);
     assert_eq!(alone.status.code(), Some(2), "there is nothing to publish where the log is not on Kafka");
+}
+
+/// How the publisher is, as metrics say it.
+fn publisher(node: &Dev) -> String {
+    let (url, _) = node.address();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let text = runtime
+        .block_on(async { reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap() });
+    let line = text.lines().find(|line| line.contains(r#"service="publisher""#));
+    line.unwrap().rsplit(' ').next().unwrap().to_owned()
 }

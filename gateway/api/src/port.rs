@@ -281,6 +281,15 @@ pub enum ToolEnd {
     },
 }
 
+/// A tool call that may be made now, or that was made before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolBegun {
+    /// Where it stands; its seq names the call.
+    pub done: Done,
+    /// What it answered when an earlier sending of the step made it: it is not made again.
+    pub recorded: Option<Value>,
+}
+
 fn unrecorded() -> Failure {
     Failure::new(
         FailureKind::Invalid,
@@ -303,8 +312,13 @@ pub trait WorkerSeat: Send + Sync {
     /// it makes no room for another step before that is granted.
     async fn lose(&self, execution: &str, sending: Sending, reason: LossReason) -> Result<Done, Failure>;
 
-    /// Records that a tool is about to be called; the answer's seq names the call.
-    async fn call_tool(&self, execution: &str, sending: Sending, call: ToolCall) -> Result<Done, Failure> {
+    /// Records that a tool is about to be called, or gives what came of it when it was called before.
+    async fn call_tool(
+        &self,
+        execution: &str,
+        sending: Sending,
+        call: ToolCall,
+    ) -> Result<ToolBegun, Failure> {
         let _ = (execution, sending, call);
         Err(unrecorded())
     }

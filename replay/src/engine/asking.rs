@@ -16,7 +16,14 @@ use super::{Engine, answers, view};
 
 impl Engine {
     /// Puts the question to a person. The attempt is over; the step goes on when somebody has answered.
-    pub(super) async fn ask_about(&self, key: StreamKey, sending: Sending, call: Seq, text: &str) {
+    pub(super) async fn ask_about(
+        &self,
+        key: StreamKey,
+        sending: Sending,
+        worker: &str,
+        call: Seq,
+        text: &str,
+    ) {
         let question = Some(Content::open(json!(text).to_string()));
         let ask =
             AskApproval { subject: ApprovalSubject::ToolCall, about: Some(call), question, expires_at: None };
@@ -25,7 +32,7 @@ impl Engine {
         tracing::warn!(stream = %key.stream, detail = failure.detail, "nobody could be asked about a call");
         if matches!(failure.kind, FailureKind::Busy | FailureKind::Full | FailureKind::Unknown) {
             // Whoever performs the attempt next finds the same call and asks again.
-            let again = self.lose(key, sending, "native".to_owned(), LossReason::Disconnected).await;
+            let again = self.lose(key, sending, worker.to_owned(), LossReason::Disconnected).await;
             if let Err(failure) = again {
                 tracing::info!(stream = %key.stream, detail = failure.detail, "a step that should ask was not awaited");
             }

@@ -1,11 +1,11 @@
 //! Where steps wait for whoever performs them: workers with credit on one side, tasks on the other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use omium_api::port::{Sending, Task, ToWorker, WorkerInfo};
 use omium_runtime::StreamKey;
-use omium_schemas::TenantId;
+use omium_schemas::{Seq, TenantId};
 use tokio::sync::mpsc;
 
 /// A step on its way to somebody.
@@ -34,8 +34,16 @@ struct Seat {
     draining: bool,
     /// Its connection is broken and it may come back.
     away: bool,
-    held: BTreeMap<(StreamKey, Sending), String>,
+    held: BTreeMap<(StreamKey, Sending), Held>,
     steps: mpsc::Sender<ToWorker>,
+}
+
+/// A sending that somebody has.
+struct Held {
+    /// The name that he knows the execution by.
+    execution: String,
+    /// The tool calls that he has made or been served in it.
+    calls: BTreeSet<Seq>,
 }
 
 impl Seat {
@@ -113,14 +121,31 @@ impl Board {
     pub(super) fn holds(&self, id: u64) -> Vec<(String, Sending)> {
         let table = self.lock();
         let held = table.seats.get(&id).map(|seat| &seat.held);
-        held.into_iter().flatten().map(|((_, sending), execution)| (execution.clone(), *sending)).collect()
+        held.into_iter().flatten().map(|((_, sending), held)| (held.execution.clone(), *sending)).collect()
     }
 
     /// The stream of a sending that this worker has.
     pub(super) fn of_seat(&self, id: u64, execution: &str, sending: Sending) -> Option<StreamKey> {
         let table = self.lock();
         let held = &table.seats.get(&id)?.held;
-        held.iter().find(|((_, held), name)| *held == sending && *name == execution).map(|((key, _), _)| *key)
+        let this =
+            |(of, held): &(&(StreamKey, Sending), &Held)| of.1 == sending && held.execution == execution;
+        held.iter().find(this).map(|((key, _), _)| *key)
+    }
+
+    /// The tool calls that were made or served in a sending: all others of its step are an earlier one's.
+    pub(super) fn calls_of(&self, id: u64, key: StreamKey, sending: Sending) -> BTreeSet<Seq> {
+        let table = self.lock();
+        let held = table.seats.get(&id).and_then(|seat| seat.held.get(&(key, sending)));
+        held.map(|held| held.calls.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn note_call(&self, id: u64, key: StreamKey, sending: Sending, call: Seq) {
+        let mut table = self.lock();
+        let held = table.seats.get_mut(&id).and_then(|seat| seat.held.get_mut(&(key, sending)));
+        if let Some(held) = held {
+            held.calls.insert(call);
+        }
     }
 
     /// A sending is over: its worker may have another one.
@@ -160,8 +185,9 @@ impl Board {
         let mut table = self.lock();
         table.waiting.retain(|offer| (offer.key, offer.sending) != (key, sending));
         for seat in table.seats.values_mut() {
-            if let Some(execution) = seat.held.remove(&(key, sending)) {
+            if let Some(held) = seat.held.remove(&(key, sending)) {
                 seat.credit += 1;
+                let execution = held.execution;
                 let (step, delivery) = (sending.step, sending.delivery);
                 // A worker whose channel is full or gone finds out when its outcome is refused.
                 let _ = seat.steps.try_send(ToWorker::Cancel { execution, step, delivery });
@@ -193,7 +219,8 @@ impl Table {
                 Some(seat) => match seat.steps.try_send(ToWorker::Perform(Box::new(offer.task.clone()))) {
                     Ok(()) => {
                         seat.credit -= 1;
-                        seat.held.insert((offer.key, offer.sending), offer.task.execution.clone());
+                        let held = Held { execution: offer.task.execution.clone(), calls: BTreeSet::new() };
+                        seat.held.insert((offer.key, offer.sending), held);
                     }
                     Err(_) => {
                         seat.credit = 0;

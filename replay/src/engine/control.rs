@@ -133,7 +133,8 @@ impl Engine {
     }
 
     pub(super) async fn known_workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure> {
-        let (number, version, definition) = self.version(caller, name).await?;
+        let control = self.control().await?;
+        let (number, version, definition) = self.version(&control, caller, name).await?;
         let text = self.text(&version).await?;
         Ok(describe(&definition.name, number, &version, &definition, Some(text)))
     }
@@ -141,6 +142,7 @@ impl Engine {
     /// `name` is the newest version, `name@3` the third.
     pub(super) async fn version(
         &self,
+        control: &Control,
         caller: &Caller,
         name: &str,
     ) -> Result<(u32, Version, Arc<Definition>), Failure> {
@@ -148,7 +150,6 @@ impl Engine {
             Some((bare, number)) => (bare, Some(number)),
             None => (name, None),
         };
-        let control = self.control().await?;
         let Some(versions) = control.workflows.get(&(caller.tenant, bare.to_owned())) else {
             let known: Vec<&str> = control
                 .workflows

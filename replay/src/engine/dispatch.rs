@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use omium_api::port::{
-    Caller, Failure, FailureKind, Outcome, Sending, Task, ToWorker, ToolCall, ToolEnd, WorkerInfo, WorkerSeat,
+    Caller, Failure, FailureKind, Outcome, Sending, Task, ToWorker, ToolBegun, ToolCall, ToolEnd, WorkerInfo,
+    WorkerSeat,
 };
 use omium_api::views::Done;
 use omium_execution::Phase;
@@ -274,9 +275,14 @@ impl WorkerSeat for Seated {
         engine.lose(key, sending, self.name.clone(), reason).await
     }
 
-    async fn call_tool(&self, execution: &str, sending: Sending, call: ToolCall) -> Result<Done, Failure> {
+    async fn call_tool(
+        &self,
+        execution: &str,
+        sending: Sending,
+        call: ToolCall,
+    ) -> Result<ToolBegun, Failure> {
         let (engine, key) = self.held(execution, sending)?;
-        engine.start_tool(key, sending, call).await
+        engine.start_tool(self.id, &self.name, (key, sending), call).await
     }
 
     async fn end_tool(

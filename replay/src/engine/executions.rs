@@ -91,7 +91,8 @@ impl Engine {
     }
 
     pub(super) async fn begin(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {
-        let (_, version, definition) = self.version(caller, &request.workflow).await?;
+        let control = self.control().await?;
+        let (_, version, definition) = self.version(&control, caller, &request.workflow).await?;
         if let Some(schema) = &definition.inputs {
             dispatch::fits(schema, &request.inputs).map_err(|why| {
                 Failure::new(
@@ -117,7 +118,7 @@ impl Engine {
             on_failure: definition.on_failure,
             slice,
             deadline: definition.timeout_ms.map(|millis| now.plus_millis(millis)),
-            price_list: self.price_list(caller.tenant).await?,
+            price_list: control.prices.get(&caller.tenant).and_then(omium_execution::Prices::version),
         };
         let asked = json!({ "workflow": request.workflow, "inputs": request.inputs, "budget": request.budget.map(view::dollars) });
         let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;

@@ -134,7 +134,7 @@ impl Engine {
                 Some(Outcome::Failed { class, reason: failure.reason, retryable: failure.retryable })
             }
             Native::Unknown { call, reason, .. } => {
-                self.ask_about(key, sending, call, &reason).await;
+                self.ask_about(key, sending, "native", call, &reason).await;
                 None
             }
             Native::NotRecorded(_) => None,
@@ -146,7 +146,9 @@ impl Engine {
     /// The price list that an execution is charged by. Where it cannot be read now, its calls count as unpriced.
     async fn prices(&self, tenant: TenantId, list: Option<Digest>) -> Prices {
         match self.control().await {
-            Ok(control) => Prices::new(move |model| prices::price(&control, tenant, list, model)),
+            Ok(control) => {
+                Prices::new(move |model, usage| prices::cost(&control, tenant, list, model, usage))
+            }
             Err(_) => Prices::none(),
         }
     }

@@ -21,20 +21,10 @@ pub(crate) fn cost(
     model: &str,
     usage: &Usage,
 ) -> Option<Money> {
-    price(control, tenant, list, model).map(|price| price.of(usage))
-}
-
-/// What a token of a model costs by a version of the tenant's price list.
-pub(crate) fn price(control: &Control, tenant: TenantId, list: Option<Digest>, model: &str) -> Option<Price> {
-    control.prices.get(&tenant)?.of(list?, model)
+    control.prices.get(&tenant)?.of(list?, model).map(|price| price.of(usage))
 }
 
 impl Engine {
-    /// The version of the tenant's price list that executions which begin now are charged by.
-    pub(super) async fn price_list(&self, tenant: TenantId) -> Result<Option<Digest>, Failure> {
-        Ok(self.control().await?.prices.get(&tenant).and_then(omium_execution::Prices::version))
-    }
-
     pub(super) async fn known_prices(&self, caller: &Caller) -> Result<PricesView, Failure> {
         let control = self.control().await?;
         let Some(prices) = control.prices.get(&caller.tenant) else {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omium_api::port::{
-    Action, Caller, Engine as _, Filter, Outcome, StartRequest, Task, ToWorker, ToolCall, ToolEnd,
-    WorkerInfo, WorkerSeat,
+    Action, Answer as Verdict, Caller, Engine as _, Filter, Outcome, StartRequest, Task, ToWorker, ToolCall,
+    ToolEnd, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{Ended, ExecutionView, Started};
 use omium_runtime::{Answer, Request};
@@ -238,7 +238,7 @@ async fn a_workers_tool_call_is_recorded_before_it_is_made_and_ends_once() {
     let task = worker.next().await;
     let other = worker.next().await;
     let call = ToolCall { tool: "rates".into(), effect: EffectClass::Read, arguments: json!({"for": 7}) };
-    let begun = worker.seat.call_tool(&id, task.sending(), call).await.unwrap();
+    let begun = worker.seat.call_tool(&id, task.sending(), call).await.unwrap().done;
     let view = desk.show(&id).await;
     let step = view.steps.iter().find(|step| step.step == task.step.0).unwrap();
     let shown = &step.calls[0];
@@ -288,5 +288,58 @@ async fn whoever_waits_for_an_end_is_told_how_it_ended() {
     assert_eq!(waits(0).await.unwrap(), Some(expected), "what has ended is not waited for");
     let other = Caller { tenant: omium_schemas::TenantId([9; 16]), ..desk.caller.clone() };
     assert_eq!(desk.served.ended(&other, &id, Duration::from_secs(60)).await.unwrap_err().code, "not-found");
+    desk.engine.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_sent_again_is_served_what_tools_answered_and_a_person_is_asked_about_an_open_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
+    let id = desk.started(None, 7).await.unwrap().id;
+    let mut worker = desk.worker(2);
+    let task = worker.next().await;
+    worker.next().await;
+    let call = |tool: &str, effect| ToolCall { tool: tool.into(), effect, arguments: json!({"for": 7}) };
+    let (rates, pay) = (|| call("rates", EffectClass::Read), || call("pay", EffectClass::Write));
+    for apr in [5.5, 5.6] {
+        let begun = worker.seat.call_tool(&id, task.sending(), rates()).await.unwrap();
+        assert_eq!(begun.recorded, None, "the second equal call of one attempt is another one");
+        let end = ToolEnd::Answered { result: json!({ "apr": apr }) };
+        worker.seat.end_tool(&id, task.sending(), Seq(begun.done.seq), end).await.unwrap();
+    }
+    worker.seat.call_tool(&id, task.sending(), rates()).await.unwrap();
+    let write = worker.seat.call_tool(&id, task.sending(), pay()).await.unwrap().done.seq;
+
+    worker.seat.lose(&id, task.sending(), LossReason::Silent).await.unwrap();
+    let again = worker.next().await;
+    for recorded in [Some(json!({"apr": 5.5})), Some(json!({"apr": 5.6})), None] {
+        let begun = worker.seat.call_tool(&id, again.sending(), rates()).await.unwrap();
+        assert_eq!(
+            begun.recorded, recorded,
+            "answers are served once each; a read that was cut off is made again"
+        );
+    }
+    let refused = worker.seat.call_tool(&id, again.sending(), pay()).await.unwrap_err();
+    assert_eq!(refused.code, "asked");
+    assert!(matches!(worker.hears().await, ToWorker::Cancel { step, .. } if step == task.step));
+    let view = desk.show(&id).await;
+    let question = &view.questions[0];
+    assert_eq!(
+        (question.call, question.tool.as_str(), &question.arguments),
+        (write, "pay", &json!({"for": 7}))
+    );
+
+    let answer = Action::Answer {
+        question: Seq(question.seq),
+        answer: Verdict::Happened { result: json!(1) },
+        note: None,
+    };
+    desk.served.act(&desk.caller, &id, answer, None).await.unwrap();
+    let third = worker.next().await;
+    assert_eq!((third.step, third.attempt), (task.step, task.attempt));
+    let begun = worker.seat.call_tool(&id, third.sending(), pay()).await.unwrap();
+    assert_eq!((begun.recorded, begun.done.seq), (Some(json!(1)), write));
+    worker.completes(&third, json!({ "apr": 5.5 })).await;
     desk.engine.stop().await.unwrap();
 }

@@ -1,38 +1,92 @@
 //! Tool calls of workers: each stands in the log before it is made, and its end after.
 
 use omium_agents::native::canonical;
-use omium_api::port::{Failure, FailureKind, Sending, ToolCall, ToolEnd};
+use omium_api::port::{Failure, FailureKind, Sending, ToolBegun, ToolCall, ToolEnd};
 use omium_api::views::Done;
-use omium_execution::{CallKind, Outcome, Run};
+use omium_execution::{Call, CallKind, Outcome, Run};
 use omium_runtime::{Request, StreamKey};
 use omium_schemas::catalogue::{Command, CompleteToolCall, FailToolCall, StartToolCall, ToolErrorClass};
 use omium_schemas::{Content, Seq};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Engine, answers};
 
+/// What a call that is about to be made is to those that stand in the log.
+enum Before {
+    /// It was not made before.
+    Never,
+    /// It was, and answered so.
+    Answered(Seq, Option<Content>),
+    /// It was, it changes something, and nobody knows whether it did.
+    Unknown(Seq),
+}
+
 impl Engine {
-    /// Records that a tool is about to be called. The seq of the answer names the call.
+    /// Records that a tool is about to be called: the seq of the answer names the call. What an earlier sending of the step
+    /// has called is not called again, and where nobody knows what came of it a person is asked.
     pub(super) async fn start_tool(
         &self,
-        key: StreamKey,
-        sending: Sending,
+        seat: u64,
+        worker: &str,
+        (key, sending): (StreamKey, Sending),
         call: ToolCall,
-    ) -> Result<Done, Failure> {
+    ) -> Result<ToolBegun, Failure> {
         let Sending { step, branch, .. } = sending;
-        let agent = self.seen(key, |run| run.step(step).map(|(plan, _)| plan.agent.clone())).await?;
         let ToolCall { tool, effect, arguments } = call;
         let request = self
             .vault
             .sealing(&key)
             .ok_or_else(erased)?
             .digest(&canonical(&json!({ "tool": tool, "arguments": arguments })));
+        let own = self.board.calls_of(seat, key, sending);
+        let (caller, before) = self
+            .seen(key, |run| {
+                let agent = run.step(step)?.0.agent.clone();
+                let of_step = run.calls.iter().filter(|call| (call.step, call.branch) == (step, branch));
+                let equal = of_step.filter(|call| call.caller == agent && call.request == request);
+                let before = before(equal.filter(|call| !own.contains(&call.at)), &tool);
+                Some((agent, before))
+            })
+            .await?
+            .ok_or_else(not_open)?;
+        match before {
+            Before::Never => {}
+            Before::Answered(at, result) => {
+                self.board.note_call(seat, key, sending, at);
+                let done = Done { seq: at.0, last: at.0, repeated: true };
+                return Ok(ToolBegun { done, recorded: Some(self.result(key, result).await) });
+            }
+            Before::Unknown(at) => return Err(self.asked_instead(worker, (key, sending), at, &tool).await),
+        }
         let arguments = Some(Content::open(arguments.to_string()));
-        let caller = agent.ok_or_else(not_open)?;
         let start = StartToolCall { step, branch, caller, tool, effect, request, arguments, delivery: 0 };
         let done = answers::done(self.node().submit(Request::new(key, start)).await)?;
         // The command takes the frame's first seq; the event that names the call follows it.
-        Ok(Done { seq: done.seq + 1, ..done })
+        let done = Done { seq: done.seq + 1, ..done };
+        self.board.note_call(seat, key, sending, Seq(done.seq));
+        Ok(ToolBegun { done, recorded: None })
+    }
+
+    async fn result(&self, key: StreamKey, result: Option<Content>) -> Value {
+        let blobs = self.opened(key, result.iter()).await;
+        result.map_or(Value::Null, |result| self.read(key, &blobs, &result))
+    }
+
+    /// The attempt ends with a question; its worker is told to drop the step.
+    async fn asked_instead(
+        &self,
+        worker: &str,
+        (key, sending): (StreamKey, Sending),
+        call: Seq,
+        tool: &str,
+    ) -> Failure {
+        let text = format!(
+            "`{tool}` was called by an earlier attempt that ended before its answer came, and it changes something"
+        );
+        self.ask_about(key, sending, worker, call, &text).await;
+        self.board.withdraw(key, sending);
+        let hint = "drop the step; it is sent again when a person has said what is known";
+        Failure::new(FailureKind::Conflict, "asked", format!("{text} (seq {call})"), hint)
     }
 
     /// Records what became of a tool call of this very sending's step.
@@ -62,19 +116,23 @@ impl Engine {
     }
 }
 
-fn ended(call: Seq, end: ToolEnd) -> Command {
-    match end {
-        ToolEnd::Answered { result } => {
-            CompleteToolCall { call, result: Some(Content::open(result.to_string())) }.into()
-        }
-        ToolEnd::Failed { reason } => {
-            let reason = Some(Content::open(json!(reason).to_string()));
-            FailToolCall { call, class: ToolErrorClass::Other, reason }.into()
+/// The first of the equal calls that says something. Reads that were cut off are made again.
+fn before<'c>(equal: impl Iterator<Item = &'c Call>, wanted: &str) -> Before {
+    for call in equal {
+        match (&call.kind, &call.outcome) {
+            (CallKind::Tool { tool, .. }, Outcome::Answered(result)) if tool == wanted => {
+                return Before::Answered(call.at, result.clone());
+            }
+            (CallKind::Tool { tool, repeatable: false }, Outcome::Open) if tool == wanted => {
+                return Before::Unknown(call.at);
+            }
+            _ => {}
         }
     }
+    Before::Never
 }
 
-pub(super) fn not_open() -> Failure {
+fn not_open() -> Failure {
     let detail = "the step has no such open call";
     let hint = "`call` is the seq that `call_tool` was accepted with; a call ends once";
     Failure::new(FailureKind::Conflict, "no-open-call", detail, hint)

@@ -19,7 +19,7 @@ output: '{{ outputs.sign }}'
 pub(crate) struct Dev {
     child: Child,
     pub(crate) data: tempfile::TempDir,
-    words: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
 impl Dev {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omium_schemas::catalogue::{FailureClass, Usage};
-use omium_schemas::{Money, Price, Seq};
+use omium_schemas::{Money, Seq};
 use serde_json::Value;
 
 /// One step of a native agent.
@@ -60,26 +60,25 @@ impl fmt::Debug for Upstream {
 
 /// What models cost, by their names. The program that wires the parts knows.
 #[derive(Clone)]
-pub struct Prices(Arc<Find>);
+pub struct Prices(Arc<Charge>);
 
-type Find = dyn Fn(&str) -> Option<Price> + Send + Sync;
+type Charge = dyn Fn(&str, &Usage) -> Option<Money> + Send + Sync;
 
 impl Prices {
-    /// Looked up for each call.
-    pub fn new(find: impl Fn(&str) -> Option<Price> + Send + Sync + 'static) -> Prices {
-        Prices(Arc::new(find))
+    /// Asked for each call: what a model's tokens cost; nothing where it has no price.
+    pub fn new(charge: impl Fn(&str, &Usage) -> Option<Money> + Send + Sync + 'static) -> Prices {
+        Prices(Arc::new(charge))
     }
 
     /// No price is known.
     pub fn none() -> Prices {
-        Prices::new(|_| None)
+        Prices::new(|_, _| None)
     }
 
     /// What a call cost: by the name that was asked for, else by the one that answered, which often carries a date.
     /// Nothing where neither has a price; that is not the same as free.
     pub(crate) fn cost(&self, asked: &str, answered: &str, usage: &Usage) -> Option<Money> {
-        let price = (self.0)(asked).or_else(|| (self.0)(answered))?;
-        Some(price.of(usage))
+        (self.0)(asked, usage).or_else(|| (self.0)(answered, usage))
     }
 }
 

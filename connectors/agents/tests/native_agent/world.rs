@@ -19,11 +19,10 @@ pub(crate) async fn models(rules: &str) -> Server {
     serve(script, TcpListener::bind("127.0.0.1:0").await.unwrap()).await.unwrap()
 }
 
-/// A step of the agent `clerk`.
-
 /// What the scripted model costs.
 const PRICE: Price = Price { input: Money(10), cached: Money(1), output: Money(100) };
 
+/// A step of the agent `clerk`.
 pub(crate) fn task(models: &Server, definition: Value, tools: Value) -> NativeTask {
     let input = json!({"amount": 700});
     NativeTask {
@@ -41,7 +40,7 @@ pub(crate) fn task(models: &Server, definition: Value, tools: Value) -> NativeTa
         },
         effect_key: "ex_1 step_1 branch_0".to_owned(),
         deadline: Duration::from_secs(20),
-        prices: Prices::new(|model| (model != "unpriced").then_some(PRICE)),
+        prices: Prices::new(|model, usage| (model != "unpriced").then(|| PRICE.of(usage))),
         secrets: Secrets::new(|name| (name == "TOKEN").then(|| "s3cr3t/value".to_owned())),
         local_programs: true,
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omium_schemas::catalogue::LossReason;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use crate::grpc::proto::{
     Accepted, Cancel, Drained, EngineItem, EngineMessage, Heartbeat, Registered, Sending as Wire, WorkerItem,
     WorkerMessage, engine_item,
 };
-use crate::port::{Action, Caller, Engine, Failure, FailureKind, Task, ToWorker, WorkerSeat};
+use crate::port::{Action, Caller, Engine, Failure, FailureKind, Task, ToWorker, ToolBegun, WorkerSeat};
 use crate::views::Done;
 
 /// How many things about one sending may wait for the one before them.
@@ -52,7 +53,7 @@ struct Answered {
     no: u64,
     of: Of,
     asked: Asked,
-    answer: Result<Done, Failure>,
+    answer: Result<ToolBegun, Failure>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,11 @@ enum Asked {
     More,
     End,
     Loss(LossReason),
+}
+
+/// What is not about a tool.
+fn plain(done: Done) -> ToolBegun {
+    ToolBegun { done, recorded: None }
 }
 
 /// Why a session is over.
@@ -279,16 +285,20 @@ impl Session {
         self.asked.spawn(async move {
             let (execution, sending) = (of.0.as_str(), of.1);
             let asked = if matches!(said, Said::Finish(_)) { Asked::End } else { Asked::More };
-            let answer = match said {
+            let done = match said {
+                Said::CallTool(call) => {
+                    let answer = seat.call_tool(execution, sending, call).await;
+                    return Answered { no, of, asked, answer };
+                }
                 Said::Begin => seat.begin(execution, sending).await,
                 Said::Finish(outcome) => seat.finish(execution, sending, outcome).await,
-                Said::CallTool(call) => seat.call_tool(execution, sending, call).await,
                 Said::EndTool(call, end) => seat.end_tool(execution, sending, call, end).await,
                 Said::Checkpoint(name) => {
                     engine.act(&caller, execution, Action::Checkpoint { name }, None).await
                 }
                 Said::Progress | Said::Release => Ok(NOTHING),
             };
+            let answer = done.map(plain);
             Answered { no, of, asked, answer }
         });
     }
@@ -299,7 +309,7 @@ impl Session {
             held.busy = true;
         }
         self.asked.spawn(async move {
-            let answer = seat.lose(&of.0, of.1, reason).await;
+            let answer = seat.lose(&of.0, of.1, reason).await.map(plain);
             Answered { no: 0, of, asked: Asked::Loss(reason), answer }
         });
     }
@@ -331,7 +341,7 @@ impl Session {
         }
         match answer {
             _ if matches!(asked, Asked::Loss(_)) => {}
-            Ok(done) => self.accept(no, done),
+            Ok(ToolBegun { done, recorded }) => self.accept_with(no, done, recorded.as_ref()),
             Err(failure) => self.refuse(no, failure),
         }
         self.ask_next(&of);
@@ -451,8 +461,13 @@ impl Session {
     }
 
     fn accept(&mut self, no: u64, done: Done) {
+        self.accept_with(no, done, None);
+    }
+
+    fn accept_with(&mut self, no: u64, done: Done, recorded: Option<&Value>) {
         if no > 0 {
-            self.tell(engine_item::Kind::Accepted(Accepted { no, done: Some(done.into()) }));
+            let recorded_json = recorded.map(Value::to_string).unwrap_or_default();
+            self.tell(engine_item::Kind::Accepted(Accepted { no, done: Some(done.into()), recorded_json }));
         }
     }
 

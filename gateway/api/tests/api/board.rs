@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use omium_api::port::{Failure, FailureKind, Outcome, Sending, Task, ToWorker, WorkerInfo, WorkerSeat};
+use omium_api::port::{
+    Failure, FailureKind, Outcome, Sending, Task, ToWorker, ToolBegun, ToolCall, WorkerInfo, WorkerSeat,
+};
 use omium_api::views::Done;
 use omium_schemas::catalogue::LossReason;
 use omium_schemas::{Branch, Epoch, StepId, TenantId};
@@ -155,6 +157,12 @@ impl WorkerSeat for Seat {
             return Err(not_yours());
         }
         Ok(self.memory.say(execution, "StepStarted", json!(null)))
+    }
+
+    /// The rates were asked for before; all else is new.
+    async fn call_tool(&self, execution: &str, _: Sending, call: ToolCall) -> Result<ToolBegun, Failure> {
+        let recorded = (call.tool == "rates").then(|| json!({ "apr": 5.5 }));
+        Ok(ToolBegun { done: self.memory.say(execution, "ToolCallStarted", call.arguments), recorded })
     }
 
     async fn lose(&self, execution: &str, of: Sending, reason: LossReason) -> Result<Done, Failure> {

@@ -6,8 +6,8 @@ use omium_api::WorkerTimes;
 use omium_api::port::Role;
 use omium_api::proto::worker_item::Kind as Say;
 use omium_api::proto::{
-    Begin, Complete, Credit, Drain, Fail, FailureClass, Heartbeat, Perform, Progress, Register, Sending,
-    TakeCheckpoint, engine_item::Kind,
+    Begin, CallTool, Complete, Credit, Drain, Fail, FailureClass, Heartbeat, Perform, Progress, Register,
+    Sending, TakeCheckpoint, engine_item::Kind,
 };
 use serde_json::json;
 use tonic::Code;
@@ -295,4 +295,21 @@ async fn a_worker_whose_key_was_revoked_is_cut_off_and_its_step_goes_to_another(
     worker.is_cancelled().await;
     assert_eq!(worker.heard().await.unwrap_err().code(), Code::Unauthenticated);
     assert_eq!(server.memory.board.seated(), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_was_made_before_comes_back_with_its_answer() {
+    let server = serve(LONG).await;
+    server.memory.started(&caller(1, Role::Developer));
+    let mut worker = server.worker("one").await;
+    let step = worker.performs().await;
+    let call = |tool: &str| {
+        let (sending, arguments_json) = (step.sending.clone(), "{\"for\": 7}".to_owned());
+        Say::CallTool(CallTool { sending, tool: tool.to_owned(), arguments_json, ..CallTool::default() })
+    };
+    worker.say([call("rates"), call("pay")]).await;
+    for (no, recorded) in [(1, "{\"apr\":5.5}"), (2, "")] {
+        let Kind::Accepted(accepted) = worker.next().await else { panic!("it is accepted") };
+        assert_eq!((accepted.no, accepted.recorded_json.as_str()), (no, recorded));
+    }
 }

@@ -1,6 +1,6 @@
 //! What somebody asks next: mostly what makes sense, often what does not any more, sometimes what never did.
 
-use omium_execution::{Phase, Run};
+use omium_execution::{Call, CallKind, Outcome, Phase, Run};
 use omium_schemas::catalogue::{
     ApprovalSubject, AskApproval, CancelExecution, Command, CompleteLlmCall, CompleteStep, CompleteToolCall,
     EffectClass, FailLlmCall, FailStep, FailToolCall, FailureClass, FinishReason, ForkExecution,
@@ -23,6 +23,10 @@ impl Walk {
     pub(crate) fn next_command(&mut self) -> Command {
         let run = self.run().clone();
         let chance = &mut self.chance;
+        // Calls do not last long: where there is something to ask or to answer, that often comes next.
+        if unknown(&run).is_some() && chance.percent(25) {
+            return person(chance, &run, self.now);
+        }
         match chance.below(100) {
             0..30 => complete(chance, &run),
             30..42 => fail(chance, &run),
@@ -139,13 +143,22 @@ fn call(chance: &mut Chance, run: &Run) -> Command {
     }
 }
 
+/// A call of a tool that changes something, whose outcome nobody has said.
+fn unknown(run: &Run) -> Option<Seq> {
+    let unknown = |call: &&Call| {
+        call.outcome == Outcome::Open && matches!(call.kind, CallKind::Tool { repeatable: false, .. })
+    };
+    run.calls.iter().find(unknown).map(|call| call.at)
+}
+
 /// A person is asked about a call, or says what he knows.
 fn person(chance: &mut Chance, run: &Run, now: Time) -> Command {
     let open = chance.pick(&run.questions).map(|question| question.at).filter(|_| chance.percent(90));
     match open {
         Some(approval) if chance.percent(70) => answer_to(chance, run, approval),
         _ => {
-            let known = chance.pick(&run.calls).map(|call| call.at).filter(|_| chance.percent(95));
+            let any = chance.pick(&run.calls).map(|call| call.at).filter(|_| chance.percent(95));
+            let known = unknown(run).filter(|_| chance.percent(70)).or(any);
             let subject = if chance.percent(95) { ApprovalSubject::ToolCall } else { ApprovalSubject::Other };
             let expires_at = chance.percent(30).then(|| now.plus_millis(chance.below(9_000)));
             AskApproval { subject, about: known, question: Some(body(3)), expires_at }.into()
