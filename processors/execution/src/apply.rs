@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use omium_schemas::catalogue::{
-    BranchRaised, CheckpointTaken, Command, CompleteLlmCall, CompleteToolCall, CostRecorded, Event,
-    ExecutionCarried, ExecutionFailed, ExecutionStarted, FailLlmCall, FailStep, FailToolCall, ForkStarted,
-    LlmCallCompleted, LlmCallFailed, LlmCallStarted, SignalExecution, SignalReceived, StepCancelled,
-    StepCompleted, StepFailed, StepLost, StepScheduled, StepSkipped, StepStarted, StepTimedOut,
-    ToolCallCompleted, ToolCallFailed, ToolCallStarted, VersionsPinned,
+    BranchRaised, CheckpointTaken, Command, CompleteLlmCall, CompleteStep, CompleteToolCall, CostRecorded,
+    Event, ExecutionCarried, ExecutionFailed, ExecutionStarted, FailLlmCall, FailStep, FailToolCall,
+    ForkStarted, LlmCallCompleted, LlmCallFailed, LlmCallStarted, SignalExecution, SignalReceived,
+    StepCancelled, StepCompleted, StepFailed, StepLost, StepScheduled, StepSkipped, StepStarted,
+    StepTimedOut, ToolCallCompleted, ToolCallFailed, ToolCallStarted, VersionsPinned,
 };
 use omium_schemas::catalogue::{EffectClass, FailureClass};
 use omium_schemas::{Content, Seq, StepId, Time};
@@ -239,6 +239,11 @@ impl Run {
     ) -> Option<Content> {
         if output.is_some() {
             return output.clone();
+        }
+        if let Command::CompleteStep(CompleteStep { step: of, output: Some(output), .. }) = command
+            && *of == step
+        {
+            return Some(output.clone());
         }
         if let Command::StartFork(fork) = command {
             return fork.done.iter().find(|done| done.step == step).and_then(|done| done.output.clone());
