@@ -23,8 +23,9 @@ func (Steps) Three(ctx restate.Context, _ int) (int, error) { return through(ctx
 func (Steps) Ten(ctx restate.Context, _ int) (int, error) { return through(ctx, 10) }
 
 func through(ctx restate.Context, steps int) (int, error) {
-	for step := range steps {
-		if _, err := restate.Run(ctx, func(restate.RunContext) (int, error) { return step, nil }); err != nil {
+	nothing := func(restate.RunContext) (restate.Void, error) { return restate.Void{}, nil }
+	for range steps {
+		if _, err := restate.Run(ctx, nothing); err != nil {
 			return 0, err
 		}
 	}

@@ -116,8 +116,8 @@ async fn complete(line: Arc<Line>, since: Instant, dispatch: Dispatch, done: mps
         return;
     }
     let Dispatch { key, effect, epoch, delivery } = dispatch;
-    let (step, branch, output) = (effect.step, effect.branch, Some(Content::open("null")));
-    let command = CompleteStep { step, branch, epoch, delivery, output, cost: Money::ZERO };
+    let (step, branch) = (effect.step, effect.branch);
+    let command = CompleteStep { step, branch, epoch, delivery, output: None, cost: Money::ZERO };
     line.submit(Request::new(key, command)).await;
     if line.counts.load(Ordering::Relaxed) {
         // The receiver goes when the run is over.

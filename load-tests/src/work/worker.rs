@@ -230,7 +230,7 @@ impl Bench {
 
     fn complete(&mut self, sending: Option<Sending>) -> WorkerItem {
         self.last += 1;
-        let output_json = if self.work.tells { format!("\"{}\"", self.work.name) } else { "0".to_owned() };
+        let output_json = if self.work.tells { format!("\"{}\"", self.work.name) } else { "null".to_owned() };
         let complete = Complete { sending, output_json, cost_usd: String::new() };
         self.open.insert(self.last, complete.clone());
         item(self.last, complete)
