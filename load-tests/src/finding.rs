@@ -31,16 +31,25 @@ pub(crate) struct Part {
 impl Part {
     /// At least this share of the reference, measured in turn with it.
     pub(crate) fn share(what: &str, series: &Series, least: f64) -> Part {
-        let (value, reference) = (series.value(), series.reference());
-        Part {
-            what: what.to_owned(),
-            value,
-            reference,
-            bar: format!("at least {:.0}% of the reference", least * 100.0),
-            pass: value >= reference * least,
-            n: series.n(),
-            spread: series.spread(),
-        }
+        let pass = series.value() >= series.reference() * least;
+        Part::against(what, series, format!("at least {:.0}% of the reference", least * 100.0), pass)
+    }
+
+    /// At least so many times the reference, measured in turn with it.
+    pub(crate) fn times(what: &str, series: &Series, least: f64) -> Part {
+        let pass = series.value() >= series.reference() * least;
+        Part::against(what, series, format!("at least {least} x the reference"), pass)
+    }
+
+    /// At most this part of the reference, measured in turn with it.
+    pub(crate) fn fraction(what: &str, series: &Series, most: f64) -> Part {
+        let pass = series.value() <= series.reference() * most;
+        Part::against(what, series, format!("at most {most} x the reference"), pass)
+    }
+
+    fn against(what: &str, series: &Series, bar: String, pass: bool) -> Part {
+        let (value, reference, n, spread) = (series.value(), series.reference(), series.n(), series.spread());
+        Part { what: what.to_owned(), value, reference, bar, pass, n, spread }
     }
 
     /// At least a fixed figure.

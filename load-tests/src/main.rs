@@ -42,6 +42,9 @@ enum Command {
     /// The process that the soak kills.
     #[command(hide = true)]
     Save(work::savings::Save),
+    /// A process that performs steps.
+    #[command(hide = true)]
+    Work(work::worker::Work),
 }
 
 /// How to measure.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Run(run) => measure(&run),
         Command::Once(once) => once.run().map(|()| ExitCode::SUCCESS),
         Command::Save(save) => save.run().map(|()| ExitCode::SUCCESS),
+        Command::Work(work) => work.run().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("omium-load: {error:#}");

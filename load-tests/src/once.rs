@@ -24,6 +24,8 @@ pub(crate) enum Side {
     Shell,
     /// The same on Kafka.
     Kafka,
+    /// A node whose executions have their steps completed inside the process.
+    Native,
 }
 
 /// One run of one side.
@@ -61,6 +63,7 @@ impl Once {
             Side::Log => work::appends::run(self)?,
             Side::Shell => work::shell::run(self)?,
             Side::Kafka => work::kafka::run(self)?,
+            Side::Native => work::native::run(self)?,
         };
         println!("{}", serde_json::to_string(&figures)?);
         Ok(())

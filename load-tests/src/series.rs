@@ -22,6 +22,11 @@ impl Series {
         Ok(series)
     }
 
+    /// Runs that were made in turn elsewhere.
+    pub(crate) fn of(values: Vec<f64>, references: Vec<f64>) -> Series {
+        Series { values, references }
+    }
+
     /// Figures that are held against a fixed one.
     pub(crate) fn alone(values: &[f64]) -> Series {
         Series { values: values.to_vec(), references: Vec::new() }

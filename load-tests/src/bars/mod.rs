@@ -11,8 +11,12 @@ mod footprint;
 mod kafka_append;
 mod list_query;
 mod live_executions;
+mod native_steps;
 mod open;
+mod python_peers;
+mod restate_steps;
 mod shell;
+mod silent_worker;
 mod sim;
 mod soak;
 mod stream_latency;
@@ -74,6 +78,10 @@ pub(crate) const BARS: &[Bar] = &[
     live_executions::BAR,
     stream_latency::BAR,
     footprint::BAR,
+    native_steps::BAR,
+    restate_steps::BAR,
+    python_peers::BAR,
+    silent_worker::BAR,
 ];
 
 /// For what needs nothing.
@@ -91,4 +99,25 @@ fn infra(script: &str, args: &[&str]) -> anyhow::Result<()> {
 /// One of the scripts that start real servers.
 fn script(name: &str) -> Command {
     Command::new(format!("{}/../infra/dev/{name}", env!("CARGO_MANIFEST_DIR")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::BARS;
+
+    #[test]
+    fn every_file_of_this_folder_is_in_the_list_under_its_own_name() {
+        let folder = format!("{}/src/bars", env!("CARGO_MANIFEST_DIR"));
+        let files = std::fs::read_dir(folder).expect("the sources are there");
+        let name = |file: std::io::Result<std::fs::DirEntry>| {
+            let name = file.expect("the folder can be read").file_name().to_string_lossy().into_owned();
+            name.strip_suffix(".rs").expect("only sources lie here").replace('_', "-")
+        };
+        let files: BTreeSet<String> = files.map(name).filter(|name| name != "mod").collect();
+        let listed: Vec<String> = BARS.iter().map(|bar| bar.name.to_owned()).collect();
+        assert_eq!(listed.len(), files.len(), "no name stands twice");
+        assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), files);
+    }
 }

@@ -138,7 +138,7 @@ pub(crate) fn run(once: &Once) -> anyhow::Result<Figures> {
         prev: Digest::NONE,
     };
     let callers: Vec<FillingCaller> = (0..once.callers).map(caller).collect();
-    let figures = callers::runtime()?.block_on(callers::drive(once, callers))?;
+    let figures = callers::runtime()?.block_on(callers::drive(once.seconds, callers))?;
     log.close()?;
     Ok(figures)
 }

@@ -6,7 +6,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::latency::Latencies;
 use crate::machine;
-use crate::once::{Figures, Once};
+use crate::once::Figures;
 
 /// One caller: each call is one thing that is durable when it returns.
 pub(crate) trait Caller: Send + 'static {
@@ -19,9 +19,9 @@ pub(crate) fn runtime() -> anyhow::Result<Runtime> {
 }
 
 /// Lets all callers call for the given time, after a tenth of it to warm up.
-pub(crate) async fn drive<C: Caller>(once: &Once, callers: Vec<C>) -> anyhow::Result<Figures> {
-    let begin = Instant::now() + Duration::from_secs_f64(once.seconds / 10.0);
-    let end = begin + Duration::from_secs_f64(once.seconds);
+pub(crate) async fn drive<C: Caller>(seconds: f64, callers: Vec<C>) -> anyhow::Result<Figures> {
+    let begin = Instant::now() + Duration::from_secs_f64(seconds / 10.0);
+    let end = begin + Duration::from_secs_f64(seconds);
     let tasks: Vec<_> =
         callers.into_iter().map(|caller| tokio::spawn(call_until(caller, begin, end))).collect();
     tokio::time::sleep_until(begin.into()).await;
@@ -33,7 +33,7 @@ pub(crate) async fn drive<C: Caller>(once: &Once, callers: Vec<C>) -> anyhow::Re
         latencies.add(&task.await??);
     }
     Ok(Figures::from([
-        ("per_second".to_owned(), latencies.count() as f64 / once.seconds),
+        ("per_second".to_owned(), latencies.count() as f64 / seconds),
         ("p50_us".to_owned(), latencies.quantile(0.5)),
         ("p99_us".to_owned(), latencies.quantile(0.99)),
         ("cpu_us".to_owned(), used * 1e6 / latencies.count() as f64),

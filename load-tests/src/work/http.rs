@@ -72,7 +72,12 @@ impl Connection {
     /// Publishes a workflow.
     pub(crate) async fn publish(&mut self, definition: &str) -> anyhow::Result<()> {
         let body = definition.as_bytes().to_vec();
-        let request = Request { path: "/api/v1/workflows", body: Some(body), idempotency: None };
+        let request = Request {
+            path: "/api/v1/workflows",
+            kind: "application/yaml",
+            body: Some(body),
+            idempotency: None,
+        };
         self.ask(&request).await?.json().map(drop)
     }
 
@@ -93,17 +98,20 @@ impl Connection {
 /// A request: with a body it is a POST.
 pub(crate) struct Request<'a> {
     pub(crate) path: &'a str,
+    /// What the body is.
+    pub(crate) kind: &'a str,
     pub(crate) body: Option<Vec<u8>>,
     pub(crate) idempotency: Option<String>,
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn get(path: &'a str) -> Request<'a> {
-        Request { path, body: None, idempotency: None }
+        Request { path, kind: "", body: None, idempotency: None }
     }
 
     pub(crate) fn post(path: &'a str, body: &Value) -> Request<'a> {
-        Request { path, body: Some(body.to_string().into_bytes()), idempotency: None }
+        let body = Some(body.to_string().into_bytes());
+        Request { path, kind: "application/json", body, idempotency: None }
     }
 
     fn bytes(&self, key: &str) -> Vec<u8> {
@@ -114,6 +122,9 @@ impl<'a> Request<'a> {
             self.path,
             body.len()
         );
+        if self.body.is_some() {
+            head.push_str(&format!("content-type: {}\r\n", self.kind));
+        }
         if let Some(key) = &self.idempotency {
             head.push_str(&format!("idempotency-key: {key}\r\n"));
         }
@@ -143,11 +154,11 @@ mod tests {
 
     #[test]
     fn a_request_says_how_long_it_is_and_who_asks() {
-        let request =
-            Request { path: "/x", body: Some(b"{}".to_vec()), idempotency: Some("run-1".to_owned()) };
+        let idempotency = Some("run-1".to_owned());
+        let request = Request { idempotency, ..Request::post("/x", &json!({})) };
         assert_eq!(
             String::from_utf8(request.bytes("om_1")).expect("it is text"),
-            "POST /x HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer om_1\r\ncontent-length: 2\r\nidempotency-key: run-1\r\n\r\n{}"
+            "POST /x HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer om_1\r\ncontent-length: 2\r\ncontent-type: application/json\r\nidempotency-key: run-1\r\n\r\n{}"
         );
     }
 }

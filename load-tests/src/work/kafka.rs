@@ -62,7 +62,7 @@ pub(crate) fn run(once: &Once) -> anyhow::Result<Figures> {
         let node: Arc<Node<TillSuite>> = Arc::new(Node::open(parts).await?);
         let before = scales.bytes.load(Ordering::Relaxed);
         let callers = (0..once.callers).map(|number| TillCaller::new(&node, once, number)).collect();
-        let mut figures = callers::drive(once, callers).await?;
+        let mut figures = callers::drive(once.seconds, callers).await?;
         // The warming up before the measured time counts for both: it is a tenth of it.
         let bytes = scales.bytes.load(Ordering::Relaxed) - before;
         figures.insert("bytes_per_second".to_owned(), bytes as f64 / (once.seconds * 1.1));

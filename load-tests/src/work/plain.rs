@@ -116,7 +116,7 @@ pub(crate) fn run(once: &Once) -> anyhow::Result<Figures> {
     let caller =
         |_| PlainCaller { plain: plain.clone(), writer: writer.thread().clone(), record: [7; RECORD] };
     let callers: Vec<PlainCaller> = (0..once.callers).map(caller).collect();
-    let figures = callers::runtime()?.block_on(callers::drive(once, callers))?;
+    let figures = callers::runtime()?.block_on(callers::drive(once.seconds, callers))?;
     plain.over.store(true, Ordering::Release);
     writer.thread().unpark();
     writer.join().ok().context("the writer panicked")??;

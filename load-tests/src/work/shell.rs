@@ -78,7 +78,7 @@ pub(crate) fn run(once: &Once) -> anyhow::Result<Figures> {
     callers::runtime()?.block_on(async {
         let node = Arc::new(open(&once.dir).await?);
         let callers = (0..once.callers).map(|number| TillCaller::new(&node, once, number)).collect();
-        let mut figures = callers::drive(once, callers).await?;
+        let mut figures = callers::drive(once.seconds, callers).await?;
         figures.insert("rss_mb".to_owned(), machine::resident_mb());
         node.stop().await?;
         Ok(figures)

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use omium_schemas::catalogue::{
-    BranchRaised, CheckpointTaken, Command, CompleteLlmCall, CompleteToolCall, CostRecorded, Event,
-    ExecutionCarried, ExecutionFailed, ExecutionStarted, FailLlmCall, FailStep, FailToolCall, ForkStarted,
-    LlmCallCompleted, LlmCallFailed, LlmCallStarted, SignalExecution, SignalReceived, StepCancelled,
-    StepCompleted, StepFailed, StepLost, StepScheduled, StepSkipped, StepStarted, StepTimedOut,
-    ToolCallCompleted, ToolCallFailed, ToolCallStarted, VersionsPinned,
+    BranchRaised, CheckpointTaken, Command, CompleteLlmCall, CompleteStep, CompleteToolCall, CostRecorded,
+    Event, ExecutionCarried, ExecutionFailed, ExecutionStarted, FailLlmCall, FailStep, FailToolCall,
+    ForkStarted, LlmCallCompleted, LlmCallFailed, LlmCallStarted, SignalExecution, SignalReceived,
+    StepCancelled, StepCompleted, StepFailed, StepLost, StepScheduled, StepSkipped, StepStarted,
+    StepTimedOut, ToolCallCompleted, ToolCallFailed, ToolCallStarted, VersionsPinned,
 };
 use omium_schemas::catalogue::{EffectClass, FailureClass};
 use omium_schemas::{Content, Money, Seq, StepId, Time};
@@ -301,6 +301,11 @@ impl Run {
         }
         if let Command::FinishExecution(end) = command {
             return end.output.clone();
+        }
+        if let Command::CompleteStep(CompleteStep { step: of, output: Some(output), .. }) = command
+            && *of == step
+        {
+            return Some(output.clone());
         }
         if let Command::StartFork(fork) = command {
             return fork.done.iter().find(|done| done.step == step).and_then(|done| done.output.clone());

@@ -182,7 +182,8 @@ impl Draft<'_> {
             let class = FailureClass::Hallucination;
             return self.attempt_failed(StepFailed { step, branch, class, retryable: true });
         }
-        self.push(StepCompleted { step, branch, output: done.output.clone() });
+        // The result stands in the command; an event that repeats it doubles the log of whoever has long results.
+        self.push(StepCompleted { step, branch, output: None });
         self.charge(step, cost);
         self.push(CheckpointTaken { name: None });
         self.go_on_within_budget(&[step]);

@@ -112,7 +112,7 @@ fn constraint(guard: Option<&Guard>, found: &FindingReported) -> Option<(&'stati
     }
     let said = |subject: &str| match &guard.rule {
         Some(rule) => {
-            format!("In your answer {subject} has to keep this rule, in which it is called `value`: {rule}")
+            format!("In your answer {subject} has to keep this rule, in which it is called `value`: {rule}.")
         }
         None => format!("Your answer has to state {subject}."),
     };

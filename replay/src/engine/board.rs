@@ -7,6 +7,7 @@ use omium_api::port::{Sending, Task, ToWorker, WorkerInfo};
 use omium_runtime::StreamKey;
 use omium_schemas::{Seq, TenantId};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 /// A step on its way to somebody.
 #[derive(Clone, Debug)]
@@ -53,6 +54,24 @@ impl Seat {
             && !self.away
             && self.tenant.is_none_or(|tenant| tenant == offer.key.tenant)
             && self.info.frameworks.contains(&offer.task.framework)
+    }
+
+    /// Hands a step over; gives it back where nobody takes it out at the other end.
+    fn give(&mut self, offer: Offer) -> Option<Offer> {
+        let Offer { key, sending, task } = offer;
+        let execution = task.execution.clone();
+        match self.steps.try_send(ToWorker::Perform(Box::new(task))) {
+            Ok(()) => {
+                self.credit -= 1;
+                self.held.insert((key, sending), Held { execution, calls: BTreeSet::new() });
+                None
+            }
+            Err(TrySendError::Full(told) | TrySendError::Closed(told)) => {
+                self.credit = 0;
+                let ToWorker::Perform(task) = told else { return None };
+                Some(Offer { key, sending, task: *task })
+            }
+        }
     }
 }
 
@@ -124,7 +143,12 @@ impl Board {
         held.into_iter().flatten().map(|((_, sending), held)| (held.execution.clone(), *sending)).collect()
     }
 
-    /// The stream of a sending that this worker has.
+    /// Whether this worker has the sending.
+    pub(super) fn has(&self, id: u64, key: StreamKey, sending: Sending) -> bool {
+        self.lock().seats.get(&id).is_some_and(|seat| seat.held.contains_key(&(key, sending)))
+    }
+
+    /// The stream of a sending that this worker has, whoever's it is.
     pub(super) fn of_seat(&self, id: u64, execution: &str, sending: Sending) -> Option<StreamKey> {
         let table = self.lock();
         let held = &table.seats.get(&id)?.held;
@@ -216,17 +240,11 @@ impl Table {
             let seat =
                 self.seats.values_mut().filter(|seat| seat.takes(&offer)).max_by_key(|seat| seat.credit);
             match seat {
-                Some(seat) => match seat.steps.try_send(ToWorker::Perform(Box::new(offer.task.clone()))) {
-                    Ok(()) => {
-                        seat.credit -= 1;
-                        let held = Held { execution: offer.task.execution.clone(), calls: BTreeSet::new() };
-                        seat.held.insert((offer.key, offer.sending), held);
-                    }
-                    Err(_) => {
-                        seat.credit = 0;
+                Some(seat) => {
+                    if let Some(offer) = seat.give(offer) {
                         self.waiting.push_front(offer);
                     }
-                },
+                }
                 None => {
                     without.push(want);
                     still.push_back(offer);

@@ -14,7 +14,7 @@ use omium_runtime::{Answer, Dispatch, Request, StreamKey};
 use omium_schemas::catalogue::{
     Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, StartStep,
 };
-use omium_schemas::{Content, Money, Seq, TenantId};
+use omium_schemas::{Content, ExecutionId, Money, Seq, TenantId};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -152,7 +152,8 @@ impl Engine {
                         "send what it cost, or nothing",
                     ));
                 }
-                let output = Some(Content::open(output.to_string()));
+                // A step that gives nothing keeps nothing: where no result stands, `null` is read.
+                let output = (!output.is_null()).then(|| Content::open(output.to_string()));
                 CompleteStep { step, branch, epoch, delivery, output, cost }.into()
             }
             Outcome::Failed { class, reason, retryable } => {
@@ -228,10 +229,15 @@ struct Seated {
 impl Seated {
     fn held(&self, execution: &str, sending: Sending) -> Result<(Arc<Engine>, StreamKey), Failure> {
         let engine = self.engine.upgrade().ok_or_else(answers::unknown)?;
-        let key = engine.board.of_seat(self.id, execution, sending);
+        let key = match (self.tenant, execution.parse::<ExecutionId>()) {
+            (Some(tenant), Ok(id)) => Some(StreamKey::new(tenant, id.stream()))
+                .filter(|key| engine.board.has(self.id, *key, sending)),
+            (Some(_), Err(_)) => None,
+            (None, _) => engine.board.of_seat(self.id, execution, sending),
+        };
         match key {
-            Some(key) if self.tenant.is_none_or(|tenant| tenant == key.tenant) => Ok((engine, key)),
-            _ => Err(Failure::new(
+            Some(key) => Ok((engine, key)),
+            None => Err(Failure::new(
                 FailureKind::Conflict,
                 "not-yours",
                 format!(

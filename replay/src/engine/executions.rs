@@ -75,10 +75,7 @@ impl Engine {
 
     /// A digest that confirms no guess once the stream's key is gone.
     pub(super) async fn digest(&self, key: StreamKey, body: &Value) -> Result<Digest, Failure> {
-        let vault = self.vault.clone();
-        let made = tokio::task::spawn_blocking(move || vault.provide(&[key])).await;
-        made.map_err(|_| answers::unknown())?
-            .map_err(|why| Failure::new(FailureKind::Busy, "no-key", why, "try again"))?;
+        self.node().provide_key(key).await.map_err(failed)?;
         let data_key = self.vault.sealing(&key).ok_or_else(|| {
             Failure::new(
                 FailureKind::Conflict,

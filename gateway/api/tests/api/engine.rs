@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use omium_api::port::{
-    Action, Caller, Engine, Failure, FailureKind, Filter, Role, StartRequest, ToWorker, WorkerInfo,
-    WorkerSeat,
+    Action, Caller, Decision, Engine, Failure, FailureKind, Filter, ProgramRequest, Programs, Role,
+    StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
-    CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, Page, PriceView,
-    PricesView, Started, WorkflowView,
+    AttemptView, CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView,
+    GuardView, Page, PriceView, PricesView, Started, WorkflowView,
 };
 use omium_schemas::{Money, Price, Seq, TenantId};
 use serde_json::{Value, json};
@@ -121,6 +121,64 @@ impl Memory {
 pub(crate) struct Served(pub(crate) Arc<Memory>);
 
 #[async_trait]
+impl Programs for Served {
+    async fn open_program(&self, caller: &Caller, request: ProgramRequest) -> Result<Started, Failure> {
+        if request.recovery.is_some_and(|mode| mode == "pray") {
+            return Err(Failure::new(FailureKind::Invalid, "bad-recovery", "no such mode", "auto"));
+        }
+        Ok(Started { id: self.0.started(caller), repeated: false, ended: None })
+    }
+
+    async fn begin_attempt(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        _: Option<String>,
+    ) -> Result<AttemptView, Failure> {
+        let done = self.0.of(caller, execution, |stream| Ok(stream.say("StepStarted", Value::Null)))?;
+        let (number, token) = (done.seq as i64, "omx_00".to_owned());
+        Ok(AttemptView { number, token, path: format!("/x/{execution}") })
+    }
+
+    async fn end_attempt(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        number: i64,
+        code: i32,
+        output: Value,
+    ) -> Result<Done, Failure> {
+        let body = json!({ "number": number, "code": code, "output": output });
+        self.0.of(caller, execution, |stream| Ok(stream.say("ExecutionCompleted", body)))
+    }
+
+    async fn decide(&self, caller: &Caller, execution: &str, decision: Decision) -> Result<Done, Failure> {
+        let body = json!(format!("{decision:?}"));
+        self.0.of(caller, execution, |stream| Ok(stream.say("RemedyChosen", body)))
+    }
+
+    async fn guards(&self, _: &Caller) -> Result<Vec<GuardView>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn set_guard(&self, _: &Caller, guard: GuardView) -> Result<GuardView, Failure> {
+        Ok(guard)
+    }
+
+    async fn drop_guard(&self, caller: &Caller, name: &str) -> Result<(), Failure> {
+        if name == "loan-decision" && caller.tenant == TenantId([1; 16]) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            FailureKind::NotFound,
+            "not-found",
+            format!("there is no guard `{name}`"),
+            "list them",
+        ))
+    }
+}
+
+#[async_trait]
 impl Engine for Served {
     async fn authenticate(&self, key: &str) -> Option<Caller> {
         Some(match key {
@@ -218,6 +276,9 @@ impl Engine for Served {
                 unpriced_calls: 0,
                 steps: Vec::new(),
                 questions: Vec::new(),
+                findings: Vec::new(),
+                attempt: None,
+                drifts: 0,
                 forked_from: None,
                 state_hash: "00".to_owned(),
             })

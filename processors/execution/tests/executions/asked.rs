@@ -21,7 +21,7 @@ fn called(effect: EffectClass) -> (Story, Seq) {
 fn calls(story: &mut Story, effect: EffectClass) -> Seq {
     let (step, branch, request) = (StepId(1), story.run().branch, Digest::of(b"pay"));
     let (caller, tool) = ("a#0".into(), "pay".into());
-    story.does(StartToolCall { step, branch, caller, tool, effect, request, arguments: None });
+    story.does(StartToolCall { step, branch, caller, tool, effect, request, arguments: None, delivery: 0 });
     story.run().calls.last().unwrap().at
 }
 

@@ -37,6 +37,17 @@ fn steps_follow_each_other_with_a_checkpoint_between() {
 }
 
 #[test]
+fn a_result_stands_once_in_its_frame_and_is_found_from_the_state() {
+    let mut story = Story::of(three());
+    story.completes(1);
+    let events = story.log.iter().map(|(.., event, _)| event);
+    let repeated = |event: &Event| matches!(event, Event::StepCompleted(done) if done.output.is_some());
+    assert_eq!(events.filter(|event| repeated(event)).count(), 0, "the command holds it");
+    let Phase::Done { output, .. } = story.phase(1) else { panic!() };
+    assert_eq!(output.as_ref().and_then(Content::plain).map(|plain| &plain[..]), Some(&br#"{"by": 1}"#[..]));
+}
+
+#[test]
 fn a_graph_runs_what_can_run_at_once() {
     let mut story = Story::of(vec![step("d", &[2, 3]), step("b", &[4]), step("c", &[4]), step("a", &[])]);
     assert_eq!(story.owed(), [(4, 1)]);
@@ -557,8 +568,16 @@ fn a_name_that_is_too_long_is_refused() {
     let mut story = Story::of(three());
     let (step, branch, request) = (StepId(1), Branch(0), Digest::of(b"request"));
     let (caller, effect) = ("a#0".into(), EffectClass::Read);
-    let long =
-        StartToolCall { step, branch, caller, tool: "t".repeat(513), effect, request, arguments: None };
+    let long = StartToolCall {
+        step,
+        branch,
+        caller,
+        tool: "t".repeat(513),
+        effect,
+        request,
+        arguments: None,
+        delivery: 0,
+    };
     story.refuses(long, "513 bytes is longer than the 512");
 }
 

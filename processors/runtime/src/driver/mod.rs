@@ -7,6 +7,7 @@ mod clock;
 mod deadline;
 mod directory;
 mod intact;
+mod keys;
 mod node;
 mod opening;
 mod retake;

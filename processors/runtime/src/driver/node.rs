@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::carrier::{Carrier, Phase};
 use super::cell::{Cell, Standing, View};
 use super::intact::Rests;
+use super::keys::Keys;
 use super::opening::{catch_up, open_shell};
 use super::telemetry::Telemetry;
 use super::trim::{self, TrimError};
@@ -68,6 +69,7 @@ pub struct Node<P: Processors> {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
     vault: Arc<dyn Vault>,
+    keys: Keys,
     deadline: Duration,
 }
 
@@ -106,6 +108,7 @@ impl<P: Processors> Node<P> {
             log: parts.log.clone(),
             store: parts.store.clone(),
             vault: parts.vault.clone(),
+            keys: Keys::new(parts.vault.clone()),
         };
         if let Err(error) = node.take_over(resting).await {
             node.halt().await;
@@ -173,11 +176,13 @@ impl<P: Processors> Node<P> {
         if !request.command.has_content() || self.vault.has(&request.key) {
             return Ok(());
         }
-        let (vault, key) = (self.vault.clone(), request.key);
-        let made = tokio::task::spawn_blocking(move || vault.provide(&[key]));
-        match tokio::time::timeout(self.deadline, made).await {
-            Ok(Ok(made)) => made.map_err(Answer::Full),
-            Ok(Err(_)) => Err(Answer::Full("making a key was cut short; try again".to_owned())),
+        self.provide_key(request.key).await
+    }
+
+    /// Makes a stream's key where it has none, and returns when that is durable.
+    pub async fn provide_key(&self, stream: StreamKey) -> Result<(), Answer> {
+        match tokio::time::timeout(self.deadline, self.keys.provide(stream)).await {
+            Ok(made) => made.map_err(Answer::Full),
             Err(_) => Err(Answer::Unknown),
         }
     }

@@ -161,11 +161,16 @@ impl<P: Processors> Shell<P> {
     pub(super) fn gate(&mut self, output: Output<P::State>) {
         let no = if self.open.is_empty() { self.ahead.no } else { self.ahead.no.next() };
         let early = Mutant::AckBeforeSync.on() && matches!(output, Output::Answer(..));
-        if no <= self.filter.no || early {
-            self.outputs.push(output);
-        } else {
-            self.gated.push_back((no, output));
+        self.gate_at(if early { self.filter.no } else { no }, output);
+    }
+
+    /// Lets an output wait for this block.
+    pub(super) fn gate_at(&mut self, no: BlockNo, output: Output<P::State>) {
+        if no <= self.filter.no {
+            return self.outputs.push(output);
         }
+        let at = self.gated.partition_point(|(gate, _)| *gate <= no);
+        self.gated.insert(at, (no, output));
     }
 
     pub(super) fn blob_stored(&mut self, digest: &Digest) {

@@ -292,9 +292,9 @@ impl<P: Processors> Shell<P> {
         let Made { state, hash, events, parcels, blobs, last, .. } = made;
         let Submission { key, ref origin, .. } = *asked.submission;
         let first = Seq(last.0 - events.len() as u64);
-        self.residents.change(&key, state, LastFrame::Hashed(hash));
-        self.ahead.time = time;
         let no = self.ahead.no.next();
+        self.residents.change(&key, state, LastFrame::Hashed(hash), no);
+        self.ahead.time = time;
         if let Some(window) = asked.window.take() {
             self.use_key(window, Used { first, last, at: time, request: origin.request });
         }

@@ -247,8 +247,9 @@ impl<P: Processors> Shell<P> {
             self.need(vec![key], Vec::new());
             return self.answer_at_once(Some(ticket), Answer::Busy);
         };
-        let view = Some(slot.value()).filter(|value| value.seq.0 > 0);
-        self.gate(Output::View(ticket, view));
+        let (no, view) = (slot.changed, Some(slot.value()).filter(|value| value.seq.0 > 0));
+        // Only what the stream itself has seen is waited for: what runs ahead elsewhere is not in this state.
+        self.gate_at(no, Output::View(ticket, view));
     }
 
     pub(super) fn refuse(&mut self, ticket: Option<Ticket>, refusal: Refusal) {

@@ -176,7 +176,7 @@ impl<P: Processors> Shell<P> {
         if let Some(hash) = hash {
             state.hash = hash;
         }
-        self.residents.change(&key, state, last);
+        self.residents.change(&key, state, last, self.filter.no);
         self.note_key(key, frame, origin);
         started.map_or(Ok(()), |at| self.close_front(at))
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use omium_processor::Effect;
-use omium_schemas::{Seq, Time};
+use omium_schemas::{BlockNo, Seq, Time};
 
 use crate::key::{Lookup, StreamKey, WindowKey};
 use crate::stream::{LastFrame, StreamState};
@@ -12,6 +12,8 @@ use crate::stream::{LastFrame, StreamState};
 /// A stream in memory.
 pub(super) struct Slot<S> {
     pub(super) value: Arc<StreamState<S>>,
+    /// The block that holds its last frame.
+    pub(super) changed: BlockNo,
     pub(super) last: LastFrame,
     /// Effects that are out, with the number of their sending.
     pub(super) sent: Vec<(Effect, i64)>,
@@ -84,6 +86,7 @@ impl<S: Clone + Default> Residents<S> {
             key,
             Slot {
                 value: Arc::new(value),
+                changed: BlockNo::default(),
                 last,
                 sent,
                 timer,
@@ -112,14 +115,15 @@ impl<S: Clone + Default> Residents<S> {
         }
     }
 
-    /// Gives a stream its next state.
-    pub(super) fn change(&mut self, key: &StreamKey, value: StreamState<S>, last: LastFrame) {
+    /// Gives a stream its next state, which this block holds.
+    pub(super) fn change(&mut self, key: &StreamKey, value: StreamState<S>, last: LastFrame, no: BlockNo) {
         let slot = self.slots.get_mut(key).expect("a stream is loaded before it is changed");
         match Arc::get_mut(&mut slot.value) {
             Some(place) => *place = value,
             None => slot.value = Arc::new(value),
         }
         slot.last = last;
+        slot.changed = no;
         if !slot.dirty {
             slot.dirty = true;
             self.dirty.push(*key);

@@ -37,3 +37,24 @@ async fn an_append_that_never_ends_is_an_unknown_outcome_for_callers_and_readers
     assert_eq!(balance(&stream.state), omium_schemas::Money::dollars(1));
     node.node.stop().await.expect("nothing fails");
 }
+
+#[tokio::test]
+async fn a_reader_waits_for_what_its_own_stream_has_seen_and_for_nothing_else() {
+    let (log, store) = (FaultyLog::new(1), Arc::default());
+    let place = Place::Faulty(log.clone(), store);
+    let config = Config { deadline_micros: 300_000, ..place.config() };
+    let node: BankNode = place.open_with(config, Arc::<KeptBlobs>::default()).await;
+    node.done(account("a"), top_up(1)).await;
+    node.done(account("b"), top_up(1)).await;
+    log.next(Fault::Silence, 1);
+    let (second, a, b) = tokio::join!(
+        biased;
+        node.submit(account("b"), top_up(1)),
+        node.node.view(account("a")),
+        node.node.view(account("b")),
+    );
+    assert_eq!((second, b.err()), (Answer::Unknown, Some(Answer::Unknown)));
+    let stream = a.expect("nothing of it is on its way").expect("it exists");
+    assert_eq!(balance(&stream.state), omium_schemas::Money::dollars(1));
+    node.node.halt().await;
+}
