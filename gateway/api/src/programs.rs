@@ -95,8 +95,8 @@ pub trait Programs: Send + Sync + 'static {
         Err(unknown())
     }
 
-    /// Takes a check away.
-    async fn drop_guard(&self, caller: &Caller, name: &str) -> Result<(), Failure> {
+    /// Takes a check away, and says what it was.
+    async fn drop_guard(&self, caller: &Caller, name: &str) -> Result<GuardView, Failure> {
         let _ = (caller, name);
         Err(unknown())
     }
@@ -233,10 +233,9 @@ pub(crate) async fn drop_guard(
     State(shared): State<Shared>,
     known: Known,
     InPath(name): InPath,
-) -> Answer<StatusCode> {
+) -> Answer<Json<GuardView>> {
     let caller = known.may(Role::Developer)?;
-    shared.engine.drop_guard(&caller, &name).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Json(shared.engine.drop_guard(&caller, &name).await?))
 }
 
 fn unprocessable(code: &'static str, detail: String, hint: &str) -> Problem {

@@ -59,7 +59,7 @@ impl Programs for Served {
         self.0.guard_set(caller, guard).await
     }
 
-    async fn drop_guard(&self, caller: &Caller, name: &str) -> Result<(), Failure> {
+    async fn drop_guard(&self, caller: &Caller, name: &str) -> Result<GuardView, Failure> {
         self.0.guard_dropped(caller, name).await
     }
 }

@@ -150,8 +150,19 @@ impl Engine {
         Ok(view)
     }
 
-    pub(super) async fn guard_dropped(&self, caller: &Caller, name: &str) -> Result<(), Failure> {
-        self.tell_control(DropGuard { tenant: caller.tenant, name: name.to_owned() }).await
+    pub(super) async fn guard_dropped(&self, caller: &Caller, name: &str) -> Result<GuardView, Failure> {
+        let known = self.known_guards(caller).await?.into_iter().find(|guard| guard.name == name);
+        let guard = known.ok_or_else(|| {
+            let detail = format!("there is no guard `{name}`");
+            Failure::new(
+                FailureKind::NotFound,
+                "not-found",
+                detail,
+                "`omium guard list` shows those that there are",
+            )
+        })?;
+        self.tell_control(DropGuard { tenant: caller.tenant, name: name.to_owned() }).await?;
+        Ok(guard)
     }
 }
 

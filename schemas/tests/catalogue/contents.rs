@@ -27,6 +27,13 @@ fn call(stored: usize, parameters: bool) -> Command {
             .map(|n| NewMessage { digest: Digest([2; 32]), body: Content::open(format!("message {n}")) })
             .collect(),
         parameters: parameters.then(|| Content::open("parameters")),
+        delivery: 1,
+        endpoint: "chat/completions".into(),
+        continues: None,
+        thread: None,
+        before: None,
+        after: None,
+        difference: None,
     }
     .into()
 }

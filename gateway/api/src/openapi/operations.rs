@@ -335,8 +335,7 @@ fn guards(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         },
         Operation {
             method: "delete",
-            status: 204,
-            ..post("/api/v1/guards/{name}", "dropGuard", "Takes a check away", Body::Nothing)
+            ..post("/api/v1/guards/{name}", "dropGuard", "Takes a check away, and says what it was", one())
         },
     ]
 }

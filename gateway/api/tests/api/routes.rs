@@ -52,7 +52,7 @@ const TABLE: &[(&str, &str, Option<Role>, &str, u16)] = &[
     ("POST", "/api/v1/executions/{id}/decision", Some(Role::Developer), r#"{"decision": "apply"}"#, 200),
     ("GET", "/api/v1/guards", Some(Role::Viewer), "", 200),
     ("POST", "/api/v1/guards", Some(Role::Developer), r#"{"name": "g", "agent": "Writer"}"#, 201),
-    ("DELETE", "/api/v1/guards/{name}", Some(Role::Developer), "", 204),
+    ("DELETE", "/api/v1/guards/{name}", Some(Role::Developer), "", 200),
     ("GET", "/api/v1/prices", Some(Role::Viewer), "", 200),
     (
         "PUT",
