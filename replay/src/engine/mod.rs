@@ -264,7 +264,9 @@ impl Engine {
 /// Whoever opens a folder that another process has meets the state's lock first, whose message is not for people.
 fn in_use(data: &Path, error: anyhow::Error) -> anyhow::Error {
     let text = format!("{error:#}");
-    let taken = text.contains("While lock file") || text.contains("lock hold by");
+    // The store tidies its own old notes before it locks, and two that do so at once get in each other's way.
+    let tidied = text.contains("while unlink()") && text.contains("LOG.old");
+    let taken = text.contains("While lock file") || text.contains("lock hold by") || tidied;
     if !taken {
         return error;
     }
