@@ -132,7 +132,19 @@ fn before<'c>(equal: impl Iterator<Item = &'c Call>, wanted: &str) -> Before {
     Before::Never
 }
 
-fn not_open() -> Failure {
+fn ended(call: Seq, end: ToolEnd) -> Command {
+    match end {
+        ToolEnd::Answered { result } => {
+            CompleteToolCall { call, result: Some(Content::open(result.to_string())) }.into()
+        }
+        ToolEnd::Failed { reason } => {
+            let reason = Some(Content::open(json!(reason).to_string()));
+            FailToolCall { call, class: ToolErrorClass::Other, reason }.into()
+        }
+    }
+}
+
+pub(super) fn not_open() -> Failure {
     let detail = "the step has no such open call";
     let hint = "`call` is the seq that `call_tool` was accepted with; a call ends once";
     Failure::new(FailureKind::Conflict, "no-open-call", detail, hint)
