@@ -216,6 +216,11 @@ pub(crate) fn react(run: &Run, event: &Event) -> Vec<Event> {
         Event::RemedyChosen(RemedyChosen { finding, by: ChosenBy::Policy, .. }) => {
             judged(call_of(*finding), GateVerdict::AskAgain, *finding)
         }
+        // The program is to end: whoever answers lets it be run again.
+        Event::ApprovalAsked(ApprovalAsked { subject: ApprovalSubject::ToolCall, about, .. }) => {
+            let suspended = ExecutionSuspended { reason: SuspendReason::Approval, about: *about };
+            if run.suspended.is_none() { vec![suspended.into()] } else { Vec::new() }
+        }
         Event::ApprovalAsked(ApprovalAsked {
             subject: ApprovalSubject::Remedy,
             about: Some(finding),

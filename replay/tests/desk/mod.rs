@@ -43,6 +43,24 @@ impl Dev {
         self.child = serve(self.data.path(), &self.words);
     }
 
+    /// Kills it, and says how many bytes its log holds.
+    pub(crate) fn stop_and_weigh(mut self) -> u64 {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let log = self.data.path().join("log");
+        let found: serde_json::Value =
+            serde_json::from_str(&self.says(&["log", "inspect", "--json", log.to_str().unwrap()])).unwrap();
+        let segments = found["segments"].as_array().unwrap();
+        segments
+            .iter()
+            .filter_map(|segment| {
+                segment["at"]
+                    .as_u64()
+                    .or_else(|| segment["size"].as_u64().filter(|_| segment["state"] == "sealed"))
+            })
+            .sum()
+    }
+
     /// Where it answers, and the key.
     pub(crate) fn address(&self) -> (String, String) {
         let note = std::fs::read(self.data.path().join("dev.json")).unwrap();
