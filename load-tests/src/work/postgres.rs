@@ -48,6 +48,7 @@ impl Postgres {
         Ok(postgres)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "nothing but asking tells that it is ready")]
     fn ready(&mut self, asks: &Path) -> anyhow::Result<()> {
         let since = Instant::now();
         let port = self.port.to_string();
