@@ -73,7 +73,7 @@ pub(crate) struct Program {
     pub(crate) base: String,
     pub(crate) token: String,
     pub(crate) number: i64,
-    client: reqwest::Client,
+    pub(crate) client: reqwest::Client,
 }
 
 pub(crate) async fn api(dev: &Dev, method: reqwest::Method, path: &str, body: Value) -> (u16, Value) {
