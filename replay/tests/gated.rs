@@ -306,6 +306,5 @@ async fn a_growing_conversation_costs_its_growth() {
     // What a log holds besides, such as its schemas, is in both.
     let ((few, least), (distinct, most)) = (talked(1).await, talked(51).await);
     let (grown, used) = ((distinct - few) as f64, (most - least) as f64);
-    println!("{grown} distinct bytes, {used} in the log: {:.2}", used / grown);
     assert!(grown > 100_000.0 && used <= 1.3 * grown, "{used} bytes for {grown} distinct ones");
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use omium_detector::Detector;
 use omium_execution::Execution;
+use omium_recovery::Recovery;
 use omium_runtime::{Answer, Config, Dispatch, Ended, Node, NodeParts, Request, StreamKey, World};
 use omium_schemas::catalogue::{CompleteStep, OnFailure, PlannedStep, StartExecution};
 use omium_schemas::{Content, ExecutionId, Money, Partition, TenantId};
@@ -20,7 +22,7 @@ const STEPS: usize = 10;
 /// How many dispatches are taken from the queue at once.
 const BATCH: usize = 256;
 
-type Suite = (Execution,);
+type Suite = (Execution, Detector, Recovery);
 
 struct Hands(mpsc::UnboundedSender<(Instant, Dispatch)>);
 
@@ -135,6 +137,7 @@ async fn begin(line: Arc<Line>) {
     let start = StartExecution {
         workflow: "native".to_owned(),
         workflow_version: None,
+        price_list: None,
         inputs: Some(Content::open("{}")),
         account: None,
         steps: 0,
