@@ -168,7 +168,7 @@ impl Books {
         loop {
             let state = self.seen(attempt).await?;
             let same = |call: &&Call| call.caller == question.caller && call.request == question.digest;
-            let Some(last) = run_of(&state).calls.iter().filter(same).next_back() else { return Ok(None) };
+            let Some(last) = run_of(&state).calls.iter().rfind(same) else { return Ok(None) };
             let of_attempt = last.taken == attempt.number;
             match (&last.outcome, self.joins(key, last.at)) {
                 (Outcome::Open, Some(mut on_the_way)) if of_attempt && question.repeats => {

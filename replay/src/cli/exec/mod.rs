@@ -145,6 +145,12 @@ impl Exec {
         if !self.quiet {
             eprintln!("{}", tree(&view));
         }
+        if view["steps"][0]["calls"].as_array().is_none_or(Vec::is_empty) {
+            eprintln!(
+                "omium: no call of a model or tool came by: the program does not read OPENAI_BASE_URL, or made none; what it \
+                 did elsewhere is not recorded"
+            );
+        }
         let hint = match view["status"].as_str() {
             Some("suspended") => suspended(&view, execution),
             Some("paused") => format!("`omium resume {execution}`, then `omium exec --resume {execution}`"),
