@@ -132,7 +132,7 @@ async fn a_bad_answer_is_asked_again_before_anybody_reads_it_and_only_that_one()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_suspended_program_is_refused_and_goes_on_with_the_decision_after_two_restarts() {
+async fn a_suspended_program_is_refused_and_goes_on_a_week_and_two_restarts_later() {
     let upstream = Upstream::start(writer).await;
     let mut dev = served(&upstream).await;
     guarded(&dev).await;
@@ -152,16 +152,30 @@ async fn a_suspended_program_is_refused_and_goes_on_with_the_decision_after_two_
         "the log decides, not how the process ended"
     );
     assert_eq!(post(&dev, &format!("/executions/{}/attempts", program.id), json!({})).await.0, 409);
-    dev.kill_and_start();
+    let shifted = dev.kill_and_start_a_week_later();
+    if shifted.is_none() {
+        dev.kill_and_start();
+    }
     assert_eq!(
         post(&dev, &format!("/executions/{}/decision", program.id), json!({ "decision": "apply" })).await.0,
         200
     );
-    dev.kill_and_start();
+    if shifted.is_none() {
+        skipped("faketime: libfaketime is not installed, so the week between could not be had");
+    }
+    dev.kill_and_start_a_week_later().unwrap_or_else(|| dev.kill_and_start());
     let again = Program::attempt(&dev, &program.id).await;
     again.asks("Reviewer", &quote("Reviewer")).await;
     assert_eq!(again.asks("Writer", &quote("Writer")).await.1, says(r#"{"apr": 5.2}"#).2);
     assert_eq!(upstream.bodies().len(), 3);
+}
+
+/// Counted by whoever runs all tests.
+fn skipped(why: &str) {
+    use std::io::Write as _;
+    let Some(place) = std::env::var_os("OMIUM_SKIPS") else { return };
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(place).unwrap();
+    writeln!(file, "{why}").unwrap();
 }
 
 fn events(content: &str) -> String {

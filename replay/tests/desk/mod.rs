@@ -43,6 +43,20 @@ impl Dev {
         self.child = serve(self.data.path(), &self.words);
     }
 
+    /// Kills it and starts it again a week later, as far as it can tell. Nothing where the machine cannot shift a clock.
+    pub(crate) fn kill_and_start_a_week_later(&mut self) -> Option<()> {
+        let library = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"]
+            .map(|place| format!("{place}/faketime/libfaketimeMT.so.1"))
+            .into_iter()
+            .find(|library| Path::new(library).exists())?;
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let shifted =
+            [("LD_PRELOAD", library.as_str()), ("FAKETIME", "+7d"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+        self.child = serve_with(self.data.path(), &self.words, &shifted);
+        Some(())
+    }
+
     /// Kills it, and says how many bytes its log holds.
     pub(crate) fn stop_and_weigh(mut self) -> u64 {
         self.child.kill().unwrap();
@@ -110,7 +124,12 @@ impl Drop for Dev {
 
 /// Starts a server and returns when it has said where it answers.
 fn serve(data: &Path, words: &[String]) -> Child {
+    serve_with(data, words, &[])
+}
+
+fn serve_with(data: &Path, words: &[String], environment: &[(&str, &str)]) -> Child {
     let mut child = Command::new(OMIUM)
+        .envs(environment.iter().copied())
         .args(words)
         .args(["--port", "0"])
         .env("OMIUM_DATA", data)

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod story;
+mod walk;
 
 use omium_execution::Status;
 use omium_recovery::Patch;
