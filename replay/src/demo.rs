@@ -50,9 +50,10 @@ async fn told() -> anyhow::Result<ExitCode> {
     );
     drop(server);
     let (server, connection) = start(data.path())?;
-    let ended =
-        until(&connection, &path, |view| !matches!(text(&view["status"]).as_str(), "running" | "paused"))
-            .await?;
+    let ended = until(&connection, &path, |view| {
+        !matches!(text(&view["status"]).as_str(), "running" | "paused" | "suspended")
+    })
+    .await?;
     say(&tree(&ended));
     say(&format!("\nResult: {}\n", text(&ended["output"])));
 
@@ -145,7 +146,7 @@ async fn until(connection: &Connection, path: &str, is_so: impl Fn(&Value) -> bo
     let from = view["seq"].as_u64().unwrap_or_default() + 1;
     let mut events = connection.events(id, from).await.map_err(|trouble| anyhow::anyhow!("{trouble:?}"))?;
     while !is_so(&view) {
-        if !matches!(view["status"].as_str(), Some("running" | "paused")) {
+        if !matches!(view["status"].as_str(), Some("running" | "paused" | "suspended")) {
             bail!("the execution has ended: {view}");
         }
         events.chunk().await?.context("the server is gone")?;

@@ -159,7 +159,7 @@ pub enum Answer {
 pub struct Filter {
     /// Only those of this workflow.
     pub workflow: Option<String>,
-    /// Only those that stand so: running, paused, completed, failed, cancelled.
+    /// Only those that stand so: running, paused, suspended, completed, failed, cancelled.
     pub status: Option<String>,
     /// Goes on after this page.
     pub cursor: Option<String>,

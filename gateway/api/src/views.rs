@@ -63,7 +63,7 @@ pub struct ExecutionSummary {
     pub id: String,
     /// The workflow's name.
     pub workflow: String,
-    /// running, paused, completed, failed, cancelled.
+    /// running, paused, suspended, completed, failed, cancelled.
     pub status: String,
     /// RFC 3339.
     pub started_at: String,
@@ -89,7 +89,7 @@ pub struct ExecutionView {
     pub workflow: String,
     /// Which version, in hex.
     pub version: Option<String>,
-    /// running, paused, completed, failed, cancelled.
+    /// running, paused, suspended, completed, failed, cancelled.
     pub status: String,
     /// Why it failed, where it has.
     pub failure: Option<String>,

@@ -15,7 +15,7 @@ pub(crate) struct List {
     /// Only those of this workflow.
     #[arg(long)]
     workflow: Option<String>,
-    /// Only those that stand so: running, paused, completed, failed, cancelled.
+    /// Only those that stand so: running, paused, suspended, completed, failed, cancelled.
     #[arg(long)]
     status: Option<String>,
     /// At most so many.
@@ -115,8 +115,10 @@ impl Act for Logs {
             // Opened before the events are read: what comes in between then wakes this loop.
             let mut news =
                 if self.follow { Some(connection.events(&self.execution, next).await?) } else { None };
-            let ended =
-                !matches!(connection.get(&path).await?["status"].as_str(), Some("running" | "paused"));
+            let ended = !matches!(
+                connection.get(&path).await?["status"].as_str(),
+                Some("running" | "paused" | "suspended")
+            );
             loop {
                 let page = connection.get(&format!("{path}/events?from={next}&limit=1000")).await?;
                 let items = page["items"].as_array().cloned().unwrap_or_default();

@@ -105,7 +105,7 @@ async fn follow(
     let mut events = connection.events(id, view["seq"].as_u64().unwrap_or(0) + 1).await?;
     loop {
         shown.show(&tree(&view));
-        if !matches!(view["status"].as_str(), Some("running" | "paused")) {
+        if !matches!(view["status"].as_str(), Some("running" | "paused" | "suspended")) {
             return Ok(Some(view));
         }
         if !matches!(events.chunk().await, Ok(Some(_))) {

@@ -135,7 +135,7 @@ impl Engine {
                             FailureKind::Invalid,
                             "bad-status",
                             format!("there is no status `{name}`"),
-                            "it is one of: running, paused, completed, failed, cancelled",
+                            "it is one of: running, paused, suspended, completed, failed, cancelled",
                         )
                     })?,
             ),

@@ -35,15 +35,17 @@ pub(crate) enum Standing {
     Completed,
     Failed,
     Cancelled,
+    Suspended,
 }
 
 impl Standing {
-    pub(crate) const ALL: [(&'static str, Standing); 5] = [
+    pub(crate) const ALL: [(&'static str, Standing); 6] = [
         ("running", Standing::Running),
         ("paused", Standing::Paused),
         ("completed", Standing::Completed),
         ("failed", Standing::Failed),
         ("cancelled", Standing::Cancelled),
+        ("suspended", Standing::Suspended),
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -51,7 +53,7 @@ impl Standing {
     }
 
     pub(crate) fn is_open(self) -> bool {
-        matches!(self, Standing::Running | Standing::Paused)
+        matches!(self, Standing::Running | Standing::Paused | Standing::Suspended)
     }
 }
 
@@ -229,13 +231,15 @@ impl Index {
                         Command::StartFork(fork) => fork.plan.first(),
                         _ => None,
                     };
-                    let framework = plan.map_or_else(String::new, |plan| plan.framework.clone());
+                    // A program has no plan: it decides its own steps.
+                    let framework = plan.map_or_else(|| "program".to_owned(), |plan| plan.framework.clone());
                     workflow = told.events.into_iter().find_map(|(_, event)| match event {
                         Event::ExecutionStarted(started) => Some((started.workflow, framework.clone())),
                         _ => None,
                     });
                     standing = Some(Standing::Running);
                 }
+                Some("ExecutionSuspended") => standing = Some(Standing::Suspended),
                 Some("ExecutionPaused") => standing = Some(Standing::Paused),
                 Some("ExecutionResumed" | "BranchRaised") => standing = Some(Standing::Running),
                 Some("ExecutionCompleted") => standing = Some(Standing::Completed),

@@ -145,7 +145,12 @@ fn executions(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         Operation {
             query: &[
                 ("workflow", "string", "Only those of this workflow.", "loan-decision"),
-                ("status", "string", "running, paused, completed, failed or cancelled.", "running"),
+                (
+                    "status",
+                    "string",
+                    "running, paused, suspended, completed, failed or cancelled.",
+                    "running",
+                ),
                 ("cursor", "string", "`next` of the page before.", ""),
                 ("limit", "integer", "At most so many, 1 to 1000; else 50.", "50"),
             ],
