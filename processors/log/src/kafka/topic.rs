@@ -185,7 +185,29 @@ async fn made(options: &KafkaOptions, asker: &Arc<BaseConsumer>) -> Result<Shape
     })
 }
 
+/// What the topic's settings are. A broker that has not heard of a new topic yet knows of no settings at all: one that
+/// has always names them, so an answer without any is asked for again.
 async fn describe(
+    options: &KafkaOptions,
+    admin: &AdminClient<DefaultClientContext>,
+) -> Result<ConfigResource, LogError> {
+    let mut again = tokio::time::interval(Duration::from_millis(20));
+    let asking = async {
+        loop {
+            again.tick().await;
+            let described = described(options, admin).await?;
+            if !described.entries.is_empty() {
+                return Ok(described);
+            }
+        }
+    };
+    tokio::time::timeout(options.timeout, asking).await.unwrap_or_else(|_| {
+        let why = format!("no broker told them for {:?}", options.timeout);
+        Err(LogError::Broker { doing: "asking for the topic's settings", why })
+    })
+}
+
+async fn described(
     options: &KafkaOptions,
     admin: &AdminClient<DefaultClientContext>,
 ) -> Result<ConfigResource, LogError> {
