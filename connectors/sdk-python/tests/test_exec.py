@@ -71,16 +71,16 @@ def tell_on(desk: Desk, story: Story) -> Outcome:
     if story.what == "healed":
         kind = ["--json-field", "apr"] if story.program.startswith("graph") else ["--extract", 'apr: number near "APR"']
         desk.omium("guard", "add", "--agent", "Writer", *kind, "--rule", "value >= 2.5 && value <= 8.5")
-    execution = None
+    execution, running = None, None
     for _ in range(KILLS if story.what in VICTIMS else 0):
         desk.vendor.hold(LAST)
         running = desk.exec(story.program, resume=execution)
-        if running.is_held():
-            execution = killed_at_the_last_call(desk, running, story.what)
-        else:
+        if not running.is_held():
             # A server that lived on has taken in the answer to the call of the program that was killed.
             assert execution is not None, running.end().err
-    ended = desk.exec(story.program, resume=execution).end()
+            break
+        execution, running = killed_at_the_last_call(desk, running, story.what), None
+    ended = (running or desk.exec(story.program, resume=execution)).end()
     names = ("Researcher", "Writer", "Reviewer")
     asked = {name: desk.vendor.count(speaks_to(name)) for name in names}
     return Outcome(ended, asked, desk.tool_runs, desk.omium("show", execution or desk.execution()))
