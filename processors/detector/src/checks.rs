@@ -158,7 +158,7 @@ mod tests {
         let schema = json!({ "type": "object", "required": ["currency"] });
         let known: Vec<_> = known.iter().map(|name| ((*name).to_owned(), schema.clone())).collect();
         let called = CalledTool { name: name.to_owned(), arguments: arguments.to_owned() };
-        tool_calls(&[called], &known).into_iter().map(|seen| seen.text).collect()
+        tool_calls(&[called], &known).into_iter().map(|seen| seen.detail).collect()
     }
 
     #[test]
