@@ -34,7 +34,7 @@ pub(crate) struct Exec {
     /// The most it may cost, in dollars.
     #[arg(long, value_name = "USD")]
     budget: Option<String>,
-    /// Says nothing of its own.
+    /// Says nothing of its own, as long as the program comes to its end.
     #[arg(long, short)]
     quiet: bool,
     /// The program and its arguments; with --resume what it was called with before, where nothing is given.
@@ -136,14 +136,22 @@ impl Exec {
     ) {
         if let Err(trouble) = told {
             trouble.tell(target.json);
-            eprintln!(
-                "hint: when Omium answers again, `omium exec --resume {execution}` goes on with what is recorded"
-            );
+            // Only a server that was not there leaves anything to do: one that refuses has told its own hint.
+            if !matches!(trouble, Trouble::Refused { status: 400..500, .. }) {
+                eprintln!(
+                    "hint: when Omium answers again, `omium exec --resume {execution}` goes on with what is recorded"
+                );
+            }
             return;
         }
         let Ok(view) = connection.get(path).await else { return };
         if !self.quiet {
             eprintln!("{}", tree(&view));
+        }
+        if view["steps"][0]["calls"].as_array().is_none_or(Vec::is_empty) {
+            eprintln!(
+                "omium: no call was seen: what the program asked of models, if anything, did not go to OPENAI_BASE_URL"
+            );
         }
         let hint = match view["status"].as_str() {
             Some("suspended") => suspended(&view, execution),
