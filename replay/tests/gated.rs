@@ -290,6 +290,33 @@ async fn nonsense_is_told_what_is_wrong_with_it() {
     assert_eq!((status, &wrong["code"]), (422, &json!("bad-guard")));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_tool_has_done_is_recorded_also_when_its_program_may_do_nothing_more() {
+    let upstream = Upstream::start(writer).await;
+    let dev = served(&upstream).await;
+    let call = |tool: &str| json!({ "caller": "Writer#0", "tool": tool, "effect": "write" });
+    let first = Program::open(&dev, "auto").await;
+    let (_, paid) = first.tool("/tools", call("pay")).await;
+    let (_, sent) = first.tool("/tools", call("send")).await;
+    post(&dev, &format!("/executions/{}/pause", first.id), json!({})).await;
+    let (status, refused) = first.tool("/tools", call("order")).await;
+    assert_eq!((status, &refused["code"]), (409, &json!("paused")));
+    assert_eq!(first.tool(&format!("/tools/{}", paid["call"]), json!({ "result": "paid" })).await.0, 200);
+    post(&dev, &format!("/executions/{}/resume", first.id), json!({})).await;
+
+    let second = Program::attempt(&dev, &first.id).await;
+    let recorded = |result: &str| json!({ "recorded": { "result": result } });
+    assert_eq!(second.tool("/tools", call("pay")).await.1, recorded("paid"));
+    let (status, refused) = second.tool("/tools", call("send")).await;
+    assert_eq!((status, &refused["code"]), (409, &json!("outcome-unknown")));
+    // The process of the first attempt lives on, and knows what nobody else does.
+    assert_eq!(first.tool(&format!("/tools/{}", sent["call"]), json!({ "result": "sent" })).await.0, 200);
+    assert_eq!(second.shown(&dev).await["questions"], json!([]));
+    let third = Program::attempt(&dev, &first.id).await;
+    assert_eq!(third.tool("/tools", call("pay")).await.1, recorded("paid"));
+    assert_eq!(third.tool("/tools", call("send")).await.1, recorded("sent"));
+}
+
 /// How many bytes a conversation of so many turns has, and how many its log.
 async fn talked(turns: usize) -> (usize, u64) {
     // Words that do not repeat: what a compressor cannot take out is what has to be paid for.

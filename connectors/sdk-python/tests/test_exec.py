@@ -15,10 +15,11 @@ from desk import Desk, Running, speaks_to
 
 SEQUENTIAL = ["crew", "graph", "team", "kernel"]
 PROGRAMS = [*SEQUENTIAL, *(f"{name}_parallel" for name in SEQUENTIAL)]
-VICTIMS = ["program", "server", "both"]
+# Each is killed twice while its last call is under way; a program only once, for its server takes in the answer then,
+# and there is no such call any more.
+VICTIMS = ["server", "server", "both", "both", "program"]
 LAST = speaks_to("Reviewer")
 BAD, GOOD = "REVIEWED: APR: 0%", "REVIEWED: APR: 5.2%"
-KILLS = 2
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Outcome:
 
 
 QUIET = [Story(program, "undisturbed") for program in PROGRAMS]
-KILLED = [Story(program, victim) for victim in VICTIMS for program in PROGRAMS]
+KILLED = [Story(program, "killed") for program in PROGRAMS]
 HEALED = [Story(program, "healed") for program in ("crew", "crew_parallel", "graph", "graph_parallel")]
+APPROVED = [Story(program, "approved") for program in ("team", "kernel_parallel")]
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +70,17 @@ def without_omium(story: Story, model: int) -> str:
 
 
 def tell_on(desk: Desk, story: Story) -> Outcome:
-    if story.what == "healed":
+    if story.what in ("healed", "approved"):
         kind = ["--json-field", "apr"] if story.program.startswith("graph") else ["--extract", 'apr: number near "APR"']
         desk.omium("guard", "add", "--agent", "Writer", *kind, "--rule", "value >= 2.5 && value <= 8.5")
     execution = None
-    for _ in range(KILLS if story.what in VICTIMS else 0):
+    for victim in VICTIMS if story.what == "killed" else []:
         desk.vendor.hold(LAST)
         running = desk.exec(story.program, resume=execution)
-        if running.is_held():
-            execution = killed_at_the_last_call(desk, running, story.what)
-        else:
-            # A server that lived on has taken in the answer to the call of the program that was killed.
-            assert execution is not None, running.end().err
+        assert running.is_held(), running.end().err
+        execution = killed_at_the_last_call(desk, running, victim)
+    if story.what == "approved":
+        execution = suspended_and_approved(desk, story)
     ended = desk.exec(story.program, resume=execution).end()
     names = ("Researcher", "Writer", "Reviewer")
     asked = {name: desk.vendor.count(speaks_to(name)) for name in names}
@@ -104,6 +105,18 @@ def killed_at_the_last_call(desk: Desk, running: Running, victim: str) -> str:
     return execution
 
 
+def suspended_and_approved(desk: Desk, story: Story) -> str:
+    """Somebody takes the best suggestion, after the program and the server have both ended."""
+    ended = desk.exec(story.program, options=("--recovery", "approve")).end()
+    execution = desk.execution()
+    assert ended.code != 0, "it may not end as if it had read what was held back"
+    assert f"{execution} is suspended; `omium approve {execution}` decides" in ended.err
+    desk.kill()
+    desk.start()
+    desk.omium("approve", execution)
+    return execution
+
+
 @pytest.mark.parametrize("story", QUIET, ids=str)
 def test_the_result_is_the_same_as_without_omium(story: Story, outcome: Callable[[Story], Outcome]) -> None:
     seen = outcome(story)
@@ -114,18 +127,15 @@ def test_the_result_is_the_same_as_without_omium(story: Story, outcome: Callable
 
 
 @pytest.mark.parametrize("story", KILLED, ids=str)
-def test_killed_twice_at_its_last_call_it_goes_on_where_it_was(
-    story: Story, outcome: Callable[[Story], Outcome]
-) -> None:
+def test_killed_at_its_last_call_it_goes_on_where_it_was(story: Story, outcome: Callable[[Story], Outcome]) -> None:
     seen = outcome(story)
     assert (seen.ended.code, seen.ended.result) == (0, BAD), seen.ended.err
-    # Only the call that was under way at a kill may be asked again; the answer to one may still have been taken in.
-    assert {**seen.asked, "Reviewer": 1} == {"Researcher": 2, "Writer": 1, "Reviewer": 1}
-    assert 1 <= seen.asked["Reviewer"] <= 1 + KILLS
+    # Only a call that was under way when the server was killed is asked again.
+    assert seen.asked == {"Researcher": 2, "Writer": 1, "Reviewer": len(VICTIMS)}
     assert seen.tool_runs == 1
 
 
-@pytest.mark.parametrize("story", HEALED, ids=str)
+@pytest.mark.parametrize("story", [*HEALED, *APPROVED], ids=str)
 def test_an_answer_out_of_bounds_is_healed_before_the_next_agent_reads_it(
     story: Story, outcome: Callable[[Story], Outcome]
 ) -> None:

@@ -95,8 +95,10 @@ pub(crate) fn unreached(error: &reqwest::Error) -> Failed {
     } else {
         (ModelErrorClass::Connection, "the connection broke in the middle of the model's answer")
     };
-    let host = error.url().map(|url| url.origin().ascii_serialization()).unwrap_or_default();
-    Failed { class, status: 0, reason: format!("{what} ({host})"), retryable: true }
+    // An error in the middle of an answer does not know its address any more.
+    let host = error.url().map(|url| format!(" ({})", url.origin().ascii_serialization()));
+    let reason = format!("{what}{}", host.unwrap_or_default());
+    Failed { class, status: 0, reason, retryable: true }
 }
 
 /// An error that the provider has answered with.

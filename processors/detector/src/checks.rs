@@ -15,7 +15,7 @@ pub(crate) fn tool_calls(called: &[CalledTool], known: &[(String, Value)]) -> Ve
     let check = |(at, call): (usize, &CalledTool)| {
         let pointer = format!("/tool_calls/{at}");
         let named = format!("`{}`", told(&call.name));
-        let Some((_, schema)) = known.iter().find(|(name, _)| *name == call.name) else {
+        let Some(schema) = offered(&call.name, known) else {
             let text = format!("the tool {named} is called, which the request does not offer");
             return Some(Seen::fail(FindingKind::Schema, "tool-call", text).at(pointer));
         };
@@ -30,6 +30,23 @@ pub(crate) fn tool_calls(called: &[CalledTool], known: &[(String, Value)]) -> Ve
     };
     // A request that offers no tools is one whose tools we do not know.
     if known.is_empty() { Vec::new() } else { called.iter().enumerate().filter_map(check).collect() }
+}
+
+/// The schema of a tool by its name. Frameworks put the name of a plugin or server before a tool's own, and most models
+/// leave it out at times: `rate` is `Bank-rate` to the program, so it is to us, where no other tool is called so.
+fn offered<'k>(name: &str, known: &'k [(String, Value)]) -> Option<&'k Value> {
+    if let Some((_, schema)) = known.iter().find(|(known, _)| known == name) {
+        return Some(schema);
+    }
+    let is_qualified = |known: &str| {
+        let before = known.strip_suffix(name).unwrap_or_default();
+        !name.is_empty() && (before.ends_with(['-', '.', '/', ':']) || before.ends_with("__"))
+    };
+    let mut fitting = known.iter().filter(|(known, _)| is_qualified(known));
+    match (fitting.next(), fitting.next()) {
+        (Some((_, schema)), None) => Some(schema),
+        _ => None,
+    }
 }
 
 /// The form that the request asks for.
@@ -128,4 +145,32 @@ pub(crate) fn fits(schema: &Value, value: &Value) -> Result<(), String> {
 fn told(text: &str) -> String {
     let short: String = text.chars().take(TOLD).collect();
     if short.len() < text.len() { format!("{short}…") } else { short }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn found(known: &[&str], name: &str, arguments: &str) -> Vec<String> {
+        let schema = json!({ "type": "object", "required": ["currency"] });
+        let known: Vec<_> = known.iter().map(|name| ((*name).to_owned(), schema.clone())).collect();
+        let called = CalledTool { name: name.to_owned(), arguments: arguments.to_owned() };
+        tool_calls(&[called], &known).into_iter().map(|seen| seen.detail).collect()
+    }
+
+    #[test]
+    fn a_tool_may_be_called_without_the_name_of_its_plugin() {
+        let fits = r#"{"currency":"EUR"}"#;
+        for known in ["rate", "Bank-rate", "bank.rate", "mcp__bank__rate"] {
+            assert_eq!(found(&[known], "rate", fits), [""; 0], "{known}");
+            assert!(found(&[known], "rate", "{}")[0].contains("do not fit"), "{known}");
+        }
+        for known in [&["market_rate"][..], &["Bank-rates"], &["Bank-rate", "Shop-rate"]] {
+            assert!(found(known, "rate", fits)[0].contains("does not offer"), "{known:?}");
+        }
+        assert!(found(&["Bank-"], "", fits)[0].contains("does not offer"));
+    }
 }

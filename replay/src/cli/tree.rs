@@ -130,6 +130,10 @@ fn agent_line(agent: &str, calls: &[&Value]) -> String {
         line += &format!(" · {}", counted(of("tool"), "tool call"));
     }
     line += &format!(" · {}→{} tokens", sum(0), sum(1));
+    let failed = calls.iter().filter(|call| call["status"] == "failed").count();
+    if failed > 0 {
+        line += &format!(" · {failed} failed");
+    }
     let served = calls.iter().filter(|call| call["served"] == true).count();
     if served > 0 {
         line += &format!(" · {served} served again");

@@ -391,11 +391,14 @@ impl Ledger for Books {
 
     async fn end_tool(&self, attempt: &Attempt, call: Seq, end: ToolEnd) -> Result<(), Refused> {
         let key = key(attempt);
-        let state = self.seen(attempt).await?;
+        // What a tool has done is done, also where its program may call nothing more: not to know it would stop the
+        // next attempt, or call the tool twice.
+        let state = self.engine.stream(key).await.map_err(refused)?;
+        let calls = state.state.0.run().map(|run| run.calls.as_slice()).unwrap_or_default();
         let is_open_tool = |known: &Call| {
             known.at == call && matches!(known.kind, CallKind::Tool { .. }) && known.outcome == Outcome::Open
         };
-        if !run_of(&state).calls.iter().any(is_open_tool) {
+        if !calls.iter().any(is_open_tool) {
             return Err(refused(super::tools::not_open()));
         }
         let command: Command = match end {

@@ -34,7 +34,7 @@ pub(crate) struct Exec {
     /// The most it may cost, in dollars.
     #[arg(long, value_name = "USD")]
     budget: Option<String>,
-    /// Says nothing of its own.
+    /// Says nothing of its own, as long as the program comes to its end.
     #[arg(long, short)]
     quiet: bool,
     /// The program and its arguments; with --resume what it was called with before, where nothing is given.
@@ -136,9 +136,12 @@ impl Exec {
     ) {
         if let Err(trouble) = told {
             trouble.tell(target.json);
-            eprintln!(
-                "hint: when Omium answers again, `omium exec --resume {execution}` goes on with what is recorded"
-            );
+            // Only a server that was not there leaves anything to do: one that refuses has told its own hint.
+            if !matches!(trouble, Trouble::Refused { status: 400..500, .. }) {
+                eprintln!(
+                    "hint: when Omium answers again, `omium exec --resume {execution}` goes on with what is recorded"
+                );
+            }
             return;
         }
         let Ok(view) = connection.get(path).await else { return };
@@ -147,8 +150,7 @@ impl Exec {
         }
         if view["steps"][0]["calls"].as_array().is_none_or(Vec::is_empty) {
             eprintln!(
-                "omium: no call of a model or tool came by: the program does not read OPENAI_BASE_URL, or made none; what it \
-                 did elsewhere is not recorded"
+                "omium: no call was seen: what the program asked of models, if anything, did not go to OPENAI_BASE_URL"
             );
         }
         let hint = match view["status"].as_str() {
