@@ -135,6 +135,7 @@ async fn begin(line: Arc<Line>) {
     let start = StartExecution {
         workflow: "native".to_owned(),
         workflow_version: None,
+        price_list: None,
         inputs: Some(Content::open("{}")),
         account: None,
         steps: 0,
