@@ -8,6 +8,7 @@ mod crash_loop;
 mod disk_overhead;
 mod fold;
 mod footprint;
+mod gate_latency;
 mod kafka_append;
 mod list_query;
 mod live_executions;
@@ -82,6 +83,7 @@ pub(crate) const BARS: &[Bar] = &[
     restate_steps::BAR,
     python_peers::BAR,
     silent_worker::BAR,
+    gate_latency::BAR,
 ];
 
 /// For what needs nothing.

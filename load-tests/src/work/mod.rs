@@ -3,6 +3,7 @@
 pub(crate) mod appends;
 pub(crate) mod callers;
 pub(crate) mod crashes;
+pub(crate) mod gate;
 pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod listeners;
@@ -20,4 +21,5 @@ pub(crate) mod shell;
 pub(crate) mod silence;
 pub(crate) mod steps;
 pub(crate) mod till;
+pub(crate) mod vendor;
 pub(crate) mod worker;
