@@ -16,6 +16,7 @@ mod native_steps;
 mod open;
 mod python_peers;
 mod restate_steps;
+mod resume_exec;
 mod shell;
 mod silent_worker;
 mod sim;
@@ -84,6 +85,7 @@ pub(crate) const BARS: &[Bar] = &[
     python_peers::BAR,
     silent_worker::BAR,
     gate_latency::BAR,
+    resume_exec::BAR,
 ];
 
 /// For what needs nothing.
