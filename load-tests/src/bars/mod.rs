@@ -6,6 +6,7 @@ mod checkpoint_latency;
 mod cold_start;
 mod crash_loop;
 mod disk_overhead;
+mod first_five_minutes;
 mod fold;
 mod footprint;
 mod gate_latency;
@@ -86,6 +87,7 @@ pub(crate) const BARS: &[Bar] = &[
     silent_worker::BAR,
     gate_latency::BAR,
     resume_exec::BAR,
+    first_five_minutes::BAR,
 ];
 
 /// For what needs nothing.
