@@ -6,8 +6,10 @@ mod checkpoint_latency;
 mod cold_start;
 mod crash_loop;
 mod disk_overhead;
+mod first_five_minutes;
 mod fold;
 mod footprint;
+mod gate_latency;
 mod kafka_append;
 mod list_query;
 mod live_executions;
@@ -15,6 +17,7 @@ mod native_steps;
 mod open;
 mod python_peers;
 mod restate_steps;
+mod resume_exec;
 mod shell;
 mod silent_worker;
 mod sim;
@@ -82,6 +85,9 @@ pub(crate) const BARS: &[Bar] = &[
     restate_steps::BAR,
     python_peers::BAR,
     silent_worker::BAR,
+    gate_latency::BAR,
+    resume_exec::BAR,
+    first_five_minutes::BAR,
 ];
 
 /// For what needs nothing.
