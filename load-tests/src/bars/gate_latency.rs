@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use omium_agents::mock::{self, Script};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use super::{Bar, Setting};
 use crate::finding::{Finding, Part};
@@ -34,9 +35,12 @@ rules:
 ";
 
 fn run(setting: &Setting) -> anyhow::Result<Finding> {
+    // The model has threads of its own, as a server elsewhere has: on the callers' own it would answer them without
+    // ever waking anybody up, which no gate in between could do.
+    let apart = callers::runtime()?;
     callers::runtime()?.block_on(async {
         let mut finding = Finding::default();
-        quiet(setting, &mut finding).await?;
+        quiet(setting, apart.handle(), &mut finding).await?;
         finding.parts.push(healed(setting).await?);
         Ok(finding)
     })
@@ -59,9 +63,10 @@ impl Round {
     }
 }
 
-async fn quiet(setting: &Setting, finding: &mut Finding) -> anyhow::Result<()> {
+async fn quiet(setting: &Setting, apart: &Handle, finding: &mut Finding) -> anyhow::Result<()> {
     let script = Script::parse(SCRIPT).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-    let model = mock::serve(script, TcpListener::bind(("127.0.0.1", 0)).await?).await?;
+    let model = apart.spawn(async { mock::serve(script, TcpListener::bind(("127.0.0.1", 0)).await?).await });
+    let model = model.await??;
     let server = Server::start_at(&fresh(&setting.dir, "gate")?, free_port()?, Some(&model.url())).await?;
     for callers in CALLERS {
         let mut rounds = Vec::new();
