@@ -26,7 +26,16 @@ impl Draft<'_> {
         let StartLlmCall { step, branch, caller, request, patch_set, .. } = call.clone();
         let is_model = |known: &Call| matches!(known.kind, CallKind::Model(_));
         let (occurrence, open) = self.occurrence(step, &caller, request, is_model);
-        let possible_double_charge = open;
+        // Equal calls that one attempt of a program has under way at once are meant; what an earlier one left open is not.
+        let of_earlier = |known: &Call| {
+            (&known.caller, known.request) == (&caller, request)
+                && known.outcome == Outcome::Open
+                && known.taken < call.delivery
+        };
+        let possible_double_charge = match &self.run.program {
+            Some(_) => self.run.calls.iter().any(of_earlier),
+            None => open,
+        };
         self.push(LlmCallStarted {
             step,
             branch,

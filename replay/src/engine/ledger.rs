@@ -39,9 +39,16 @@ const TELLS: u32 = 8;
 pub(crate) struct Books {
     engine: Arc<Engine>,
     /// Calls that are on their way in this process. What is open in the log and not here was lost with another process.
-    on_the_way: Mutex<BTreeMap<(StreamKey, Seq), watch::Sender<()>>>,
+    on_the_way: Mutex<BTreeMap<(StreamKey, Seq), OnTheWay>>,
     /// Moves whenever a recorded answer is served.
     served: watch::Sender<u64>,
+}
+
+/// A call that is on its way, with what its cost depends on.
+struct OnTheWay {
+    ends: watch::Sender<()>,
+    model: String,
+    price_list: Option<Digest>,
 }
 
 impl Books {
@@ -52,12 +59,12 @@ impl Books {
     /// A call that is on its way here: the receiver ends when it does.
     fn joins(&self, key: StreamKey, call: Seq) -> Option<watch::Receiver<()>> {
         let known = self.on_the_way.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&(key, call)).map(watch::Sender::subscribe)
+        known.get(&(key, call)).map(|call| call.ends.subscribe())
     }
 
-    fn sets_out(&self, key: StreamKey, call: Seq) {
+    fn sets_out(&self, key: StreamKey, call: Seq, model: String, price_list: Option<Digest>) {
         let mut known = self.on_the_way.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert((key, call), watch::Sender::new(()));
+        known.insert((key, call), OnTheWay { ends: watch::Sender::new(()), model, price_list });
     }
 
     fn arrives(&self, key: StreamKey, call: Seq) {
@@ -277,6 +284,12 @@ impl Ledger for Books {
     }
 
     async fn look(&self, attempt: &Attempt, question: &Question<'_>) -> Result<Looked, Refused> {
+        let state = self.seen(attempt).await?;
+        let same = |call: &Call| call.request == question.digest && call.caller == question.caller;
+        // Most requests are new: one look says so.
+        if !run_of(&state).calls.iter().any(same) {
+            return Ok(self.asks(&state, &question.agent));
+        }
         if let Some(looked) = self.repeated(attempt, question).await? {
             return Ok(looked);
         }
@@ -327,7 +340,7 @@ impl Ledger for Books {
             difference: difference.map(Content::open),
         };
         let call = self.tell(key, start).await.map_err(refused)?;
-        self.sets_out(key, call);
+        self.sets_out(key, call, question.request.model().unwrap_or_default(), run.price_list);
         Ok(call)
     }
 
@@ -421,16 +434,15 @@ impl Books {
         call: Seq,
         said: &omium_openai::Answer,
     ) -> Option<omium_schemas::Money> {
+        let (asked, list) = {
+            let known = self.on_the_way.lock().unwrap_or_else(PoisonError::into_inner);
+            let call = known.get(&(key, call))?;
+            (call.model.clone(), call.price_list?)
+        };
         let control = self.engine.control().await.ok()?;
-        let stream = self.engine.stream(key).await.ok()?;
-        let run = run_of(&stream);
-        let asked = run.calls.iter().find(|known| known.at == call).map(|call| &call.kind);
-        let of = |model: &str| prices::cost(&control, key.tenant, run.price_list, model, &said.usage);
+        let of = |model: &str| prices::cost(&control, key.tenant, Some(list), model, &said.usage);
         // Providers answer with a dated name of the model that was asked for.
-        of(&said.model).or_else(|| match asked {
-            Some(CallKind::Model(model)) => of(model),
-            _ => None,
-        })
+        of(&said.model).or_else(|| of(&asked))
     }
 
     /// It is not called in silence: a person is asked, and the program waits for the word.

@@ -155,6 +155,10 @@ fn a_call_in_flight_at_a_crash_is_asked_again_and_flagged() {
     assert_eq!(story.served("Writer", "quote"), None);
     story.asks("Writer", "quote");
     assert_eq!(story.run().calls.iter().map(|call| call.occurrence).collect::<Vec<_>>(), [1, 2]);
+    // Two equal calls that one attempt makes at once are two calls, and nobody pays twice.
+    story.asks("Reviewer", "check");
+    story.asks("Reviewer", "check");
+    assert_eq!(story.flagged(), [false, true, false, false]);
 }
 
 #[test]

@@ -134,6 +134,15 @@ impl Story {
         self.run().calls.last().unwrap().at
     }
 
+    /// Whether each call may have been charged twice.
+    pub(crate) fn flagged(&self) -> Vec<bool> {
+        let flag = |(_, event, _): &(Seq, Event, Command)| match event {
+            Event::LlmCallStarted(started) => Some(started.possible_double_charge),
+            _ => None,
+        };
+        self.log.iter().filter_map(flag).collect()
+    }
+
     /// It is answered.
     pub(crate) fn answers(&mut self, call: Seq, content: &str) -> Vec<&'static str> {
         self.does(answer(call, content, false))
