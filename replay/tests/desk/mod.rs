@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 
 pub(crate) const OMIUM: &str = env!("CARGO_BIN_EXE_omium");
 pub(crate) const REVIEW: &str = "
@@ -116,9 +117,19 @@ impl Dev {
 }
 
 impl Drop for Dev {
+    /// It is asked to stop, so that what it has done is counted as seen; one that does not is killed.
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        let id = self.child.id().to_string();
+        let _ = Command::new("kill").arg(&id).status();
+        let (over, waits) = std::sync::mpsc::channel::<()>();
+        let watch = std::thread::spawn(move || {
+            if waits.recv_timeout(std::time::Duration::from_secs(5)) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-9", &id]).status();
+            }
+        });
         let _ = self.child.wait();
+        drop(over);
+        let _ = watch.join();
     }
 }
 
