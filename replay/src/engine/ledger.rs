@@ -28,6 +28,11 @@ use super::conversation::Stored;
 use super::executions::now;
 use super::{Engine, State, answers, prices, token};
 
+/// The key under which the end of a call is told. Keys that rise are known to be new without a look into the store.
+fn rising(call: Seq) -> String {
+    format!("{:020}", call.0)
+}
+
 /// The one step of a program.
 const STEP: StepId = StepId(1);
 /// How long a recorded answer waits for those that came before it.
@@ -357,7 +362,7 @@ impl Ledger for Books {
             answer: Content::open(omium_openai::pack(&answer.body, None)),
             shown: answer.shown,
         };
-        let told = self.insists(key, format!("answer-{call}"), complete.into()).await;
+        let told = self.insists(key, rising(call), complete.into()).await;
         self.arrives(key, call);
         told.map_err(refused)?;
         let stream = self.engine.stream(key).await.map_err(refused)?;
@@ -375,7 +380,7 @@ impl Ledger for Books {
         let Failed { class, status, reason, retryable } = failed;
         let (status, reason) = (i32::from(status), Some(Content::open(reason)));
         let fail = FailLlmCall { call, class, status, reason, retryable };
-        let told = self.insists(key, format!("failure-{call}"), fail.into()).await;
+        let told = self.insists(key, rising(call), fail.into()).await;
         self.arrives(key, call);
         told.map(|_| ()).map_err(refused)
     }
@@ -423,7 +428,7 @@ impl Ledger for Books {
                 FailToolCall { call, class: ToolErrorClass::Other, reason }.into()
             }
         };
-        self.insists(key, format!("tool-{call}"), command).await.map(|_| ()).map_err(refused)
+        self.insists(key, rising(call), command).await.map(|_| ()).map_err(refused)
     }
 }
 

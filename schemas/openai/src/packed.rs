@@ -1,6 +1,7 @@
 //! Bodies as they lie in the log: squeezed where that makes them smaller. A first byte below eight says how; no body of
 //! the API begins with such a byte.
 
+use std::cell::RefCell;
 use std::io::Read as _;
 
 /// The first byte of what is squeezed.
@@ -12,6 +13,13 @@ const OURS: u8 = 8;
 /// The most that is let out of anything.
 const MOST: u64 = 32 << 20;
 const LEVEL: i32 = 3;
+/// What is shorter is not worth the work.
+const SHORT: usize = 256;
+
+thread_local! {
+    // Making one costs more than squeezing a message with it.
+    static SQUEEZER: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// What should be packed is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,18 +28,28 @@ pub struct NotPacked(String);
 
 /// Packs a body. `after` is a text of which much may come again, and which whoever unpacks has at hand.
 pub fn pack(body: &[u8], after: Option<&[u8]>) -> Vec<u8> {
+    let ours = body.first().is_some_and(|byte| *byte < OURS);
+    if body.len() < SHORT && after.is_none() && !ours {
+        return body.to_vec();
+    }
     let squeezed = match after {
         Some(text) => zstd::bulk::Compressor::with_dictionary(LEVEL, text)
             .and_then(|mut squeezer| squeezer.compress(body)),
-        None => zstd::bulk::compress(body, LEVEL),
+        None => squeezed(body),
     };
     let first = if after.is_some() { AFTER_TEXT } else { SQUEEZED };
-    let ours = body.first().is_some_and(|byte| *byte < OURS);
     match squeezed {
         Ok(squeezed) if squeezed.len() + 1 < body.len() || ours => [&[first], squeezed.as_slice()].concat(),
         // Without a compressor there is nothing to lose but room.
         _ => body.to_vec(),
     }
+}
+
+fn squeezed(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    SQUEEZER.with_borrow_mut(|squeezer| match squeezer {
+        Some(squeezer) => squeezer.compress(body),
+        None => squeezer.insert(zstd::bulk::Compressor::new(LEVEL)?).compress(body),
+    })
 }
 
 /// Unpacks what was packed by itself.
