@@ -141,10 +141,11 @@ impl Incoming {
         // A stream says what was used only when it is asked to, and costs are counted here.
         let asks =
             form.stream && !form.usage && matches!(self.endpoint, Endpoint::Chat | Endpoint::Completions);
-        match Request::read(self.endpoint, &body) {
-            Ok(request) if asks => Bytes::from(ask_for_usage(&request)),
-            _ => body,
+        if !asks {
+            return body;
         }
+        Request::read(self.endpoint, &body)
+            .map_or_else(|_| body.clone(), |request| ask_for_usage(&request).into())
     }
 
     async fn no_answer(&self, call: Seq, failed: Failed) -> Result<Passed, Refused> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use omium_agents::native::canonical;
-use omium_api::port::{Failure, FailureKind};
+use omium_api::port::{self, Failure, FailureKind};
 use omium_execution::{Call, CallKind, Outcome, Run, Status};
 use omium_llm::{
     Answered, Attempt, BegunTool, Change, Failed, Ledger, Looked, Question, Refused, ToolCall, ToolEnd,
@@ -17,8 +17,8 @@ use omium_llm::{
 use omium_recovery::Patch;
 use omium_runtime::{DataKey, Request, StreamKey};
 use omium_schemas::catalogue::{
-    ApprovalSubject, AskApproval, Command, CompleteLlmCall, CompleteToolCall, FailLlmCall, FailToolCall,
-    GateVerdict, ServeAnswer, StartLlmCall, StartToolCall, ToolErrorClass,
+    ApprovalSubject, AskApproval, Command, CompleteLlmCall, FailLlmCall, GateVerdict, ServeAnswer,
+    StartLlmCall, StartToolCall,
 };
 use omium_schemas::{Content, Digest, Seq, StepId};
 use serde_json::{Value, json};
@@ -131,7 +131,7 @@ impl Books {
         attempt: &Attempt,
         caller: &str,
         request: Digest,
-    ) -> Result<Option<(Arc<State>, Call)>, Refused> {
+    ) -> Result<Option<Call>, Refused> {
         let key = key(attempt);
         let state = self.seen(attempt).await?;
         let run = run_of(&state);
@@ -147,8 +147,7 @@ impl Books {
         };
         self.served.send_modify(|count| *count += 1);
         let state = self.seen(attempt).await?;
-        let call = run_of(&state).calls.iter().find(|call| call.served == Some(at)).cloned();
-        Ok(call.map(|call| (state.clone(), call)))
+        Ok(run_of(&state).calls.iter().find(|call| call.served == Some(at)).cloned())
     }
 
     /// Answers that came while others were on their way are given in the order in which they came: some programs list
@@ -279,8 +278,9 @@ impl Ledger for Books {
         };
         let claim = token::claim(told).ok_or_else(unknown)?;
         let data_key = self.engine.vault.sealing(&claim.key).ok_or_else(unknown)?;
-        let right = token::holds(told, &claim, now(), &data_key) && claim.key.stream.to_string() == execution;
-        let Some(true) = right.then_some(true) else { return Err(unknown()) };
+        if !token::holds(told, &claim, now(), &data_key) || claim.key.stream.to_string() != execution {
+            return Err(unknown());
+        }
         Ok(Attempt { tenant: claim.key.tenant, stream: claim.key.stream, number: claim.attempt })
     }
 
@@ -298,7 +298,7 @@ impl Ledger for Books {
         if let Some(looked) = self.repeated(attempt, question).await? {
             return Ok(looked);
         }
-        if let Some((_, call)) = self.recorded(attempt, &question.caller, question.digest).await? {
+        if let Some(call) = self.recorded(attempt, &question.caller, question.digest).await? {
             let body = self.answer_of(key(attempt), &call).await?;
             return Ok(Looked::Recorded(body, call.done.unwrap_or(call.at)));
         }
@@ -389,7 +389,7 @@ impl Ledger for Books {
         let key = key(attempt);
         let ToolCall { caller, tool, effect, arguments } = call;
         let request = self.digest(attempt, &canonical(&json!({ "tool": tool, "arguments": arguments })))?;
-        if let Some((_, call)) = self.recorded(attempt, &caller, request).await? {
+        if let Some(call) = self.recorded(attempt, &caller, request).await? {
             return Ok(match &call.outcome {
                 Outcome::Failed { reason, .. } => BegunTool::Failed(self.words(key, reason.as_ref()).await),
                 _ => BegunTool::Recorded(self.result_of(key, &call).await?),
@@ -419,16 +419,11 @@ impl Ledger for Books {
         if !calls.iter().any(is_open_tool) {
             return Err(refused(super::tools::not_open()));
         }
-        let command: Command = match end {
-            ToolEnd::Result(result) => {
-                CompleteToolCall { call, result: Some(Content::open(result.to_string())) }.into()
-            }
-            ToolEnd::Failed(reason) => {
-                let reason = Some(Content::open(json!(reason).to_string()));
-                FailToolCall { call, class: ToolErrorClass::Other, reason }.into()
-            }
+        let end = match end {
+            ToolEnd::Result(result) => port::ToolEnd::Answered { result },
+            ToolEnd::Failed(reason) => port::ToolEnd::Failed { reason },
         };
-        self.insists(key, rising(call), command).await.map(|_| ()).map_err(refused)
+        self.insists(key, rising(call), super::tools::ended(call, end)).await.map(|_| ()).map_err(refused)
     }
 }
 

@@ -132,7 +132,7 @@ fn before<'c>(equal: impl Iterator<Item = &'c Call>, wanted: &str) -> Before {
     Before::Never
 }
 
-fn ended(call: Seq, end: ToolEnd) -> Command {
+pub(super) fn ended(call: Seq, end: ToolEnd) -> Command {
     match end {
         ToolEnd::Answered { result } => {
             CompleteToolCall { call, result: Some(Content::open(result.to_string())) }.into()
