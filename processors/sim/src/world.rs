@@ -175,6 +175,8 @@ impl World {
             residents: chance.between(4, 40) as usize,
             waiting_blocks: chance.between(1, 4) as usize,
             waiting_commands: chance.between(8, 64) as usize,
+            message_window: chance.between(1, 8) as i64,
+            waiting_messages: chance.between(4, 64) as usize,
             ..Config::default()
         };
         let logs = if on_disk {

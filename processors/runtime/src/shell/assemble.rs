@@ -308,7 +308,7 @@ impl<P: Processors> Shell<P> {
         let records = events.len() as u64 + 1;
         self.figures.records += records;
         self.unsaved_records += records;
-        parcels.into_iter().for_each(|parcel| self.gate(Output::Deliver(Box::new(parcel))));
+        self.post(parcels);
         if self.flight.is_none() && matches!(self.role, Role::Leading(_)) {
             self.outputs.push(Output::Ready);
         }

@@ -69,8 +69,13 @@ impl<P: Processors> Shell<P> {
         entropy
     }
 
+    /// Whether there is more than a caller may add to. What the shell does by itself goes on, so that it gets less.
+    fn is_full(&self) -> bool {
+        self.blocks_pile_up() || self.book.outbox.len() >= self.config.waiting_messages
+    }
+
     /// Whether blocks pile up behind the one in flight, or commands in front of the store.
-    pub(super) fn is_full(&self) -> bool {
+    pub(super) fn blocks_pile_up(&self) -> bool {
         let control = self.awaiting_control.len();
         self.closed.len() >= self.config.waiting_blocks
             || self.parked_count + control >= self.config.waiting_commands

@@ -97,7 +97,7 @@ impl<P: Processors> Shell<P> {
         }
         self.empty_inbox(now);
         self.resend(now);
-        self.send_acknowledgements(now);
+        self.write_acknowledgements(now);
         if !self.clocks_agree(now) {
             return;
         }

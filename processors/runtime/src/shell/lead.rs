@@ -57,8 +57,7 @@ impl<P: Processors> Shell<P> {
         self.outputs.push(Output::Led(epoch));
         self.open_book(now);
         self.redispatch(now);
-        self.forget_sendings();
-        self.send_unacknowledged();
+        self.send_anew();
     }
 
     fn open_book(&mut self, now: Now) {

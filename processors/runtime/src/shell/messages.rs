@@ -13,14 +13,22 @@ use crate::key::StreamKey;
 use crate::port::{Now, Output, Parcel};
 use crate::sealing::{self, Place};
 
-/// How many parcels may wait for their turn.
-const INBOX: usize = 4096;
-/// How many are sent again at once.
-const RESENT: usize = 256;
-/// After how long an unacknowledged parcel is sent again.
+/// After how long without any progress unacknowledged parcels are sent again.
 const PATIENCE_MS: u64 = 1_000;
 /// How many may be acknowledged before that is written down. Until then they are kept, so it must not be many.
 const UNWRITTEN: i64 = 128;
+
+/// How far the messages to one partition have come. What is not on its way yet waits in the book: a receiver that is
+/// busy, or away, is owed any number of them and asked to hold a few.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lane {
+    /// The last number that is on its way, or further.
+    sent: i64,
+    /// The last number that the receiver has for good.
+    acknowledged: i64,
+    /// What was acknowledged when it was last asked whether anything moves.
+    before: i64,
+}
 
 impl<P: Processors> Shell<P> {
     pub(super) fn receive(&mut self, parcel: Parcel, now: Now) {
@@ -28,7 +36,7 @@ impl<P: Processors> Shell<P> {
             return;
         }
         let from = parcel.from_partition;
-        let last = self.book.received.get(&from).copied().unwrap_or(0);
+        let last = self.last_received(from);
         let to = StreamKey::new(parcel.message.to_tenant, parcel.message.to);
         if Mutant::MessageWithoutNumber.on() && parcel.number <= last && self.residents.has(&to) {
             return self.take_in(parcel, now);
@@ -36,40 +44,47 @@ impl<P: Processors> Shell<P> {
         if parcel.number <= last {
             return self.gate(Output::Acknowledge(from, last));
         }
-        if self.inbox.len() < INBOX {
-            self.inbox.insert((from, parcel.number), parcel);
+        // A sender keeps to its window; what lies beyond it comes again.
+        if parcel.number <= last.saturating_add(self.config.message_window) {
+            self.inbox.entry(from).or_default().insert(parcel.number, parcel);
         }
-        self.empty_inbox(now);
+        self.empty_inbox_of(from, now);
     }
 
-    /// Takes in what is next, from each partition in turn. What comes later waits for what is missing.
+    fn last_received(&self, from: Partition) -> i64 {
+        self.book.received.get(&from).copied().unwrap_or(0)
+    }
+
+    /// Takes in what is next, from each partition in turn.
     pub(super) fn empty_inbox(&mut self, now: Now) {
-        if self.inbox.is_empty() || !matches!(self.role, Role::Leading(_)) || self.stopping {
-            return;
-        }
-        let mut senders: Vec<Partition> = self.inbox.keys().map(|(from, _)| *from).collect();
-        senders.dedup();
-        for from in senders {
-            loop {
-                let next = self.book.received.get(&from).copied().unwrap_or(0) + 1;
-                let Some(parcel) = self.inbox.get(&(from, next)) else { break };
-                let key = StreamKey::new(parcel.message.to_tenant, parcel.message.to);
-                if self.is_full() {
-                    return;
-                }
-                if !self.residents.has(&key) {
-                    self.need(vec![key], Vec::new());
-                    break;
-                }
-                let parcel = self.inbox.remove(&(from, next)).expect("it was just looked at");
-                self.take_in(parcel, now);
-                if self.book.received.get(&from).copied() != Some(next) {
-                    break;
-                }
+        let senders: Vec<Partition> = self.inbox.keys().copied().collect();
+        senders.into_iter().for_each(|from| self.empty_inbox_of(from, now));
+    }
+
+    /// Takes in what is next from this partition. What comes later waits for what is missing.
+    fn empty_inbox_of(&mut self, from: Partition, now: Now) {
+        while matches!(self.role, Role::Leading(_)) && !self.stopping && !self.blocks_pile_up() {
+            let last = self.last_received(from);
+            let Some(inbox) = self.inbox.get_mut(&from) else { return };
+            while inbox.first_key_value().is_some_and(|(number, _)| *number <= last) {
+                inbox.pop_first();
             }
-            self.inbox.retain(|(sender, number), _| {
-                *sender != from || *number > self.book.received.get(&from).copied().unwrap_or(0)
-            });
+            let Some((next, parcel)) = inbox.first_key_value() else {
+                self.inbox.remove(&from);
+                return;
+            };
+            if *next != last + 1 {
+                return;
+            }
+            let key = StreamKey::new(parcel.message.to_tenant, parcel.message.to);
+            if !self.residents.has(&key) {
+                return self.need(vec![key], Vec::new());
+            }
+            let Some((next, parcel)) = inbox.pop_first() else { return };
+            self.take_in(parcel, now);
+            if self.last_received(from) != next {
+                return;
+            }
         }
     }
 
@@ -104,52 +119,100 @@ impl<P: Processors> Shell<P> {
         }
     }
 
-    pub(super) fn acknowledged(&mut self, partition: Partition, through: i64) {
-        let known = self.acknowledged.entry(partition).or_default();
-        *known = through.max(*known);
+    pub(super) fn acknowledged(&mut self, partition: Partition, through: i64, now: Now) {
+        let lane = self.lane(partition);
+        lane.acknowledged = through.max(lane.acknowledged);
+        lane.sent = lane.sent.max(lane.acknowledged);
+        if self.unwritten(partition) >= UNWRITTEN {
+            self.write_acknowledged(partition, now);
+        }
+        self.send_on(partition);
     }
 
-    /// Writes down what was acknowledged, now and then: until then it is only sent once more than needed.
-    pub(super) fn send_acknowledgements(&mut self, now: Now) {
-        for (to_partition, through) in self.acknowledged.clone() {
-            let first = self.book.outbox.range((to_partition, 0)..).next().map(|(key, _)| *key);
-            let unwritten = match first {
-                Some((partition, first)) if partition == to_partition => through - first + 1,
-                _ => 0,
-            };
-            if unwritten >= UNWRITTEN || (unwritten > 0 && self.is_quiet()) {
-                let book = StreamKey::book(self.partition);
-                self.issue(book, AcknowledgeMessages { to_partition, through }, now);
+    /// Everything that is acknowledged is written down once nothing else is to be done. Until then it is only sent
+    /// once more than needed.
+    pub(super) fn write_acknowledgements(&mut self, now: Now) {
+        let lanes: Vec<Partition> = self.lanes.keys().copied().collect();
+        for partition in lanes {
+            if self.is_quiet() && self.unwritten(partition) > 0 {
+                self.write_acknowledged(partition, now);
             }
         }
+    }
+
+    fn write_acknowledged(&mut self, to_partition: Partition, now: Now) {
+        let through = self.lane(to_partition).acknowledged;
+        self.issue(StreamKey::book(self.partition), AcknowledgeMessages { to_partition, through }, now);
+    }
+
+    /// How many messages to that partition are acknowledged and still in the book.
+    fn unwritten(&mut self, to: Partition) -> i64 {
+        match self.first_owed(to) {
+            Some(first) => self.lane(to).acknowledged - first + 1,
+            None => 0,
+        }
+    }
+
+    fn first_owed(&self, to: Partition) -> Option<i64> {
+        let owed = (to, i64::MIN)..=(to, i64::MAX);
+        self.book.outbox.range(owed).next().map(|((_, number), _)| *number)
     }
 
     pub(super) fn is_quiet(&self) -> bool {
         self.flight.is_none() && self.open.is_empty() && self.closed.is_empty()
     }
 
+    fn lane(&mut self, to: Partition) -> &mut Lane {
+        let first = self.first_owed(to);
+        let last = self.book.sent.get(&to).copied().unwrap_or(0);
+        let done = first.map_or(last, |first| first - 1);
+        self.lanes.entry(to).or_insert(Lane { sent: done, acknowledged: done, before: done })
+    }
+
+    /// A frame's own messages leave with its block, where the window has room for them.
+    pub(super) fn post(&mut self, parcels: Vec<Parcel>) {
+        let window = self.config.message_window;
+        for parcel in parcels {
+            let lane = self.lane(parcel.to_partition);
+            if parcel.number == lane.sent + 1 && parcel.number <= lane.acknowledged.saturating_add(window) {
+                lane.sent = parcel.number;
+                self.gate(Output::Deliver(Box::new(parcel)));
+            }
+        }
+    }
+
+    /// Once nothing has moved for a while, what is on its way is taken for lost.
     pub(super) fn resend(&mut self, now: Now) {
         if now.wall < self.resent_at.plus_millis(PATIENCE_MS) && now.wall >= self.resent_at {
             return;
         }
         self.resent_at = now.wall;
-        self.send_unacknowledged();
+        let mut stuck = Vec::new();
+        for (to, lane) in &mut self.lanes {
+            if lane.before == lane.acknowledged && lane.sent > lane.acknowledged {
+                lane.sent = lane.acknowledged;
+                stuck.push(*to);
+            }
+            lane.before = lane.acknowledged;
+        }
+        stuck.into_iter().for_each(|to| self.send_on(to));
     }
 
     /// Everything in the outbox was decided, but it may run ahead of the log: it is gated like the first sending.
-    pub(super) fn send_unacknowledged(&mut self) {
-        let acknowledged = self.acknowledged.clone();
-        let missing =
-            |(to, number): &(Partition, i64)| acknowledged.get(to).is_none_or(|through| number > through);
-        let parcels: Vec<((Partition, i64), Arc<Unacknowledged>)> = (self.book.outbox.iter())
-            .filter(|(key, _)| missing(key))
-            .take(RESENT)
-            .map(|(key, kept)| (*key, kept.clone()))
+    fn send_on(&mut self, to_partition: Partition) {
+        let Lane { sent, acknowledged, .. } = *self.lane(to_partition);
+        let end = acknowledged.saturating_add(self.config.message_window);
+        let waiting =
+            (to_partition, sent.saturating_add(1))..=(to_partition, end.max(sent.saturating_add(1)));
+        let parcels: Vec<(i64, Arc<Unacknowledged>)> = (self.book.outbox.range(waiting))
+            .filter(|((_, number), _)| *number <= end)
+            .map(|((_, number), kept)| (*number, kept.clone()))
             .collect();
-        for ((to_partition, number), kept) in parcels {
+        for (number, kept) in parcels {
+            self.lane(to_partition).sent = number;
             let Some(message) = self.opened(&kept) else {
-                self.outputs
-                    .push(Output::Alarm(format!("message {number} of {} cannot be read", kept.from.stream)));
+                let text = format!("message {number} of {} cannot be read", kept.from.stream);
+                self.outputs.push(Output::Alarm(text));
                 continue;
             };
             let parcel =
@@ -158,19 +221,28 @@ impl<P: Processors> Shell<P> {
         }
     }
 
-    /// Content is sealed for the sender's place; the receiver seals it anew for its own.
-    fn opened(&self, kept: &Unacknowledged) -> Option<Message> {
+    /// A new leader knows of nothing that is on its way.
+    pub(super) fn send_anew(&mut self) {
+        self.resent_at = Time(0);
+        self.lanes.clear();
+        let mut owed: Vec<Partition> = self.book.outbox.keys().map(|(to, _)| *to).collect();
+        owed.dedup();
+        owed.into_iter().for_each(|to| self.send_on(to));
+    }
+
+    /// Content is sealed for the sender's place; the receiver seals it anew for its own. Where the sender's key is gone
+    /// the message arrives without it: others wait behind it.
+    fn opened(&mut self, kept: &Unacknowledged) -> Option<Message> {
         let mut message = kept.message()?;
         if let Some(body) = message.body.take() {
             let place = Place { stream: kept.from, seq: kept.seq, field: 0 };
             let body = sealing::place(body, &place, &kept.entropy);
             message.body = sealing::open(&*self.vault, kept.from, &body).map(Content::Open);
+            if message.body.is_none() {
+                let text = format!("a message of {} leaves without its content", kept.from.stream);
+                self.outputs.push(Output::Alarm(text));
+            }
         }
         Some(message)
-    }
-
-    pub(super) fn forget_sendings(&mut self) {
-        self.resent_at = Time(0);
-        self.acknowledged.clear();
     }
 }

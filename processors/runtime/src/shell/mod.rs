@@ -54,6 +54,11 @@ pub struct Config {
     pub waiting_blocks: usize,
     /// See `waiting_blocks`.
     pub waiting_commands: usize,
+    /// How many messages one partition may have on their way to another one, and how many all in all may wait for a
+    /// receiver before callers are asked to come later.
+    pub message_window: i64,
+    /// See `message_window`.
+    pub waiting_messages: usize,
     /// After how many microseconds a caller hears that the outcome is unknown. A shell itself waits for ever.
     pub deadline_micros: u64,
 }
@@ -70,6 +75,8 @@ impl Default for Config {
             residents: 50_000,
             waiting_blocks: 4,
             waiting_commands: 10_000,
+            message_window: 1_024,
+            waiting_messages: 10_000,
             deadline_micros: 30_000_000,
         }
     }
@@ -149,8 +156,8 @@ pub struct Shell<P: Processors> {
     looking_up: BTreeSet<WindowKey>,
     looked_up: Lookup<WindowKey, Option<Used>>,
     awaiting_control: Vec<Asked>,
-    inbox: BTreeMap<(Partition, i64), Parcel>,
-    acknowledged: BTreeMap<Partition, i64>,
+    inbox: BTreeMap<Partition, BTreeMap<i64, Parcel>>,
+    lanes: BTreeMap<Partition, messages::Lane>,
     timers: BTreeSet<(Time, StreamKey)>,
     reopening: VecDeque<StreamKey>,
 
@@ -222,7 +229,7 @@ impl<P: Processors> Shell<P> {
             looked_up: Lookup::default(),
             awaiting_control: Vec::new(),
             inbox: BTreeMap::new(),
-            acknowledged: BTreeMap::new(),
+            lanes: BTreeMap::new(),
             timers: BTreeSet::new(),
             reopening: VecDeque::new(),
             unsaved_records: 0,
@@ -257,7 +264,7 @@ impl<P: Processors> Shell<P> {
             Input::Flushed(no) => self.flushed(no, now),
             Input::BlobStored(digest) => self.blob_stored(&digest),
             Input::Message(parcel) => self.receive(*parcel, now),
-            Input::Acknowledged(partition, through) => self.acknowledged(partition, through),
+            Input::Acknowledged(partition, through) => self.acknowledged(partition, through, now),
             Input::Control(seq, digest, body) => self.see_control(seq, digest, body, now),
             Input::Lost(key, step, branch, epoch, delivery) => {
                 self.lost(key, step, branch, (epoch, delivery), now)

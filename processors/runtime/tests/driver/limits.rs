@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use omium_runtime::{Answer, Config, Request};
-use omium_schemas::{Digest, Seq};
+use omium_schemas::catalogue::TransferMoney;
+use omium_schemas::{Digest, Money, Seq};
 
 use crate::bank::{BankNode, account, balance, top_up};
 use crate::place::{KeptBlobs, Place};
+use crate::world::PATIENCE;
 
 #[tokio::test]
 async fn a_full_queue_says_busy_and_takes_again_when_it_has_emptied() {
@@ -40,6 +42,56 @@ async fn more_streams_than_memory_may_hold_are_still_all_there() {
         }
         node.node.stop().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn messages_that_wait_for_room_leave_with_every_acknowledgement_and_not_with_the_clock() {
+    for place in Place::all() {
+        let config = Config { message_window: 1, ..place.config() };
+        let mut node: BankNode = place.open_with(config, Arc::<KeptBlobs>::default()).await;
+        let (source, target) = (account("source"), account("target"));
+        node.done(source, top_up(1_000)).await;
+        for _ in 0..300 {
+            let moved = TransferMoney { to: target.stream, amount: Money::dollars(1) };
+            node.done(source, moved).await;
+        }
+        let arrived = node.until(target, |state| balance(state) == Money::dollars(300));
+        tokio::time::timeout(PATIENCE, arrived).await.expect("no message waits for the clock");
+        node.node.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn callers_come_later_while_too_many_messages_wait_for_their_receivers() {
+    let place = Place::memory(8);
+    let config = Config { message_window: 1, waiting_messages: 3, ..place.config() };
+    let node: BankNode = place.open_with(config, Arc::<KeptBlobs>::default()).await;
+    let (source, target) = (account("source"), account("target"));
+    node.done(source, top_up(1_000)).await;
+    let node = Arc::new(node.node);
+    let moved = Request::new(source, TransferMoney { to: target.stream, amount: Money::dollars(1) });
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (node, moved) = (node.clone(), moved.clone());
+        calls.spawn(async move { node.submit(moved).await });
+    }
+    let answers = calls.join_all().await;
+    let done = answers.iter().filter(|answer| matches!(answer, Answer::Done(_))).count() as i64;
+    let busy = answers.iter().filter(|answer| **answer == Answer::Busy).count() as i64;
+    assert!(busy > 0 && done >= 3 && done + busy == 40, "{done} were taken, {busy} were not");
+    let taken_again = async { while node.submit(moved.clone()).await == Answer::Busy {} };
+    tokio::time::timeout(PATIENCE, taken_again).await.expect("the messages arrive");
+    let arrived = async {
+        loop {
+            let view = node.view(target).await.expect("a view");
+            if view.is_some_and(|stream| balance(&stream.state) == Money::dollars(done + 1)) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, arrived).await.expect("the messages arrive");
+    node.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -12,7 +12,7 @@ use omium_schemas::{Block, Content, Digest, Money, Partition, Seq};
 use tokio::sync::mpsc;
 
 /// How long a test waits for something that must come, before it fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the node told the world.
 #[derive(Debug)]
