@@ -210,6 +210,8 @@ pub struct CallView {
     pub served: bool,
     /// What a model's answer cost, in dollars, exactly; `unpriced` where the model has no price.
     pub cost_usd: Option<String>,
+    /// Why it has failed, where that is known.
+    pub reason: Option<String>,
 }
 
 /// Something that a detector has seen.

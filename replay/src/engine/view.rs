@@ -172,18 +172,23 @@ fn step(id: StepId, run: &Run, opened: &Opened<'_>) -> Option<StepView> {
         ended_at: ended.map(time),
         output: content(output, opened),
         failure,
-        reason: reason.map(|reason| match (opened.0)(reason) {
-            Value::String(text) => text,
-            other => other.to_string(),
-        }),
+        reason: reason.map(|reason| plain(reason, opened)),
         cost_usd: dollars(step.spent),
         unpriced_calls: step.unpriced,
         signal: plan.signal.clone(),
-        calls: run.calls.iter().filter(|call| call.step == id).map(call).collect(),
+        calls: run.calls.iter().filter(|known| known.step == id).map(|known| call(known, opened)).collect(),
     })
 }
 
-fn call(call: &omium_execution::Call) -> CallView {
+/// Content as text: what is no text stands there as JSON.
+fn plain(content: &Content, opened: &Opened<'_>) -> String {
+    match (opened.0)(content) {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+fn call(call: &omium_execution::Call, opened: &Opened<'_>) -> CallView {
     let (kind, name) = match &call.kind {
         CallKind::Model(model) => ("model", model.clone()),
         CallKind::Tool { tool, .. } => ("tool", tool.clone()),
@@ -212,6 +217,10 @@ fn call(call: &omium_execution::Call) -> CallView {
         condemned: call.condemned,
         served: call.served.is_some(),
         cost_usd,
+        reason: match &call.outcome {
+            Outcome::Failed { reason: Some(reason), .. } => Some(plain(reason, opened)),
+            _ => None,
+        },
     }
 }
 

@@ -46,6 +46,7 @@ pub(super) fn execution() -> Value {
     let call = json!({
         "seq": 13, "kind": "tool", "name": "rates", "status": "open", "caller": "clerk#0", "tokens": null,
         "verdict": null, "patched": false, "condemned": false, "served": false, "cost_usd": null,
+        "reason": null,
     });
     let step = json!({
         "step": 1, "agent": "clerk", "framework": "program", "status": "running", "attempts": 1,

@@ -81,20 +81,25 @@ impl Exec {
         let ended = child.run().await;
         let told = match &ended {
             Ok(ended) => told(&connection, &path, &attempt["number"], ended).await,
-            Err(_) => {
-                let never = Ended { code: 127, last: String::new() };
+            Err(error) => {
+                let never = Ended { code: never_started(error), last: String::new() };
                 told(&connection, &path, &attempt["number"], &never).await
             }
         };
         if let Some(watch) = watch {
             watch.end().await;
         }
-        let ended = ended.map_err(|error| {
-            let name = program.first().map(String::as_str).unwrap_or_default();
-            Trouble::Here(format!("`{name}` cannot be started: {error}"))
-        })?;
-        self.close(target, &connection, &path, &execution, told).await;
-        Ok(ExitCode::from(ended.code))
+        match ended {
+            Ok(ended) => {
+                self.close(target, &connection, &path, &execution, told).await;
+                Ok(ExitCode::from(ended.code))
+            }
+            Err(error) => {
+                let name = program.first().map(String::as_str).unwrap_or_default();
+                Trouble::Here(format!("`{name}` cannot be started: {error}")).tell(target.json);
+                Ok(ExitCode::from(never_started(&error)))
+            }
+        }
     }
 
     async fn opened(&self, connection: &Connection) -> Result<String, Trouble> {
@@ -173,6 +178,11 @@ fn suspended(view: &Value, execution: &str) -> String {
 async fn told(connection: &Connection, path: &str, number: &Value, ended: &Ended) -> Result<(), Trouble> {
     let body = json!({ "number": number, "code": ended.code, "output": ended.last });
     connection.post(&format!("{path}/attempts/end"), body).await.map(|_| ())
+}
+
+/// The exit code of a program that cannot be started, as shells have it: there is none, or it cannot be run.
+fn never_started(error: &std::io::Error) -> u8 {
+    if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
 }
 
 /// The stem of the program's own file: `crew` of `python crew.py`, `pkg.crew` of `python -m pkg.crew`.
