@@ -159,7 +159,7 @@ impl Run {
                     (call.taken, call.thread) = (start.delivery, start.thread);
                     self.keep_messages(start);
                 }
-                self.calls.push(call);
+                self.calls.push(Arc::new(call));
             }
             Event::ToolCallStarted(ToolCallStarted {
                 step,
@@ -176,7 +176,7 @@ impl Run {
                 if let Command::StartToolCall(start) = command {
                     call.taken = start.delivery;
                 }
-                self.calls.push(call);
+                self.calls.push(Arc::new(call));
             }
             Event::LlmCallCompleted(LlmCallCompleted { call, usage, .. }) => {
                 let answer = match command {
@@ -360,6 +360,6 @@ impl Run {
     }
 
     pub(crate) fn call_mut(&mut self, call: Seq) -> Option<&mut Call> {
-        self.calls.iter_mut().rev().find(|known| known.at == call)
+        self.calls.iter_mut().rev().find(|known| known.at == call).map(Arc::make_mut)
     }
 }

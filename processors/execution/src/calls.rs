@@ -33,7 +33,7 @@ impl Draft<'_> {
                 && known.taken < call.delivery
         };
         let possible_double_charge = match &self.run.program {
-            Some(_) => self.run.calls.iter().any(of_earlier),
+            Some(_) => self.run.calls.iter().any(|known| of_earlier(known)),
             None => open,
         };
         self.push(LlmCallStarted {
@@ -135,7 +135,8 @@ impl Draft<'_> {
             .run
             .calls
             .iter()
-            .filter(|call| {
+            .map(AsRef::as_ref)
+            .filter(|call: &&Call| {
                 call.step == step && call.caller == caller && call.request == request && kind(call)
             })
             .collect();

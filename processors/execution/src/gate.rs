@@ -77,22 +77,22 @@ impl Run {
 
     /// The next request need not bring what the log holds already.
     pub(crate) fn keep_messages(&mut self, start: &StartLlmCall) {
-        if let Some(program) = &mut self.program {
-            program.messages.extend(start.stored.iter().map(|message| message.digest));
+        if let Some(program) = self.program.as_mut().filter(|_| !start.stored.is_empty()) {
+            Arc::make_mut(&mut program.messages).extend(start.stored.iter().map(|message| message.digest));
         }
     }
 
     /// Nobody resumes what has ended for good: its answers are in the log, the state need not hold them.
     pub(crate) fn let_go_of_answers(&mut self) {
         for call in &mut self.calls {
-            match &mut call.outcome {
+            match &mut Arc::make_mut(call).outcome {
                 Outcome::Answered(answer) => *answer = None,
                 Outcome::Failed { reason, .. } => *reason = None,
                 Outcome::Open => {}
             }
         }
         if let Some(program) = &mut self.program {
-            program.messages.clear();
+            program.messages = Arc::default();
         }
     }
 
@@ -111,7 +111,7 @@ impl Run {
                 for call in
                     self.calls.iter_mut().filter(|call| call.done.is_some_and(|at| answers.contains(&at)))
                 {
-                    call.condemned = true;
+                    Arc::make_mut(call).condemned = true;
                 }
             }
             Event::RunDrifted(_) => {
@@ -130,6 +130,7 @@ impl Run {
     fn serve(&mut self, recorded: Seq, seq: Seq) {
         let attempt = self.program.as_ref().map_or(0, |program| program.attempt);
         if let Some(call) = self.calls.iter_mut().find(|call| call.done == Some(recorded)) {
+            let call = Arc::make_mut(call);
             (call.taken, call.served, call.released) = (attempt, Some(seq), true);
         }
     }

@@ -245,7 +245,7 @@ fn judged(call: Option<Seq>, verdict: GateVerdict, finding: Seq) -> Vec<Event> {
 impl Run {
     /// The answer that an equal call is served in this attempt: the earliest that it has not been given yet.
     pub fn recorded(&self, caller: &str, request: Digest, attempt: i64) -> Option<&Call> {
-        self.calls.iter().find(|call| {
+        self.calls.iter().map(AsRef::as_ref).find(|call: &&Call| {
             call.caller == caller
                 && call.request == request
                 && call.taken < attempt
@@ -256,7 +256,7 @@ impl Run {
 
     /// The recorded answer that this caller was to be served next, had it asked what it asked before.
     pub fn expected(&self, caller: &str, attempt: i64) -> Option<&Call> {
-        self.calls.iter().find(|call| {
+        self.calls.iter().map(AsRef::as_ref).find(|call: &&Call| {
             call.caller == caller && call.taken < attempt && !call.condemned && call.is_served_again()
         })
     }

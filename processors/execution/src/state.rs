@@ -104,8 +104,9 @@ pub struct Run {
     pub marks: Vec<Mark>,
     /// What it was told from outside.
     pub signals: Vec<Signal>,
-    /// Calls of steps that run: what a step that begins again need not ask again.
-    pub calls: Vec<Call>,
+    /// Calls of steps that run: what a step that begins again need not ask again. Shared, as there are many, and each
+    /// command changes one of them at most.
+    pub calls: Vec<Arc<Call>>,
     /// What a person is asked, in order.
     pub questions: Vec<Question>,
     /// How many bytes of content it has brought into the log, over all branches.
@@ -126,7 +127,7 @@ pub struct Program {
     /// The attempt that runs or ran last, from 1; 0 before the first.
     pub attempt: i64,
     /// The digests of the messages that the log holds already.
-    pub messages: BTreeSet<Digest>,
+    pub messages: Arc<BTreeSet<Digest>>,
     /// What detectors have seen in its answers.
     pub findings: Vec<Found>,
     /// The approval that is asked for.

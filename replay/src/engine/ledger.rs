@@ -147,7 +147,7 @@ impl Books {
         };
         self.served.send_modify(|count| *count += 1);
         let state = self.seen(attempt).await?;
-        Ok(run_of(&state).calls.iter().find(|call| call.served == Some(at)).cloned())
+        Ok(run_of(&state).calls.iter().find(|call| call.served == Some(at)).map(|call| (**call).clone()))
     }
 
     /// Answers that came while others were on their way are given in the order in which they came: some programs list
@@ -164,7 +164,7 @@ impl Books {
                     && !other.condemned
                     && matches!(other.outcome, Outcome::Answered(_))
             };
-            if !run_of(&state).calls.iter().any(before) {
+            if !run_of(&state).calls.iter().any(|other| before(other)) {
                 return Ok(());
             }
             if tokio::time::timeout_at(deadline, served.changed()).await.is_err() {
@@ -178,7 +178,7 @@ impl Books {
         let key = key(attempt);
         loop {
             let state = self.seen(attempt).await?;
-            let same = |call: &&Call| call.caller == question.caller && call.request == question.digest;
+            let same = |call: &&Arc<Call>| call.caller == question.caller && call.request == question.digest;
             let Some(last) = run_of(&state).calls.iter().rfind(same) else { return Ok(None) };
             let of_attempt = last.taken == attempt.number;
             match (&last.outcome, self.joins(key, last.at)) {
@@ -292,7 +292,7 @@ impl Ledger for Books {
         let state = self.seen(attempt).await?;
         let same = |call: &Call| call.request == question.digest && call.caller == question.caller;
         // Most requests are new: one look says so.
-        if !run_of(&state).calls.iter().any(same) {
+        if !run_of(&state).calls.iter().any(|call| same(call)) {
             return Ok(self.asks(&state, &question.agent));
         }
         if let Some(looked) = self.repeated(attempt, question).await? {
@@ -416,7 +416,7 @@ impl Ledger for Books {
         let is_open_tool = |known: &Call| {
             known.at == call && matches!(known.kind, CallKind::Tool { .. }) && known.outcome == Outcome::Open
         };
-        if !calls.iter().any(is_open_tool) {
+        if !calls.iter().any(|call| is_open_tool(call)) {
             return Err(refused(super::tools::not_open()));
         }
         let end = match end {

@@ -42,7 +42,11 @@ impl Engine {
         let (caller, before) = self
             .seen(key, |run| {
                 let agent = run.step(step)?.0.agent.clone();
-                let of_step = run.calls.iter().filter(|call| (call.step, call.branch) == (step, branch));
+                let of_step = run
+                    .calls
+                    .iter()
+                    .map(AsRef::as_ref)
+                    .filter(|call: &&Call| (call.step, call.branch) == (step, branch));
                 let equal = of_step.filter(|call| call.caller == agent && call.request == request);
                 let before = before(equal.filter(|call| !own.contains(&call.at)), &tool);
                 Some((agent, before))
