@@ -14,8 +14,7 @@ pub(super) const BAR: Bar = Bar {
 };
 
 fn run(setting: &Setting) -> anyhow::Result<Finding> {
-    let (runs, seeds, cores) =
-        (setting.runs(), if setting.quick { 2_000 } else { 200_000 }, machine::cores());
+    let (runs, seeds, cores) = (setting.runs(), if setting.quick { 2_000 } else { 50_000 }, machine::cores());
     let mut finding = Finding::default();
     let (mut rates, mut failed) = (Vec::new(), 0);
     for run in 0..runs as u64 {

@@ -145,7 +145,7 @@ fn call(chance: &mut Chance, run: &Run) -> Command {
 
 /// A call of a tool that changes something, whose outcome nobody has said.
 fn unknown(run: &Run) -> Option<Seq> {
-    let unknown = |call: &&Call| {
+    let unknown = |call: &&std::sync::Arc<Call>| {
         call.outcome == Outcome::Open && matches!(call.kind, CallKind::Tool { repeatable: false, .. })
     };
     run.calls.iter().find(unknown).map(|call| call.at)

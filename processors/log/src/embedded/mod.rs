@@ -6,6 +6,7 @@ mod layout;
 mod open;
 mod prepare;
 mod reader;
+mod recent;
 mod repair;
 mod scan;
 mod seals;
@@ -125,10 +126,15 @@ impl<D: Disk> Log for EmbeddedLog<D> {
         from: Offset,
         bytes: usize,
     ) -> Waiting<'_, Result<Vec<Entry>, LogError>> {
-        let reader = self.shared.reader.clone();
+        let (shared, reader) = (self.shared.clone(), self.shared.reader.clone());
         Box::pin(async move {
             if from == reader.tail(partition)? {
                 return Ok(Vec::new());
+            }
+            if from >= reader.start(partition)?
+                && let Some(entries) = shared.recent[usize::from(partition.0)].read(from, bytes)
+            {
+                return Ok(entries);
             }
             blocking(move || reader.read(partition, from, bytes)).await
         })

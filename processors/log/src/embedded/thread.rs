@@ -17,6 +17,7 @@ use super::journal::Journal;
 use super::layout::Layout;
 use super::prepare::{Preparation, Prepared};
 use super::reader::Reader;
+use super::recent::Recent;
 use crate::contract::LogError;
 use crate::disk::Disk;
 use crate::slots::{Slots, Taken};
@@ -28,6 +29,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 pub(crate) struct Shared<D: Disk> {
     pub(crate) reader: Arc<Reader<D>>,
     pub(crate) tails: Vec<watch::Sender<Offset>>,
+    pub(crate) recent: Vec<Recent>,
     pub(crate) slots: Arc<Slots>,
     disk: D,
     layout: Layout,
@@ -64,6 +66,7 @@ pub(crate) fn start<D: Disk>(
     let tail = |index| reader.tail(Partition(index)).unwrap_or_default();
     let shared = Arc::new(Shared {
         tails: (0..partitions).map(|index| watch::Sender::new(tail(index))).collect(),
+        recent: (0..partitions).map(|_| Recent::default()).collect(),
         slots: Slots::new(partitions),
         reader,
         disk,
@@ -205,13 +208,15 @@ impl<D: Disk> Writer<D> {
         }
         self.journal.write(&self.blocks)?;
         let settled = self.journal.sync()?;
-        self.blocks.clear();
-        for ((partition, offset), taken) in settled.iter().zip(&self.taken) {
+        for (((partition, offset), taken), block) in
+            settled.iter().zip(&self.taken).zip(self.blocks.drain(..))
+        {
             debug_assert_eq!(
                 usize::from(partition.0),
                 taken.index(),
                 "blocks settle in the order of the write"
             );
+            self.shared.recent[taken.index()].push(*offset, block);
             self.shared.tails[taken.index()].send_replace(offset.next());
         }
         for ((_, offset), taken) in settled.iter().zip(self.taken.drain(..)) {

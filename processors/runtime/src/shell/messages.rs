@@ -123,7 +123,10 @@ impl<P: Processors> Shell<P> {
         let lane = self.lane(partition);
         lane.acknowledged = through.max(lane.acknowledged);
         lane.sent = lane.sent.max(lane.acknowledged);
-        if self.unwritten(partition) >= UNWRITTEN {
+        if self.book.outbox.len() >= self.config.waiting_messages / 2 {
+            // Callers would have to wait for what is owed to nobody any more.
+            self.write_all_acknowledged(now);
+        } else if self.unwritten(partition) >= UNWRITTEN {
             self.write_acknowledged(partition, now);
         }
         self.send_on(partition);
@@ -132,9 +135,15 @@ impl<P: Processors> Shell<P> {
     /// Everything that is acknowledged is written down once nothing else is to be done. Until then it is only sent
     /// once more than needed.
     pub(super) fn write_acknowledgements(&mut self, now: Now) {
+        if self.is_quiet() {
+            self.write_all_acknowledged(now);
+        }
+    }
+
+    fn write_all_acknowledged(&mut self, now: Now) {
         let lanes: Vec<Partition> = self.lanes.keys().copied().collect();
         for partition in lanes {
-            if self.is_quiet() && self.unwritten(partition) > 0 {
+            if self.unwritten(partition) > 0 {
                 self.write_acknowledged(partition, now);
             }
         }
