@@ -9,11 +9,13 @@ use omium_runtime::{
     Answer, Config, Done, Found, Input, Loaded, MemoryVault, Now, Output, Shell, StreamKey, Submission,
     Ticket, WindowKey, stream_key, window_key,
 };
-use omium_schemas::catalogue::{Origin, TopUpAccount};
+use omium_schemas::catalogue::{Command, Origin, TopUpAccount, TransferMoney};
 use omium_schemas::{Epoch, Money, Offset, Partition, Seq, StreamId, StreamKind, TenantId, Time};
 use omium_store::{MemoryStore, Store};
 
 const P: Partition = Partition(0);
+/// Each letter is an idempotency key.
+const NAMES: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 type Rows = (Vec<StreamKey>, Vec<WindowKey>);
 
@@ -28,7 +30,11 @@ struct Script {
 
 impl Script {
     fn new() -> Script {
-        let config = Config { partitions: 1, schemas: &[], flush_records: 1, ..Config::default() };
+        Script::set(Config::default())
+    }
+
+    fn set(config: Config) -> Script {
+        let config = Config { partitions: 1, schemas: &[], flush_records: 1, ..config };
         let shell = Shell::new(P, config, Arc::new(MemoryVault::new([1; 32])), None);
         let (log, store) = (Vec::new(), MemoryStore::default());
         let mut script = Script { shell, log, store, asked: Vec::new(), answers: Vec::new() };
@@ -65,6 +71,8 @@ impl Script {
                         }
                         inputs.push(Input::Flushed(omium_schemas::BlockNo(snapshot.position.no)));
                     }
+                    Output::Deliver(parcel) => inputs.push(Input::Message(parcel)),
+                    Output::Acknowledge(_, through) => inputs.push(Input::Acknowledged(P, through)),
                     Output::Answer(ticket, answer) => self.answers.push((ticket, answer)),
                     _ => {}
                 }
@@ -90,13 +98,16 @@ impl Script {
     }
 
     fn top_up(&mut self, ticket: u64, key: &'static str, amount: i128, found: Option<Found>) {
+        self.submit(ticket, key, TopUpAccount { amount: Money(amount) }.into(), found);
+    }
+
+    fn submit(&mut self, ticket: u64, key: &'static str, command: Command, found: Option<Found>) {
         let origin = Origin {
             key: Some(Bytes::from(key)),
             request: None,
             entropy: [ticket as u8; 16],
             control: Seq(0),
         };
-        let command = TopUpAccount { amount: Money(amount) }.into();
         let (ticket, key) = (Some(Ticket(ticket)), account());
         let submission = Submission { ticket, key, actor: None, trace: None, origin, found, command };
         self.give(Input::Submit(Box::new(submission)));
@@ -144,4 +155,24 @@ fn a_look_up_that_ends_after_its_key_was_used_does_not_let_the_command_in_again(
     script.load_all();
     let again = script.answer(4);
     assert!(matches!(again, Some(Answer::Done(done)) if done.repeated && done.first == first), "{again:?}");
+}
+
+#[test]
+fn messages_that_are_acknowledged_keep_no_caller_away_though_the_clock_stands_still() {
+    let mut script = Script::set(Config { message_window: 2, waiting_messages: 4, ..Config::default() });
+    script.top_up(1, "all of it", 100, None);
+    script.load_all();
+    let to = StreamId::new(StreamKind::Account, [4; 15]);
+    for ticket in 2..52 {
+        let found = Found { stored: script.shell.stored(), used: None };
+        script.submit(
+            ticket,
+            &NAMES[ticket as usize..=ticket as usize],
+            TransferMoney { to, amount: Money(1) }.into(),
+            Some(found),
+        );
+        script.load_all();
+        let answer = script.answer(ticket);
+        assert!(matches!(answer, Some(Answer::Done(done)) if !done.repeated), "{ticket}: {answer:?}");
+    }
 }
