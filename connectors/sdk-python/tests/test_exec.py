@@ -15,8 +15,8 @@ from desk import Desk, Running, speaks_to
 
 SEQUENTIAL = ["crew", "graph", "team", "kernel"]
 PROGRAMS = [*SEQUENTIAL, *(f"{name}_parallel" for name in SEQUENTIAL)]
-# Each is killed twice in each way while its last call is under way. A program that is killed alone ends an execution's
-# story, for its server takes in the answer then, and there is no such call any more: the second one is another execution.
+# Each is killed twice in each way while its last call is under way. Where a program alone is killed its server takes in
+# the answer, and there is no such call any more: the second one belongs to another execution.
 VICTIMS = ["server", "server", "both", "both", "program"]
 LAST = speaks_to("Reviewer")
 BAD, GOOD = "REVIEWED: APR: 0%", "REVIEWED: APR: 5.2%"
