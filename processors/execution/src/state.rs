@@ -104,8 +104,8 @@ pub struct Run {
     pub marks: Vec<Mark>,
     /// What it was told from outside.
     pub signals: Vec<Signal>,
-    /// Calls of steps that run: what a step that begins again need not ask again. Shared, as there are many, and each
-    /// command changes one of them at most.
+    /// Calls of steps that run: what a step that begins again need not ask again. Shared, as there are many, and most
+    /// commands change one of them.
     pub calls: Vec<Arc<Call>>,
     /// What a person is asked, in order.
     pub questions: Vec<Question>,

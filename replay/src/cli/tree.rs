@@ -134,15 +134,18 @@ fn agent_line(agent: &str, calls: &[&Value]) -> String {
     if failed > 0 {
         line += &format!(" · {failed} failed");
     }
-    let reason = calls.iter().rev().find_map(|call| call["reason"].as_str());
-    if let Some(reason) = reason.and_then(|reason| reason.lines().next()) {
-        line += &format!(" ({reason})");
-    }
+    line += &calls.iter().rev().find_map(|call| reason(call)).unwrap_or_default();
     let served = calls.iter().filter(|call| call["served"] == true).count();
     if served > 0 {
         line += &format!(" · {served} served again");
     }
     line
+}
+
+/// Why a call has failed, in one line.
+fn reason(call: &Value) -> Option<String> {
+    let reason = call["reason"].as_str()?.lines().next()?;
+    Some(format!(" ({reason})"))
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -166,8 +169,7 @@ pub(super) fn call_line(call: &Value) -> String {
     }
     if call["status"] == "failed" {
         line += " · failed";
-        let reason = call["reason"].as_str().and_then(|reason| reason.lines().next());
-        line += &reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        line += &reason(call).unwrap_or_default();
     }
     line
 }

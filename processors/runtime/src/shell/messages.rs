@@ -211,12 +211,9 @@ impl<P: Processors> Shell<P> {
     fn send_on(&mut self, to_partition: Partition) {
         let Lane { sent, acknowledged, .. } = *self.lane(to_partition);
         let end = acknowledged.saturating_add(self.config.message_window);
-        let waiting =
-            (to_partition, sent.saturating_add(1))..=(to_partition, end.max(sent.saturating_add(1)));
-        let parcels: Vec<(i64, Arc<Unacknowledged>)> = (self.book.outbox.range(waiting))
-            .filter(|((_, number), _)| *number <= end)
-            .map(|((_, number), kept)| (*number, kept.clone()))
-            .collect();
+        let waiting = (to_partition, sent.saturating_add(1))..(to_partition, end.saturating_add(1));
+        let parcels: Vec<(i64, Arc<Unacknowledged>)> =
+            (self.book.outbox.range(waiting)).map(|((_, number), kept)| (*number, kept.clone())).collect();
         for (number, kept) in parcels {
             self.lane(to_partition).sent = number;
             let Some(message) = self.opened(&kept) else {
