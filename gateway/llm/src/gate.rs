@@ -6,16 +6,16 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use omium_openai::{
-    Endpoint, Request, append_instruction, ask_for_usage, canonical, hold_to_schema, without_usage,
+    Endpoint, Place, Request, append_instruction, ask_for_usage, canonical, hold_to_schema, without_usage,
 };
 use omium_schemas::catalogue::ModelErrorClass;
 use omium_schemas::{Digest, Seq};
-use tokio::sync::oneshot;
 
 use crate::caller::{self, Name};
 use crate::port::{Answered, Attempt, Change, Failed, Ledger, Looked, Question, Refused, Verdict};
 use crate::reply::{Passed, Reply, held};
 use crate::tail;
+use crate::to_the_end::ToTheEnd;
 use crate::upstream::{LONGEST, Upstream, passed_back, refused, unreached};
 
 /// How often one request is asked in all. The policy of the execution ends it long before.
@@ -40,33 +40,29 @@ pub(crate) struct Form {
 }
 
 pub(crate) async fn answer(incoming: Incoming) -> Response {
-    let form = match Request::read(incoming.endpoint, &incoming.body) {
-        Ok(request) => Form { stream: request.streams(), usage: request.wants_usage() },
+    let (form, place) = match Request::read(incoming.endpoint, &incoming.body) {
+        Ok(request) => (Form { stream: request.streams(), usage: request.wants_usage() }, request.place),
         Err(bad) => {
             let hint = "the body has to be a JSON object as OpenAI's API takes it";
             return Refused::new(400, "bad-body", bad.0, hint).into_response();
         }
     };
-    let (tell, told) = oneshot::channel();
     // What was begun is recorded to its end, whether or not the client stays.
-    tokio::spawn(async move {
-        let passed = incoming.run(form).await;
-        let _ = tell.send(passed);
-    });
-    held(form.stream, told).await
+    held(form.stream, ToTheEnd::new(incoming.run(form, place))).await
 }
 
 impl Incoming {
-    async fn run(self, form: Form) -> Passed {
-        match self.passed(form).await {
+    async fn run(self, form: Form, place: Place) -> Passed {
+        match self.passed(form, place).await {
             Ok(passed) => passed,
             Err(refused) => Passed::Whole(Err(refused)),
         }
     }
 
-    async fn passed(&self, form: Form) -> Result<Passed, Refused> {
-        let request = Request::read(self.endpoint, &self.body)
-            .map_err(|bad| Refused::new(400, "bad-body", bad.0, "send a JSON object"))?;
+    async fn passed(&self, form: Form, place: Place) -> Result<Passed, Refused> {
+        let body = std::str::from_utf8(&self.body)
+            .map_err(|why| Refused::new(400, "bad-body", why.to_string(), "send a JSON object"))?;
+        let request = Request { endpoint: self.endpoint, body, place };
         let digest = |bytes: &[u8]| self.ledger.digest(&self.attempt, bytes);
         let Name { agent, caller } = caller::name(&self.headers, &request, digest)?;
         let digest = digest(&canonical(self.endpoint.path(), &self.body))?;

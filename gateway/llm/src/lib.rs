@@ -6,6 +6,7 @@ mod port;
 mod reply;
 mod routes;
 mod tail;
+mod to_the_end;
 mod tools;
 mod upstream;
 

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use omium_openai::Endpoint;
 use omium_schemas::Seq;
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::port::{Failed, Refused};
+use crate::to_the_end::ToTheEnd;
 
 /// How long a client hears nothing while its answer is held back; then it is told that something is on its way.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -104,17 +105,17 @@ pub(crate) enum Passed {
 type Stream = mpsc::Receiver<Result<Bytes, std::io::Error>>;
 
 /// Waits for an answer that may be held back. A client of a stream is kept from giving up.
-pub(crate) async fn held(stream: bool, mut answer: oneshot::Receiver<Passed>) -> Response {
+pub(crate) async fn held(stream: bool, mut answer: ToTheEnd<Passed>) -> Response {
     let settled = match stream {
         false => Some((&mut answer).await),
         true => tokio::time::timeout(SILENCE, &mut answer).await.ok(),
     };
     match settled {
         None => kept_alive(answer),
-        Some(Ok(Passed::Whole(Ok(reply)))) => reply.into_response(),
-        Some(Ok(Passed::Whole(Err(refused)))) => refused.into_response(),
-        Some(Ok(Passed::Parts(headers, parts))) => streamed(headers, parts),
-        Some(Err(_)) => lost().into_response(),
+        Some(Some(Passed::Whole(Ok(reply)))) => reply.into_response(),
+        Some(Some(Passed::Whole(Err(refused)))) => refused.into_response(),
+        Some(Some(Passed::Parts(headers, parts))) => streamed(headers, parts),
+        Some(None) => lost().into_response(),
     }
 }
 
@@ -124,7 +125,7 @@ fn lost() -> Refused {
 }
 
 /// The head of the answer is sent; what comes of it can only be told inside the stream from here on.
-fn kept_alive(mut answer: oneshot::Receiver<Passed>) -> Response {
+fn kept_alive(mut answer: ToTheEnd<Passed>) -> Response {
     let (parts, body) = mpsc::channel::<Result<Bytes, std::io::Error>>(4);
     tokio::spawn(async move {
         let answer = loop {
@@ -132,7 +133,7 @@ fn kept_alive(mut answer: oneshot::Receiver<Passed>) -> Response {
                 return;
             }
             if let Ok(answer) = tokio::time::timeout(SILENCE, &mut answer).await {
-                break answer.unwrap_or_else(|_| Passed::Whole(Err(lost())));
+                break answer.unwrap_or_else(|| Passed::Whole(Err(lost())));
             }
         };
         let last = match answer {

@@ -17,8 +17,9 @@ const LEVEL: i32 = 3;
 const SHORT: usize = 256;
 
 thread_local! {
-    // Making one costs more than squeezing a message with it.
+    // Making one costs more than squeezing a message with it, or letting it out again.
     static SQUEEZER: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static OPENER: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 /// What should be packed is not.
@@ -55,7 +56,7 @@ fn squeezed(body: &[u8]) -> std::io::Result<Vec<u8>> {
 /// Unpacks what was packed by itself.
 pub fn unpack(packed: &[u8]) -> Result<Vec<u8>, NotPacked> {
     match packed.first() {
-        Some(&SQUEEZED) => out(zstd::stream::read::Decoder::new(&packed[1..])),
+        Some(&SQUEEZED) => let_out(&packed[1..]),
         Some(&AFTER_TEXT) => Err(NotPacked("the text that it was packed after is needed".to_owned())),
         Some(byte) if *byte < OURS => Err(NotPacked(format!("nothing is packed as {byte}"))),
         _ => Ok(packed.to_vec()),
@@ -68,6 +69,23 @@ pub fn unpack_with(packed: &[u8], after: &[u8]) -> Result<Vec<u8>, NotPacked> {
         Some(&AFTER_TEXT) => out(zstd::stream::read::Decoder::with_dictionary(&packed[1..], after)),
         _ => unpack(packed),
     }
+}
+
+/// What says how large it is, as all that is packed here does, needs no guess and no decoder of its own.
+fn let_out(squeezed: &[u8]) -> Result<Vec<u8>, NotPacked> {
+    match zstd::zstd_safe::get_frame_content_size(squeezed) {
+        Ok(Some(size)) if size <= MOST => {
+            opened(squeezed, size as usize).map_err(|why| NotPacked(why.to_string()))
+        }
+        _ => out(zstd::stream::read::Decoder::new(squeezed)),
+    }
+}
+
+fn opened(squeezed: &[u8], size: usize) -> std::io::Result<Vec<u8>> {
+    OPENER.with_borrow_mut(|opener| match opener {
+        Some(opener) => opener.decompress(squeezed, size),
+        None => opener.insert(zstd::bulk::Decompressor::new()?).decompress(squeezed, size),
+    })
 }
 
 fn out<R: std::io::BufRead>(
