@@ -55,6 +55,9 @@ struct Run {
     /// Fewer and shorter runs: at most 60 s. Such a result is marked and not kept.
     #[arg(long)]
     quick: bool,
+    /// How long the soak goes on, where ten minutes are not enough. The result is kept beside the usual one.
+    #[arg(long, conflicts_with = "quick")]
+    minutes: Option<u64>,
     /// Print nothing but the result.
     #[arg(long)]
     json: bool,
@@ -100,14 +103,16 @@ fn measure(run: &Run) -> anyhow::Result<ExitCode> {
     let scratch = tempfile::Builder::new().prefix("omium-load-").tempdir_in(&run.dir).with_context(|| {
         format!("{} cannot be written to; give another one with --dir", run.dir.display())
     })?;
-    let setting = bars::Setting { quick: run.quick, quiet: run.json, dir: scratch.path().to_owned() };
+    let (quick, quiet, minutes) = (run.quick, run.json, run.minutes);
+    let setting = bars::Setting { quick, quiet, minutes, dir: scratch.path().to_owned() };
     let finding = (bar.run)(&setting)?;
     let result = finding.json(bar.name, run.quick, &class);
     if !run.json {
         print!("{finding}");
     }
     if !run.quick {
-        finding::keep(bar.name, &result)?;
+        let minutes = run.minutes.map(|minutes| format!("-{minutes}-minutes"));
+        finding::keep(&format!("{}{}", bar.name, minutes.unwrap_or_default()), &result)?;
     }
     println!("{result}");
     Ok(if finding.pass() { ExitCode::SUCCESS } else { ExitCode::from(1) })

@@ -35,6 +35,8 @@ use crate::finding::Finding;
 pub(crate) struct Setting {
     /// Fewer and shorter runs.
     pub(crate) quick: bool,
+    /// How long what goes on for a time is to go on.
+    pub(crate) minutes: Option<u64>,
     /// Nothing but the result is printed.
     pub(crate) quiet: bool,
     /// An empty directory on the disk that is measured.

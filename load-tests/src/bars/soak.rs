@@ -28,7 +28,7 @@ const CALM: Duration = Duration::from_secs(5);
 const WELL: u64 = 1_000_000;
 
 fn run(setting: &Setting) -> anyhow::Result<Finding> {
-    let length = Duration::from_secs(if setting.quick { 40 } else { 600 });
+    let length = Duration::from_secs(if setting.quick { 40 } else { 60 * setting.minutes.unwrap_or(10) });
     let mut soak = Soak::new(setting);
     let since = Instant::now();
     while since.elapsed() < length {
