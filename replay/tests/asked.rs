@@ -85,7 +85,7 @@ async fn asked(dev: &mut Dev, bank: &Bank) -> (String, Value) {
     let id = dev.says(&["run", file.to_str().unwrap()]);
     bank.is_asked(before + 1).await;
     dev.kill_and_start();
-    happens(dev, &id, "ApprovalAsked").await;
+    happens(dev, &id, "ApprovalAsked", 1).await;
     let view: Value = serde_json::from_str(&dev.says(&["show", &id, "--json"])).unwrap();
     assert_eq!(
         (bank.payments(), &view["status"]),
@@ -96,14 +96,14 @@ async fn asked(dev: &mut Dev, bank: &Bank) -> (String, Value) {
     (id, view)
 }
 
-/// Returns when the execution has such an event.
-async fn happens(dev: &Dev, id: &str, kind: &str) {
+/// Returns when the execution has so many such events.
+async fn happens(dev: &Dev, id: &str, kind: &str, times: usize) {
     let (url, key) = dev.address();
     let events = format!("{url}/api/v1/executions/{id}/events");
     let request = reqwest::Client::new().get(events).bearer_auth(key).header("accept", "text/event-stream");
     let mut response = request.send().await.unwrap();
     let mut text = String::new();
-    while !text.contains(&format!("event: {kind}\n")) {
+    while text.matches(&format!("event: {kind}\n")).count() < times {
         text += &String::from_utf8_lossy(&response.chunk().await.unwrap().unwrap());
     }
 }
@@ -166,4 +166,28 @@ async fn what_did_not_happen_is_done_again_and_what_is_given_up_fails() {
     let view: Value = serde_json::from_str(&dev.says(&["show", &id, "--json"])).unwrap();
     assert_eq!((&view["status"], &view["output"]), (&"completed".into(), &"paid".into()));
     assert_eq!((bank.payments(), bank.answered.load(Ordering::SeqCst)), (3, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_a_retry_nor_a_rollback_repeats_in_silence_what_was_given_up() {
+    let (mut dev, bank, _model) = world().await;
+    let (id, view) = asked(&mut dev, &bank).await;
+    dev.says(&["answer", &id, "give-up"]);
+    dev.says(&["retry", &id]);
+    happens(&dev, &id, "ApprovalAsked", 2).await;
+    assert_eq!(bank.payments(), 1, "a retry asks again, and pays nothing");
+
+    let marks: Value = serde_json::from_str(&dev.says(&["checkpoints", "list", &id, "--json"])).unwrap();
+    let first = marks["items"][0]["seq"].to_string();
+    let back = ["rollback", &id, &first, "--cancel-running"];
+    let refused = dev.fails(&back, 5);
+    let call = &view["steps"][0]["calls"][1]["seq"];
+    assert!(
+        refused.contains(&format!("`pay` (seq {call}, nobody knows whether it did)\nhint: see to that")),
+        "{refused}"
+    );
+    bank.open.store(true, Ordering::SeqCst);
+    dev.says(&[back.as_slice(), &["--over-writes"]].concat());
+    dev.says(&["logs", "--follow", &id]);
+    assert_eq!((bank.payments(), bank.answered.load(Ordering::SeqCst)), (2, 1));
 }

@@ -137,6 +137,8 @@ pub enum Action {
         to: String,
         /// Whether running steps are cancelled.
         cancel_running: bool,
+        /// Whether to go back although tools have changed something since.
+        over_writes: bool,
     },
 }
 

@@ -346,6 +346,10 @@ pub(crate) struct Back {
     /// Whether running steps are cancelled; else they are a reason to refuse.
     #[serde(default)]
     cancel_running: bool,
+    /// Whether to go back although tools have changed something since, which the way forward may do again; else that is
+    /// a reason to refuse, which names what was changed.
+    #[serde(default)]
+    over_writes: bool,
 }
 
 async fn roll_back(
@@ -356,8 +360,9 @@ async fn roll_back(
     Whole(body): Whole,
 ) -> Answer<Json<Done>> {
     let caller = known.may(Role::Developer)?;
-    let Back { to, cancel_running } = read(&body)?;
-    act(&shared, &caller, &id, &headers, Action::RollBack { to: address(&to)?, cancel_running }).await
+    let Back { to, cancel_running, over_writes } = read(&body)?;
+    let back = Action::RollBack { to: address(&to)?, cancel_running, over_writes };
+    act(&shared, &caller, &id, &headers, back).await
 }
 
 /// A checkpoint's address may be written as a number.

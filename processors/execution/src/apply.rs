@@ -69,7 +69,9 @@ impl Run {
             }
             Event::BranchRaised(BranchRaised { branch, to }) => {
                 self.branch = *branch;
-                self.go_back(*to);
+                // Whoever tries again goes on with all that is known, also with what no checkpoint has seen.
+                let again = matches!(command, Command::RetryExecution(_));
+                self.go_back(*to, if again { seq } else { *to });
             }
             Event::CostRecorded(CostRecorded { step, amount }) => {
                 self.spent.0 += amount.0;
@@ -176,6 +178,7 @@ impl Run {
                 if let Command::StartToolCall(start) = command {
                     call.taken = start.delivery;
                 }
+                self.note_write(&call);
                 self.calls.push(Arc::new(call));
             }
             Event::LlmCallCompleted(LlmCallCompleted { call, usage, .. }) => {
@@ -197,6 +200,7 @@ impl Run {
                     _ => None,
                 };
                 self.answer(*call, seq, Outcome::Answered(result));
+                self.settle_write(*call, true);
                 self.settle_question(*call, time);
             }
             Event::LlmCallFailed(LlmCallFailed { call, retryable, .. }) => {
@@ -212,6 +216,7 @@ impl Run {
                     _ => None,
                 };
                 self.answer(*call, seq, Outcome::Failed { retryable: false, reason });
+                self.settle_write(*call, false);
                 self.settle_question(*call, time);
             }
             _ => {
@@ -247,10 +252,16 @@ impl Run {
     fn end(&mut self, status: Status, time: Time) {
         (self.status, self.ended, self.paused_at, self.suspended) = (status, Some(time), None, None);
         self.questions = Vec::new();
-        if self.program.is_none() {
-            self.calls = Vec::new();
-        } else if status == Status::Completed || status == Status::Cancelled {
-            self.let_go_of_answers();
+        let for_good = matches!(status, Status::Completed | Status::Cancelled);
+        if for_good {
+            self.writes = Vec::new();
+        }
+        match self.program {
+            Some(_) if for_good => self.let_go_of_answers(),
+            Some(_) => {}
+            None if for_good => self.calls = Vec::new(),
+            // Whoever tries again is not to repeat what was done.
+            None => self.calls.retain(|call| call.may_have_changed_something()),
         }
     }
 
@@ -259,8 +270,9 @@ impl Run {
         match &phase {
             // What a program was answered is served again when it is run again.
             _ if self.program.is_some() => {}
-            Phase::Done { .. } | Phase::Skipped | Phase::Cancelled => {
-                self.calls.retain(|call| call.step != step);
+            Phase::Done { .. } | Phase::Skipped => self.calls.retain(|call| call.step != step),
+            Phase::Cancelled => {
+                self.calls.retain(|call| call.step != step || call.may_have_changed_something());
             }
             Phase::Failed { class, .. } => self.blame(step, *class),
             Phase::Blocked | Phase::Waiting { .. } => {}
@@ -322,8 +334,9 @@ impl Run {
         signal.body.clone()
     }
 
-    /// What a rollback restores: the steps that were done there, what was heard until then, and nothing that ran.
-    fn go_back(&mut self, to: Seq) {
+    /// What a rollback restores: the steps that were done there, what was heard until then, and nothing that ran. Of the
+    /// calls it keeps what was known at that seq.
+    fn go_back(&mut self, to: Seq, known: Seq) {
         for step in &mut self.steps {
             if !matches!(step.phase, Phase::Done { at, .. } if at <= to) {
                 (step.phase, step.attempts, step.losses) = (Phase::Blocked, 0, 0);
@@ -334,8 +347,7 @@ impl Run {
         for signal in &mut self.signals {
             signal.taken = signal.taken.filter(|at| *at <= to);
         }
-        let program = self.program.is_some();
-        self.calls.retain(|call| program && call.done.is_some_and(|done| done <= to));
+        self.undo_calls(known);
         self.questions.clear();
         (self.status, self.ended, self.paused_at, self.suspended) = (Status::Running, None, None, None);
     }

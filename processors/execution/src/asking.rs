@@ -131,6 +131,7 @@ impl Run {
                 if let Some(question) = self.answered(*approval, time) {
                     // As if it had never been begun: whoever goes on calls it anew.
                     self.calls.retain(|call| call.at != question.call);
+                    self.settle_write(question.call, false);
                 }
             }
             Event::ApprovalRefused(ApprovalRefused { approval })

@@ -396,6 +396,7 @@ impl Draft<'_> {
             ));
         }
         self.in_time()?;
+        self.over_writes(back)?;
         self.cancel_running();
         self.raise(back.to);
         Ok(())

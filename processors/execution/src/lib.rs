@@ -14,6 +14,7 @@ mod program;
 mod rules;
 mod schedule;
 mod state;
+mod writes;
 
 use omium_processor::{Context, Due, Processor, Recorded, Refusal};
 use omium_schemas::StreamKind;
@@ -23,7 +24,7 @@ pub use control::{Control, Key, SetGuards, Version};
 pub use prices::Prices;
 pub use state::{
     Call, CallKind, Cancelling, Found, Mark, Outcome, Phase, Program, Question, Run, Signal, State, Status,
-    Step, Suggested,
+    Step, Suggested, Write,
 };
 
 /// Decides for executions and for control.
@@ -33,7 +34,7 @@ impl Processor for Execution {
     type State = State;
 
     const NAME: &'static str = "execution";
-    const LAYOUT: u16 = 3;
+    const LAYOUT: u16 = 4;
 
     fn decide(state: &State, command: &Command, context: &Context<'_>) -> Result<Vec<Event>, Refusal> {
         match context.stream.kind() {

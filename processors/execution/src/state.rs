@@ -107,6 +107,8 @@ pub struct Run {
     /// Calls of steps that run: what a step that begins again need not ask again. Shared, as there are many, and most
     /// commands change one of them.
     pub calls: Vec<Arc<Call>>,
+    /// What its tools have changed in the world, or may have: going back does not undo it.
+    pub writes: Vec<Arc<Write>>,
     /// What a person is asked, in order.
     pub questions: Vec<Question>,
     /// How many bytes of content it has brought into the log, over all branches.
@@ -281,6 +283,19 @@ pub struct Question {
     pub expires_at: Option<Time>,
     /// In words (sealed).
     pub text: Option<Content>,
+}
+
+/// A tool that changes something was called, and did it for all that is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Write {
+    /// The event that began the call.
+    pub at: Seq,
+    /// The step.
+    pub step: StepId,
+    /// The tool.
+    pub tool: String,
+    /// Whether it said that it did it; if not, nobody knows.
+    pub answered: bool,
 }
 
 /// A model or tool call of a step that runs.

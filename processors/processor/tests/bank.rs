@@ -99,11 +99,22 @@ fn a_rollback_restores_the_checkpoint_and_raises_the_branch() {
     let mark = omium_schemas::catalogue::CheckpointTaken { name: None }.into();
     let slice = SliceReceived { amount: Money::dollars(5) }.into();
     let waiting = job(vec![started(3)]);
-    refused(waiting.when::<Bank>(RollBack { to: Seq(1), cancel_running: true }), Why::Conflict);
+    refused(
+        waiting.when::<Bank>(RollBack { to: Seq(1), cancel_running: true, over_writes: false }),
+        Why::Conflict,
+    );
     let running = job(vec![started(3), slice, scheduled(1, 1), done, mark, scheduled(2, 1)]);
-    refused(running.when::<Bank>(RollBack { to: Seq(5), cancel_running: false }), Why::Conflict);
-    refused(running.when::<Bank>(RollBack { to: Seq(3), cancel_running: true }), Why::NotFound);
-    let events = running.when::<Bank>(RollBack { to: Seq(5), cancel_running: true }).expect("a checkpoint");
+    refused(
+        running.when::<Bank>(RollBack { to: Seq(5), cancel_running: false, over_writes: false }),
+        Why::Conflict,
+    );
+    refused(
+        running.when::<Bank>(RollBack { to: Seq(3), cancel_running: true, over_writes: false }),
+        Why::NotFound,
+    );
+    let events = running
+        .when::<Bank>(RollBack { to: Seq(5), cancel_running: true, over_writes: false })
+        .expect("a checkpoint");
     assert_eq!(names(&events), ["BranchRaised", "StepScheduled"]);
     refused(running.when::<Bank>(complete(2, 1, 0)), Why::Conflict);
 }

@@ -343,6 +343,6 @@ impl World {
         let marks: Vec<Seq> =
             marks.map_or(Vec::new(), |state| state.state.0.job().marks.iter().map(|mark| mark.at).collect());
         let to = if marks.is_empty() { Seq(3) } else { *self.chance.pick(&marks) };
-        RollBack { to, cancel_running: true }.into()
+        RollBack { to, cancel_running: true, over_writes: false }.into()
     }
 }

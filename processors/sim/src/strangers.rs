@@ -23,7 +23,7 @@ impl World {
         let amount = Money(1_000_000_000);
         let command = match (stream.kind(), self.chance.below(5)) {
             (StreamKind::Account, _) => TransferMoney { to, amount }.into(),
-            (_, 0) => RollBack { to: Seq(3), cancel_running: true }.into(),
+            (_, 0) => RollBack { to: Seq(3), cancel_running: true, over_writes: false }.into(),
             (_, 1) => TakeCheckpoint { name: "mine".into() }.into(),
             (_, 2) => SignalExecution { name: "go".into(), body: None }.into(),
             (_, 3) => PauseExecution {}.into(),

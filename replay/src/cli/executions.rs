@@ -1,5 +1,7 @@
 //! Commands for one execution, and the list of all.
 
+use std::io::IsTerminal as _;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -239,13 +241,44 @@ pub(crate) struct Rollback {
     /// Cancels the steps that run.
     #[arg(long)]
     cancel_running: bool,
+    /// Goes back although tools have changed something since: the way forward may do it again. At a terminal it is asked.
+    #[arg(long)]
+    over_writes: bool,
 }
 
 impl Act for Rollback {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
-        let body = json!({ "to": self.checkpoint, "cancel_running": self.cancel_running });
+        match self.back(target, self.over_writes).await {
+            Err(trouble) if is_of_writes(&trouble) && confirmed(&trouble) => self.back(target, true).await,
+            end => end,
+        }
+    }
+}
+
+impl Rollback {
+    async fn back(&self, target: &Target, over_writes: bool) -> Result<End, Trouble> {
+        let body = json!({
+            "to": self.checkpoint, "cancel_running": self.cancel_running, "over_writes": over_writes,
+        });
         told(target, &self.execution, "rollback", body, "went back").await
     }
+}
+
+fn is_of_writes(trouble: &Trouble) -> bool {
+    let Trouble::Refused { status: 409, body } = trouble else { return false };
+    body["hint"].as_str().is_some_and(|hint| hint.contains("--over-writes"))
+}
+
+/// Asks whoever sits at a terminal. Where nobody does, the answer is no.
+fn confirmed(trouble: &Trouble) -> bool {
+    let (input, output) = (std::io::stdin(), std::io::stderr());
+    let Trouble::Refused { body, .. } = trouble else { return false };
+    if !input.is_terminal() || !output.is_terminal() {
+        return false;
+    }
+    eprint!("{}\nRoll back all the same? [y/N] ", text(&body["detail"]));
+    let mut word = String::new();
+    input.read_line(&mut word).is_ok() && matches!(word.trim(), "y" | "Y" | "yes")
 }
 
 /// Starts another execution from a checkpoint of this one.

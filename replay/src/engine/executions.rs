@@ -239,10 +239,10 @@ impl Engine {
                 asking::command(run, execution, question, answer, note)?
             }
             Action::Checkpoint { name } => TakeCheckpoint { name }.into(),
-            Action::RollBack { to, cancel_running } => {
+            Action::RollBack { to, cancel_running, over_writes } => {
                 let stream = self.stream(key).await?;
                 let run = stream.state.0.run().expect("`stream` gives runs only");
-                RollBack { to: place(run, execution, &to)?, cancel_running }.into()
+                RollBack { to: place(run, execution, &to)?, cancel_running, over_writes }.into()
             }
         };
         self.tell(caller, key, command, idempotency.map(|name| (name, &asked))).await

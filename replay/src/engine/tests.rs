@@ -206,12 +206,22 @@ async fn a_rollback_takes_work_back_and_a_lost_step_goes_to_another_worker() {
 
     let refused = desk
         .served
-        .act(&desk.caller, &id, Action::RollBack { to: "last".into(), cancel_running: false }, None)
+        .act(
+            &desk.caller,
+            &id,
+            Action::RollBack { to: "last".into(), cancel_running: false, over_writes: false },
+            None,
+        )
         .await
         .unwrap_err();
     assert_eq!(refused.hint, "wait for it, or roll back with `--cancel-running`");
     desk.served
-        .act(&desk.caller, &id, Action::RollBack { to: "last".into(), cancel_running: true }, None)
+        .act(
+            &desk.caller,
+            &id,
+            Action::RollBack { to: "last".into(), cancel_running: true, over_writes: false },
+            None,
+        )
         .await
         .unwrap();
     let mut cancelled = 0;

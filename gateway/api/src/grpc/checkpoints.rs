@@ -54,9 +54,9 @@ impl Service for Checkpoints {
         request: Request<RollbackRequest>,
     ) -> Result<Response<RollbackResponse>, Status> {
         let caller = caller(&self.shared.engine, request.metadata(), Role::Developer).await?;
-        let RollbackRequest { execution, checkpoint, cancel_running, idempotency_key: key } =
+        let RollbackRequest { execution, checkpoint, cancel_running, over_writes, idempotency_key: key } =
             request.into_inner();
-        let action = Action::RollBack { to: checkpoint, cancel_running };
+        let action = Action::RollBack { to: checkpoint, cancel_running, over_writes };
         let done = self.shared.act(&caller, &execution, action, given(key)?).await.map_err(status)?;
         Ok(Response::new(RollbackResponse { done: Some(done.into()) }))
     }

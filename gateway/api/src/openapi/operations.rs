@@ -168,7 +168,8 @@ fn steering(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let Body::Json(schema, example) = done else { return Vec::new() };
     let done = || Body::Json(schema.clone(), example.clone());
     let started = json_of::<Started>(schemas, examples::started());
-    let back = json_of::<Back>(schemas, json!({ "to": "first", "cancel_running": true }));
+    let back =
+        json_of::<Back>(schemas, json!({ "to": "first", "cancel_running": true, "over_writes": false }));
     let signal = json_of::<SignalBody>(schemas, json!({ "name": "approved", "body": { "by": "ada" } }));
     let happened = json!({ "question": 17, "answer": "happened", "result": { "paid": true }, "note": "seen at the bank" });
     let answer = json_of::<AnswerBody>(schemas, happened);

@@ -49,7 +49,7 @@ async fn checkpoints_are_taken_found_by_each_address_and_gone_back_to() {
     };
     client.rollback_to_checkpoint(with("developer", back)).await.unwrap();
     let acted = server.memory.told(&execution, "Acted").await;
-    assert_eq!(acted, json!("RollBack { to: \"first\", cancel_running: false }"));
+    assert_eq!(acted, json!("RollBack { to: \"first\", cancel_running: false, over_writes: false }"));
 }
 
 #[tokio::test]

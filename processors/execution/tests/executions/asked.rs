@@ -2,11 +2,11 @@
 
 use omium_execution::{Phase, Status};
 use omium_schemas::catalogue::{
-    ApprovalSubject, AskApproval, CancelExecution, CompleteToolCall, EffectClass, FailToolCall, FailureClass,
-    GiveApproval, MeetDeadline, PauseExecution, RefuseApproval, ResumeExecution, StartExecution,
-    StartToolCall, ToolErrorClass,
+    ApprovalSubject, AskApproval, CancelExecution, CompleteStep, CompleteToolCall, EffectClass, FailToolCall,
+    FailureClass, GiveApproval, MeetDeadline, PauseExecution, RefuseApproval, ResumeExecution,
+    RetryExecution, RollBack, SignalExecution, StartExecution, StartToolCall, ToolErrorClass,
 };
-use omium_schemas::{Branch, Content, Digest, Seq, StepId};
+use omium_schemas::{Branch, Content, Digest, Money, Seq, StepId};
 
 use crate::roll_back;
 use crate::story::{Story, complete, start, step};
@@ -130,16 +130,79 @@ fn an_answer_during_a_pause_takes_effect_at_its_end() {
 }
 
 #[test]
+fn going_back_names_what_tools_have_changed_and_keeps_what_lies_before() {
+    let mut story = Story::of(vec![step("a", &[]), step("b", &[]), step("c", &[1])]);
+    let first = story.mark(0);
+    let paid = calls(&mut story, EffectClass::Write);
+    story.does(CompleteToolCall { call: paid, result: Some(Content::open("paid")) });
+    story.completes(2);
+    let between = story.run().marks.last().unwrap().at;
+    // While its step is not done, the call itself is known, and nothing of it is done again.
+    assert_eq!(
+        story.clone().does(roll_back(between, true)),
+        ["StepCancelled", "BranchRaised", "StepScheduled"]
+    );
+    let read = calls(&mut story, EffectClass::Read);
+    story.does(CompleteToolCall { call: read, result: None });
+    let mailed = calls(&mut story, EffectClass::Write);
+    story.does(FailToolCall { call: mailed, class: ToolErrorClass::Conflict, reason: None });
+    let lost = calls(&mut story, EffectClass::Irreversible);
+    story.completes(1);
+    let text = format!("do it again: `pay` (seq {paid}), `pay` (seq {lost}, nobody knows");
+    story.refuses(roll_back(first, true), &text);
+    story.refuses(roll_back(between, true), &text);
+    story.does(RollBack { over_writes: true, ..roll_back(between, true) });
+    assert_eq!(story.run().writes, []);
+}
+
+#[test]
+fn whoever_tries_again_is_served_what_was_done_and_asked_about_what_is_unknown() {
+    let mut story = Story::of(vec![step("a", &[])]);
+    let paid = calls(&mut story, EffectClass::Write);
+    story.does(CompleteToolCall { call: paid, result: Some(Content::open("paid")) });
+    let lost = calls(&mut story, EffectClass::Write);
+    let read = calls(&mut story, EffectClass::Read);
+    story.does(CompleteToolCall { call: read, result: None });
+    story.fails(1, false);
+    story.does(RetryExecution {});
+    let known: Vec<_> = story.run().calls.iter().map(|call| (call.at, call.branch)).collect();
+    assert_eq!(known, [(paid, Branch(1)), (lost, Branch(1))]);
+    assert_eq!(story.does(ask(lost)), ["ApprovalAsked"]);
+}
+
+#[test]
+fn a_retry_knows_the_writes_that_no_checkpoint_has_seen() {
+    let mut story = Story::new();
+    story.does(StartExecution { slice: Some(Money(1)), ..start(vec![step("a", &[]), step("b", &[1])]) });
+    let spent = CompleteStep { cost: Money(4), ..complete(1, Branch(0), "1") };
+    assert_eq!(story.does(spent), ["StepCompleted", "CostRecorded", "CheckpointTaken", "ExecutionFailed"]);
+    story.does(RetryExecution {});
+    let (step, branch, request) = (StepId(2), Branch(1), Digest::of(b"pay"));
+    let (caller, tool, effect) = ("b#0".into(), "pay".into(), EffectClass::Write);
+    story.does(StartToolCall { step, branch, caller, tool, effect, request, arguments: None, delivery: 0 });
+    let call = story.run().calls[0].at;
+    let signal = SignalExecution { name: "s".into(), body: None };
+    assert_eq!(story.does(signal), ["SignalReceived", "StepCancelled", "ExecutionFailed"]);
+    assert!(story.run().marks.iter().all(|mark| mark.at < call));
+    story.does(RetryExecution {});
+    assert_eq!(story.does(ask(call)), ["ApprovalAsked"]);
+}
+
+#[test]
 fn an_execution_that_asks_can_still_end_and_go_back() {
     let (mut story, ..) = asked();
     assert_eq!(story.does(CancelExecution {}), ["StepCancelled", "ExecutionCancelled"]);
     assert_eq!(story.run().questions.len(), 0);
 
-    let (mut story, _, question) = asked();
+    let (mut story, call, question) = asked();
     let first = story.mark(0);
     story.refuses(roll_back(first, false), "a still runs");
+    let silent = format!("do it again: `pay` (seq {call}, nobody knows whether it did)");
+    story.refuses(roll_back(first, true), &silent);
+    story.does(RollBack { over_writes: true, ..roll_back(first, true) });
+    assert_eq!((story.owed(), story.run().questions.len(), story.run().calls.len()), (vec![(1, 1)], 0, 0));
+    // What was said to be done again is not asked about twice.
     story.does(roll_back(first, true));
-    assert_eq!((story.owed(), story.run().questions.len()), (vec![(1, 1)], 0));
     story.refuses(GiveApproval { approval: question, note: None }, "asks nothing at seq");
 
     let mut story = Story::new();

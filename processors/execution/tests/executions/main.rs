@@ -20,7 +20,7 @@ fn three() -> Vec<PlannedStep> {
 }
 
 fn roll_back(to: Seq, cancel_running: bool) -> RollBack {
-    RollBack { to, cancel_running }
+    RollBack { to, cancel_running, over_writes: false }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use omium_execution::{CallKind, Execution, Outcome, Phase, Run, State, Status, Step};
 use omium_processor::{Effect, Processor};
-use omium_schemas::catalogue::{BranchRaised, Command, Event, MeetDeadline, TakeCheckpoint};
+use omium_schemas::catalogue::{BranchRaised, Command, Event, MeetDeadline, RollBack, TakeCheckpoint};
 use omium_schemas::{Money, Seq, StepId};
 
 use crate::walk::{Line, Walk, carried};
@@ -18,7 +18,7 @@ pub(crate) fn one_event(walk: &Walk, before: &State, line: &Line) {
         assert_eq!(run.steps, old.steps, "{} changes a step of what has ended", line.event.name());
     }
     match &line.event {
-        Event::BranchRaised(raised) => went_back(walk, old, run, raised),
+        Event::BranchRaised(raised) => went_back(walk, old, run, raised, &line.command),
         event => {
             assert_eq!(run.branch, old.branch, "only a rollback or a retry raises the branch");
             for (step, old) in run.steps.iter().zip(&old.steps) {
@@ -88,7 +88,7 @@ fn decided_by_hand(line: &Line) -> bool {
 }
 
 /// A rollback brings back what its checkpoint had, and nothing else.
-fn went_back(walk: &Walk, old: &Run, run: &Run, raised: &BranchRaised) {
+fn went_back(walk: &Walk, old: &Run, run: &Run, raised: &BranchRaised, command: &Command) {
     assert_eq!(run.branch, old.branch.next(), "the branch rises by one");
     assert!(walk.known.checkpoints.contains(&raised.to), "{} is no checkpoint", raised.to);
     let there = walk.folded(raised.to);
@@ -102,7 +102,25 @@ fn went_back(walk: &Walk, old: &Run, run: &Run, raised: &BranchRaised) {
         };
         assert_eq!(*step, wanted, "{id} after going back to {}", raised.to);
     }
-    assert!(run.calls.is_empty() && run.status == Status::Running, "nothing of the old branch goes on");
+    assert_eq!(run.status, Status::Running);
+    for call in &run.calls {
+        let changed = matches!(call.kind, CallKind::Tool { repeatable: false, .. });
+        let there = call.at <= raised.to || matches!(command, Command::RetryExecution(_));
+        assert!(changed && there, "{call:?} of the old branch goes on");
+    }
+    nothing_is_repeated_in_silence(walk, run, command);
+}
+
+/// What tools have changed stays known, its step stays done, or somebody has said that it may be done again.
+fn nothing_is_repeated_in_silence(walk: &Walk, run: &Run, command: &Command) {
+    if matches!(command, Command::RollBack(RollBack { over_writes: true, .. })) {
+        return;
+    }
+    for (at, step) in &walk.known.writes {
+        let done = run.step(*step).is_some_and(|(_, step)| matches!(step.phase, Phase::Done { .. }));
+        let known = run.calls.iter().any(|call| call.at == *at);
+        assert!(done || known, "the write at seq {at} is forgotten, and {step} is done again");
+    }
 }
 
 /// After each command.

@@ -24,7 +24,7 @@ impl Walk {
         let run = self.run().clone();
         let chance = &mut self.chance;
         // Calls do not last long: where there is something to ask or to answer, that often comes next.
-        if unknown(&run).is_some() && chance.percent(25) {
+        if run.status.is_open() && unknown(&run).is_some() && chance.percent(25) {
             return person(chance, &run, self.now);
         }
         match chance.below(100) {
@@ -113,7 +113,8 @@ fn mark(chance: &mut Chance, run: &Run) -> Seq {
 }
 
 fn roll_back(chance: &mut Chance, run: &Run) -> Command {
-    RollBack { to: mark(chance, run), cancel_running: chance.percent(80) }.into()
+    RollBack { to: mark(chance, run), cancel_running: chance.percent(80), over_writes: chance.percent(50) }
+        .into()
 }
 
 fn checkpoint(chance: &mut Chance) -> Command {
@@ -125,20 +126,20 @@ fn call(chance: &mut Chance, run: &Run) -> Command {
     let known = chance.pick(&run.calls).map(|call| call.at).filter(|_| chance.percent(90));
     let call = known.unwrap_or(Seq(chance.below(60)));
     let cost = Money(i128::from(chance.below(4)) * CENT);
-    match chance.below(8) {
+    match chance.below(10) {
         0 | 1 => ask(chance, run),
         2 | 3 => use_tool(chance, run),
-        4 => {
+        4 | 5 => {
             let usage = Usage { input: 3, cached: 0, output: 4, reasoning: 0 };
             let (model, finish, answer) = ("m".into(), FinishReason::Stop, body(1));
             let cost = Some(cost).filter(|_| chance.percent(80));
             CompleteLlmCall { call, model, usage, cost, finish, answer, shown: false }.into()
         }
-        5 => {
+        6 | 7 => {
             let (class, retryable) = (ModelErrorClass::Overloaded, chance.percent(50));
             FailLlmCall { call, class, status: 529, reason: None, retryable }.into()
         }
-        6 => CompleteToolCall { call, result: Some(body(2)) }.into(),
+        8 => CompleteToolCall { call, result: Some(body(2)) }.into(),
         _ => FailToolCall { call, class: ToolErrorClass::Conflict, reason: None }.into(),
     }
 }

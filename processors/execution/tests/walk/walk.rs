@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use omium_execution::{Execution, Run, State, Status};
+use omium_execution::{Execution, Phase, Run, State, Status, Step};
 use omium_processor::{Context, Due, Processor, Recorded, Refusal};
-use omium_schemas::catalogue::{Command, Event};
+use omium_schemas::catalogue::{Command, EffectClass, Event};
 use omium_schemas::{Branch, Content, ExecutionId, Money, Seq, StepId, StreamId, TenantId, Time};
 
 use crate::chance::Chance;
@@ -34,6 +34,8 @@ pub(crate) struct Known {
     pub(crate) completed: BTreeSet<(StepId, Branch)>,
     pub(crate) checkpoints: BTreeSet<Seq>,
     pub(crate) calls: BTreeSet<Seq>,
+    /// What tools have changed, or may have, with its step.
+    pub(crate) writes: BTreeMap<Seq, StepId>,
 }
 
 pub(crate) struct Walk {
@@ -124,6 +126,7 @@ impl Walk {
         let kept = line.apply(kept);
         let (seq, event) = (line.seq, line.event.clone());
         self.known.learn(seq, &event, command);
+        self.known.learn_of_writes(seq, &event, &before, &self.state);
         kept
     }
 
@@ -172,6 +175,32 @@ impl Known {
             Event::LlmCallCompleted(_) => {
                 let unpriced = matches!(command, Command::CompleteLlmCall(done) if done.cost.is_none());
                 self.unpriced += u32::from(unpriced);
+            }
+            _ => {}
+        }
+    }
+
+    fn learn_of_writes(&mut self, seq: Seq, event: &Event, before: &State, after: &State) {
+        let asked = before.run().map(|run| run.questions.as_slice()).unwrap_or_default();
+        match event {
+            Event::ToolCallStarted(call) if call.effect == EffectClass::Read => {}
+            Event::ToolCallStarted(call) => {
+                self.writes.insert(seq, call.step);
+            }
+            Event::ToolCallFailed(failed) => {
+                self.writes.remove(&failed.call);
+            }
+            Event::ApprovalGiven(given) => {
+                let about = asked.iter().find(|question| question.at == given.approval);
+                if let Some(question) = about {
+                    self.writes.remove(&question.call);
+                }
+            }
+            // What somebody wanted to be forgotten is.
+            Event::BranchRaised(_) => {
+                let run = after.run().expect("a run stays one");
+                let done = |step| matches!(run.step(step), Some((_, Step { phase: Phase::Done { .. }, .. })));
+                self.writes.retain(|at, step| done(*step) || run.calls.iter().any(|call| call.at == *at));
             }
             _ => {}
         }

@@ -119,7 +119,7 @@ fn decided(story: &mut Story, chance: &mut Chance) -> Result<Vec<&'static str>, 
         }
         (4, Some(finding), ..) => story.tries(DismissFinding { finding, reason: None }),
         (5, _, Some(approval), _) => story.tries(RefuseApproval { approval, note: None }),
-        (6, .., Some(to)) => story.tries(RollBack { to, cancel_running: true }),
+        (6, .., Some(to)) => story.tries(RollBack { to, cancel_running: true, over_writes: true }),
         (7, ..) if chance.below(6) == 0 => story.tries(CancelExecution {}),
         (1, ..) => story.tries(PauseExecution {}),
         _ => story.tries(ResumeExecution {}),

@@ -135,7 +135,7 @@ async fn a_rollback_raises_the_branch_and_the_old_branch_is_refused() {
         node.perform(&first, Outcome::Succeed).await;
         let second = node.next_dispatch().await;
         let marks = node.until(job(1), |state| !state.0.job().marks.is_empty()).await.0.job().marks;
-        let back = RollBack { to: marks[0].at, cancel_running: true };
+        let back = RollBack { to: marks[0].at, cancel_running: true, over_writes: false };
         node.done(job(1), back).await;
         let again = node.next_dispatch().await;
         assert_eq!((again.effect.step, again.effect.branch), (StepId(2), Branch(1)));
