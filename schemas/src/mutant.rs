@@ -46,11 +46,13 @@ pub enum Mutant {
     SnapshotOffByOne,
     /// The store keeps streams by their ids alone, whoever's they are.
     TenantForgotten,
+    /// Content is called sealed and is not.
+    SealedInName,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 21] = [
+    pub const ALL: [Mutant; 22] = [
         Mutant::AckBeforeSync,
         Mutant::AckWithoutProof,
         Mutant::NoFence,
@@ -72,6 +74,7 @@ impl Mutant {
         Mutant::UnorderedApply,
         Mutant::SnapshotOffByOne,
         Mutant::TenantForgotten,
+        Mutant::SealedInName,
     ];
 
     /// Whether this bug is switched on for the current thread.

@@ -72,6 +72,7 @@ impl World {
         }
         check_money(&all, &flows)?;
         check_ends(&all)?;
+        self.check_nothing_plain()?;
         self.check_unknown()
     }
 
@@ -232,6 +233,7 @@ impl World {
         for counted in &truth.frames {
             let decoded = Decoded::of(counted)?;
             folder.fold(counted, &decoded)?;
+            self.check_erased(counted, &decoded)?;
             let Decoded { origin, command, events } = decoded;
             commands.add(command.name());
             if let Command::TopUpAccount(top_up) = &command {

@@ -302,10 +302,7 @@ impl World {
         let start = StartExecution {
             workflow: "bank".into(),
             workflow_version: None,
-            inputs: self
-                .chance
-                .per_mille(200)
-                .then(|| omium_schemas::Content::open("an input that is sealed")),
+            inputs: self.chance.per_mille(200).then(|| omium_schemas::Content::open(crate::erasing::INPUT)),
             account: paid.then_some(payer),
             steps: self.chance.between(1, 4) as i32,
             plan: Vec::new(),

@@ -52,11 +52,13 @@ pub enum Fault {
     Stranger,
     /// A log holds an event that this program does not know.
     UnknownEvent,
+    /// A subject is erased while it is busy: its key is destroyed.
+    Erasure,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 23] = [
+    pub const ALL: [Fault; 24] = [
         Fault::Crash,
         Fault::StaleLeader,
         Fault::LateAppend,
@@ -80,6 +82,7 @@ impl Fault {
         Fault::FrontGone,
         Fault::Stranger,
         Fault::UnknownEvent,
+        Fault::Erasure,
     ];
 }
 

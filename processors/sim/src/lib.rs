@@ -8,6 +8,7 @@ mod checks;
 mod clients;
 mod counts;
 mod disk;
+mod erasing;
 mod faults;
 mod folder;
 mod logs;

@@ -1,12 +1,12 @@
 //! Everything there is, and what happens next.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use omium_processor::testkit::BankSuite;
-use omium_runtime::{Config, Dispatch, Input, MemoryVault, Parcel, StreamKey, Ticket, Vault};
+use omium_runtime::{Config, Dispatch, Input, MemoryVault, Parcel, StreamKey, Ticket};
 use omium_schemas::{BlockNo, Epoch, Offset, Partition, Seq};
 use omium_store::Batch;
 
@@ -77,6 +77,8 @@ pub(crate) enum Action {
     HearControl,
     /// A wall clock jumps, or comes back.
     Jump(usize, i64),
+    /// A subject is erased.
+    Erase,
 }
 
 /// An append on its way.
@@ -123,7 +125,11 @@ pub(crate) struct World {
     /// How many things are planned that are more than the passing of time.
     work: u64,
     pub(crate) config: Config,
-    pub(crate) vault: Arc<dyn Vault>,
+    pub(crate) vault: Arc<MemoryVault>,
+    /// Whose keys are destroyed.
+    pub(crate) erased: BTreeSet<StreamKey>,
+    /// Chance of its own: a run without erasures is the same as if there were none.
+    pub(crate) erasing: Chance,
     pub(crate) nodes: Vec<Node>,
     pub(crate) logs: Logs,
     pub(crate) truths: Vec<Truth>,
@@ -154,7 +160,12 @@ impl Action {
     fn is_routine(&self) -> bool {
         matches!(
             self,
-            Action::Tick(_) | Action::Control | Action::HearControl | Action::GiveUp(..) | Action::Jump(..)
+            Action::Tick(_)
+                | Action::Control
+                | Action::HearControl
+                | Action::GiveUp(..)
+                | Action::Jump(..)
+                | Action::Erase
         )
     }
 }
@@ -193,6 +204,8 @@ impl World {
             work: 0,
             config,
             vault: Arc::new(MemoryVault::new([7; 32])),
+            erased: BTreeSet::new(),
+            erasing: Chance::new(!seed),
             nodes: (0..nodes).map(|_| Node::default()).collect(),
             logs,
             truths: vec![Truth::default(); usize::from(partitions)],
@@ -231,6 +244,7 @@ impl World {
             self.plan_trim();
         }
         self.plan_faults();
+        self.plan_erasure();
     }
 
     /// Lets something happen so many microseconds from now.
@@ -325,6 +339,7 @@ impl World {
             Action::Control => self.go_on_with_control(),
             Action::HearControl => self.hear_control(),
             Action::Jump(node, by) => self.jump(node, by),
+            Action::Erase => self.erase(),
         }
         true
     }

@@ -77,4 +77,5 @@ caught! {
     an_unordered_map_in_apply: UnorderedApply,
     a_snapshot_off_by_one: SnapshotOffByOne,
     streams_without_their_tenant: TenantForgotten,
+    content_that_is_sealed_in_name_only: SealedInName,
 }

@@ -6,10 +6,15 @@ use omium_schemas::catalogue::{
     AccountCarried, AccountCredited, AccountDebited, Event, Message, MessageKind, MessageSent, Slice,
     SliceGranted, SliceRefused, SliceReturned,
 };
-use omium_schemas::{Money, Partition, StreamId, TenantId};
+use omium_schemas::{Content, Money, Partition, StreamId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::{Refusal, Why};
+
+/// What a note says that comes with money.
+pub const NOTE: &str = "a note that is sealed";
+/// Amounts that are a multiple of it come with a note.
+const WITH_NOTE: i128 = 3_000_000_000;
 
 /// What an account holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,7 +33,17 @@ pub struct Account {
 
 /// A message as a processor makes it: the shell fills in where it goes and its number.
 pub(super) fn send(tenant: TenantId, to: StreamId, kind: MessageKind, amount: Option<Money>) -> Event {
-    let message = Message { to_tenant: tenant, to, kind, amount, count: 0, label: None, body: None };
+    send_with(tenant, to, kind, amount, None)
+}
+
+fn send_with(
+    to_tenant: TenantId,
+    to: StreamId,
+    kind: MessageKind,
+    amount: Option<Money>,
+    body: Option<Content>,
+) -> Event {
+    let message = Message { to_tenant, to, kind, amount, count: 0, label: None, body };
     MessageSent { to_partition: Partition(0), number: 0, message }.into()
 }
 
@@ -49,7 +64,8 @@ impl Account {
     ) -> Result<Vec<Event>, Refusal> {
         positive(amount)?;
         self.has(amount)?;
-        let sent = send(tenant, to, MessageKind::MoneyMoved, Some(amount));
+        let body = (amount.0 % WITH_NOTE == 0).then(|| Content::open(NOTE));
+        let sent = send_with(tenant, to, MessageKind::MoneyMoved, Some(amount), body);
         Ok(vec![AccountDebited { amount }.into(), sent])
     }
 

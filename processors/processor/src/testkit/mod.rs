@@ -7,7 +7,7 @@ mod job;
 mod kit;
 mod lesson;
 
-pub use account::Account;
+pub use account::{Account, NOTE};
 pub use bank::{Auditor, Bank, BankState, Ledger};
 pub use job::{Job, Mark, Step};
 pub use kit::{Given, TEST_TENANT, test_stream};

@@ -79,6 +79,7 @@ impl<P: Processors> Shell<P> {
                     _ => {}
                 }
             }
+            Err(Trouble::Erased) => self.without_content(asked, now),
             Err(trouble) => self.trouble(asked, trouble, time),
         }
     }
@@ -86,11 +87,7 @@ impl<P: Processors> Shell<P> {
     fn trouble(&mut self, mut asked: Asked, trouble: Trouble, time: Time) {
         let Submission { ticket, key, .. } = *asked.submission;
         match trouble {
-            Trouble::Apply => self.freeze(key, ticket),
-            Trouble::Erased => {
-                let text = "the key of this stream's content was destroyed; nothing can be added to it";
-                self.refuse(ticket, Refusal::new(Why::Conflict, text));
-            }
+            Trouble::Apply | Trouble::Erased => self.freeze(key, ticket),
             Trouble::Panic(where_) => {
                 let reason = format!("a processor panicked in {where_}");
                 let event = StreamQuarantined { reason: reason.clone() }.into();
@@ -109,6 +106,28 @@ impl<P: Processors> Shell<P> {
                 }
                 self.refuse(ticket, Refusal::new(Why::Invalid, reason));
             }
+        }
+    }
+
+    /// The subject's key is destroyed: nothing can be added to what is known of it. A message is taken all the same, without
+    /// its content and, where it causes content, without what it causes, for others wait behind it.
+    fn without_content(&mut self, mut asked: Asked, now: Now) {
+        let Submission { ticket, key, .. } = *asked.submission;
+        let Command::DeliverMessage(deliver) = &mut asked.submission.command else {
+            let text = "the key of this stream's content was destroyed; nothing can be added to it";
+            return self.refuse(ticket, Refusal::new(Why::Conflict, text));
+        };
+        let DeliverMessage { from_partition, number, .. } = *deliver;
+        let had_content = deliver.message.body.take().is_some();
+        let text =
+            format!("message {number} of partition {from_partition} came to {}, which is erased", key.stream);
+        self.outputs.push(Output::Alarm(text));
+        if had_content {
+            return self.decide(asked, now);
+        }
+        let (received, time) = (MessageReceived { from_partition, number }.into(), self.time(now));
+        if self.commit(&mut asked, vec![received], time).is_err() {
+            self.freeze(key, ticket);
         }
     }
 
