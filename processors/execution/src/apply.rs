@@ -42,7 +42,12 @@ impl Run {
                 *self = Run { spent: *spent, status: Status::Completed, ended: Some(time), ..Run::default() };
             }
             Event::VersionsPinned(VersionsPinned { workflow, price, .. }) => {
-                (self.version, self.price_list) = (Some(*workflow), *price);
+                let of_command = match command {
+                    Command::StartExecution(start) => start.price_list,
+                    Command::StartFork(fork) => fork.price_list,
+                    _ => None,
+                };
+                (self.version, self.price_list) = (Some(*workflow), price.or(of_command));
             }
             Event::ForkStarted(ForkStarted { source, at, .. }) => self.source = Some((*source, *at)),
             Event::ExecutionPaused(_) => (self.status, self.paused_at) = (Status::Paused, Some(time)),

@@ -90,7 +90,7 @@ fn begin(start: &StartExecution, command: &Command, context: &Context<'_>) -> De
     let mut draft = Draft::new(Run::default(), command, context);
     let StartExecution { workflow, account, deadline, .. } = start.clone();
     draft.push(ExecutionStarted { workflow, steps: start.plan.len() as i32, account, deadline });
-    draft.pin(start.workflow_version, start.price_list);
+    draft.pin(start.workflow_version);
     draft.push(CheckpointTaken { name: None });
     draft.go_on();
     Ok(draft.events())
@@ -104,7 +104,7 @@ fn begin_fork(fork: &StartFork, command: &Command, context: &Context<'_>) -> Dec
     let StartFork { workflow, deadline, source, at, state_hash, .. } = fork.clone();
     draft.push(ExecutionStarted { workflow, steps: fork.plan.len() as i32, account: None, deadline });
     draft.push(ForkStarted { source, at, state_hash });
-    draft.pin(fork.workflow_version, fork.price_list);
+    draft.pin(fork.workflow_version);
     let branch = draft.run.branch;
     for done in &fork.done {
         draft.push(StepCompleted { step: done.step, branch, output: None });
@@ -163,10 +163,11 @@ fn check_plan(plan: &[PlannedStep]) -> Result<(), Refusal> {
 }
 
 impl Draft<'_> {
-    fn pin(&mut self, version: Option<Digest>, price: Option<Digest>) {
+    /// The price list stands in the command: an event that repeats it makes each execution's log longer.
+    fn pin(&mut self, version: Option<Digest>) {
         if let Some(workflow) = version {
             let logic = self.context.logic;
-            self.push(VersionsPinned { workflow, policy: None, price, logic });
+            self.push(VersionsPinned { workflow, policy: None, price: None, logic });
         }
     }
 
