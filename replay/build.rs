@@ -15,7 +15,12 @@ fn main() -> io::Result<()> {
     let entries: Vec<String> = files
         .iter()
         .filter_map(|file| {
-            Some(format!("    ({:?}, include_bytes!({file:?})),\n", file.strip_prefix(&root).ok()?))
+            // Where the checkout lies is asked when the binary is compiled: one target folder may serve several of them.
+            let name = file.strip_prefix(&root).ok()?;
+            let place = format!("/{PACKAGE}/{}", name.display());
+            Some(format!(
+                "    ({name:?}, include_bytes!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {place:?}))),\n"
+            ))
         })
         .collect();
     let out = env::var("OUT_DIR").map_err(io::Error::other)?;

@@ -55,8 +55,9 @@ struct Run {
     /// Fewer and shorter runs: at most 60 s. Such a result is marked and not kept.
     #[arg(long)]
     quick: bool,
-    /// How long the soak goes on, where ten minutes are not enough. The result is kept beside the usual one.
-    #[arg(long, conflicts_with = "quick")]
+    /// How long what can go on for a time goes on, where its usual time is not enough. The result is kept beside the
+    /// usual one.
+    #[arg(long, conflicts_with = "quick", value_parser = clap::value_parser!(u64).range(1..=1_440))]
     minutes: Option<u64>,
     /// Print nothing but the result.
     #[arg(long)]
@@ -98,6 +99,12 @@ fn list() -> anyhow::Result<ExitCode> {
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
 fn measure(run: &Run) -> anyhow::Result<ExitCode> {
     let bar = bar(&run.name)?;
+    anyhow::ensure!(
+        run.minutes.is_none() || bars::LASTING.contains(&bar.name),
+        "`{}` takes as long as it takes; --minutes is for {}",
+        bar.name,
+        bars::LASTING.join(" and ")
+    );
     (bar.prepare)()?;
     let class = machine::class(&run.dir)?;
     let scratch = tempfile::Builder::new().prefix("omium-load-").tempdir_in(&run.dir).with_context(|| {

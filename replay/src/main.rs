@@ -63,6 +63,9 @@ enum Command {
     /// Validates, publishes and shows workflows.
     #[command(subcommand)]
     Workflows(cli::Workflows),
+    /// Lets keys of the tenant in, and shuts them out.
+    #[command(subcommand)]
+    Keys(cli::Keys),
     /// Lists and sets what models cost.
     #[command(subcommand)]
     Prices(cli::Prices),
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         Command::Rollback(rollback) => Ok(cli::run(&target, &rollback)),
         Command::Fork(fork) => Ok(cli::run(&target, &fork)),
         Command::Workflows(workflows) => Ok(cli::run(&target, &workflows)),
+        Command::Keys(keys) => Ok(cli::run(&target, &keys)),
         Command::Prices(prices) => Ok(cli::run(&target, &prices)),
         Command::Doctor(doctor) => Ok(cli::run(&target, &doctor)),
         Command::Log(options) => Ok(log_tools::run(&options)),

@@ -4,6 +4,7 @@ mod answer;
 pub mod conformance;
 mod follow;
 mod grpc;
+mod keys;
 mod metrics;
 mod openapi;
 pub mod port;

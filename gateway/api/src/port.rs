@@ -5,13 +5,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use omium_schemas::catalogue::{EffectClass, FailureClass, LossReason};
 use omium_schemas::{Branch, Epoch, Money, Price, Seq, StepId, TenantId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, watch};
 
 pub use crate::programs::{Decision, ProgramRequest, Programs};
 use crate::views::{
-    CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView, Page,
-    PriceView, PricesView, Started, WorkflowView,
+    CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView, IssuedKey,
+    KeyView, Page, PriceView, PricesView, Started, WorkflowView,
 };
 
 /// Who asks, as his key says.
@@ -28,7 +30,8 @@ pub struct Caller {
 }
 
 /// What a key may do; each role may do what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Looks.
     Viewer,
@@ -396,6 +399,15 @@ pub trait Engine: Programs {
 
     /// One workflow, `name` or `name@3`, with its text.
     async fn workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure>;
+
+    /// The keys of the tenant.
+    async fn keys(&self, caller: &Caller) -> Result<Vec<KeyView>, Failure>;
+
+    /// Lets a new key in, which lasts so many days where some are named.
+    async fn issue_key(&self, caller: &Caller, role: Role, days: Option<u32>) -> Result<IssuedKey, Failure>;
+
+    /// Shuts a key out, and says what it was.
+    async fn revoke_key(&self, caller: &Caller, key: &str) -> Result<KeyView, Failure>;
 
     /// What models cost.
     async fn prices(&self, caller: &Caller) -> Result<PricesView, Failure>;

@@ -41,6 +41,8 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/api/v1/executions/{id}/checkpoints", || get(checkpoints).post(checkpoint)),
     ("/api/v1/executions/{id}/events", || get(crate::follow::events)),
     ("/api/v1/executions/{id}/stream", || get(crate::follow::socket)),
+    ("/api/v1/keys", || get(crate::keys::keys).post(crate::keys::issue)),
+    ("/api/v1/keys/{key}", || delete(crate::keys::revoke)),
     ("/api/v1/prices", || get(crate::prices::prices).put(crate::prices::set)),
     ("/api/v1/programs", || post(crate::programs::open)),
     ("/api/v1/executions/{id}/attempts", || post(crate::programs::begin)),

@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::port::Role;
+
 /// A version of a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkflowView {
@@ -291,6 +293,27 @@ pub struct GuardView {
     /// What the agent is told when the check does not hold.
     #[serde(default)]
     pub hint: Option<String>,
+}
+
+/// A key, without what makes it open anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyView {
+    /// Its public part, by which it is named, here and as the actor of events.
+    pub key: String,
+    /// What it may do.
+    pub role: Role,
+    /// When it ends, RFC 3339; nothing where it lasts until it is revoked.
+    pub expires_at: Option<String>,
+}
+
+/// A new key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IssuedKey {
+    /// What is known of it from now on.
+    #[serde(flatten)]
+    pub view: KeyView,
+    /// The whole key, as requests carry it. It is said this once and kept nowhere.
+    pub bearer: String,
 }
 
 /// What a model costs: dollars for a million tokens, exactly.

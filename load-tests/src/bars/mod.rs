@@ -92,6 +92,9 @@ pub(crate) const BARS: &[Bar] = &[
     first_five_minutes::BAR,
 ];
 
+/// Those that go on for as long as they are told to.
+pub(crate) const LASTING: [&str; 2] = [soak::BAR.name, api_load::BAR.name];
+
 /// For what needs nothing.
 fn nothing() -> anyhow::Result<()> {
     Ok(())

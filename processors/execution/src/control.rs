@@ -57,6 +57,8 @@ pub struct Version {
 
 /// How many versions of one workflow are kept; an installation publishes a handful a week.
 const MAX_VERSIONS: usize = 10_000;
+/// How many keys a tenant may have at once.
+const MAX_KEYS: usize = 1_000;
 /// How many checks a tenant may have.
 const MAX_GUARDS: usize = 1_000;
 
@@ -78,6 +80,11 @@ pub(crate) fn decide(control: Option<&Control>, command: &Command) -> Result<Vec
         Command::IssueKey(IssueKey { tenant, key, role, expires_at, .. }) => {
             if control.keys.contains_key(key) {
                 return conflict(format!("there is a key `{key}` already"));
+            }
+            if control.keys.values().filter(|known| known.tenant == *tenant).count() >= MAX_KEYS {
+                return invalid(format!(
+                    "there are {MAX_KEYS} keys, the most that there may be; revoke some first"
+                ));
             }
             Ok(vec![
                 KeyIssued { tenant: *tenant, key: key.clone(), role: *role, expires_at: *expires_at }.into(),

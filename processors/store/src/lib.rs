@@ -8,7 +8,7 @@ mod error;
 mod memory;
 mod rocks;
 
-pub use batch::{Batch, Row};
+pub use batch::{Batch, Change, Row};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use rocks::{RocksStore, Settings};

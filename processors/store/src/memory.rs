@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Batch, Row, Store, StoreError};
+use crate::{Batch, Change, Row, Store, StoreError};
 
 /// A store in memory.
 #[derive(Debug, Default)]
@@ -41,10 +41,10 @@ impl MemoryStore {
 }
 
 fn apply(rows: &mut BTreeMap<Vec<u8>, Vec<u8>>, batch: Batch) {
-    for (key, value) in batch.changes {
-        match value {
-            Some(value) => rows.insert(key, value),
-            None => rows.remove(&key),
+    for (key, change) in batch.changes {
+        match change {
+            Change::Put(value) => rows.insert(key, value),
+            Change::Delete | Change::TakeBack => rows.remove(&key),
         };
     }
 }

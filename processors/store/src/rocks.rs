@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, Direction,
-    IteratorMode, Options, UniversalCompactOptions, WriteBatch, WriteOptions,
+    IteratorMode, Options, PrefixRange, ReadOptions, UniversalCompactOptions, WriteBatch, WriteOptions,
 };
 use rocksdb::{WriteBufferManager, properties};
 
-use crate::{Batch, Row, Store, StoreError};
+use crate::{Batch, Change, Row, Store, StoreError};
 
 /// How much memory the store may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,26 +118,24 @@ impl Store for RocksStore {
 
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
         let from = IteratorMode::From(after.unwrap_or(prefix), Direction::Forward);
-        let mut rows = Vec::new();
-        for row in self.db.iterator(from) {
-            let (key, value) = row.map_err(|error| self.failed("reading", error))?;
-            if after.is_some_and(|after| *after == *key) {
-                continue;
-            }
-            if rows.len() == limit || !key.starts_with(prefix) {
-                break;
-            }
-            rows.push((key.into_vec(), value.into_vec()));
-        }
-        Ok(rows)
+        // With an end in sight it does not walk through what was removed behind the last row that is asked for.
+        let mut bounds = ReadOptions::default();
+        bounds.set_iterate_range(PrefixRange(prefix));
+        let rows = self.db.iterator_opt(from, bounds);
+        let rows = rows.filter(|row| !row.as_ref().is_ok_and(|(key, _)| after == Some(&**key)));
+        rows.take(limit)
+            .map(|row| row.map(|(key, value)| (key.into_vec(), value.into_vec())))
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.failed("reading", error))
     }
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
         let mut all = WriteBatch::default();
-        for (key, value) in batch.changes {
-            match value {
-                Some(value) => all.put(key, value),
-                None => all.delete(key),
+        for (key, change) in batch.changes {
+            match change {
+                Change::Put(value) => all.put(key, value),
+                Change::Delete => all.delete(key),
+                Change::TakeBack => all.single_delete(key),
             }
         }
         self.db.write_opt(all, &self.unlogged).map_err(|error| self.failed("writing", error))

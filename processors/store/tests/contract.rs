@@ -31,7 +31,29 @@ fn check(store: &dyn Store) {
     assert_eq!(keys(store, "a", None, 9), ["a1", "a3"]);
     assert_eq!(keys(store, "a", Some("a1"), 9), ["a3"]);
     assert_eq!(keys(store, "", None, 2), ["a1", "a3"]);
+    assert_eq!(keys(store, "", None, 0), [""; 0]);
     store.flush().expect("a flush");
+    check_taken_back(store);
+}
+
+/// A key that comes and goes, within a batch, over batches and over flushes.
+#[track_caller]
+fn check_taken_back(store: &dyn Store) {
+    let key = || b"c1".to_vec();
+    let taken = || {
+        let mut batch = Batch::default();
+        batch.take_back(key());
+        batch
+    };
+    store.write(batch(&[("c1", Some("x"))])).expect("a write");
+    let mut both = taken();
+    both.put(key(), b"y".to_vec());
+    store.write(both).expect("a write");
+    store.flush().expect("a flush");
+    assert_eq!(keys(store, "c", None, 9), ["c1"]);
+    store.write(taken()).expect("a write");
+    store.flush().expect("a flush");
+    assert_eq!(keys(store, "c", None, 9), [""; 0]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod doctor;
 mod exec;
 mod executions;
 mod guard;
+mod keys;
 mod output;
 mod prices;
 mod run;
@@ -21,6 +22,7 @@ pub(crate) use doctor::Doctor;
 pub(crate) use exec::{Exec, run as run_program};
 pub(crate) use executions::{Cancel, Fork, List, Logs, Pause, Replay, Resume, Retry, Rollback, Show, Signal};
 pub(crate) use guard::Guard;
+pub(crate) use keys::Keys;
 pub(crate) use run::Run;
 pub(crate) use tree::tree;
 

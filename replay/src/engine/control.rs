@@ -2,18 +2,16 @@
 
 use std::sync::{Arc, LazyLock, PoisonError};
 
-use omium_api::port::{Caller, Failure, FailureKind, Role};
+use omium_api::port::{Caller, Failure, FailureKind};
 use omium_api::views::WorkflowView;
 use omium_execution::{Control, Version};
 use omium_runtime::Request;
-use omium_schemas::catalogue::{Command, CreateTenant, IssueKey, KeyRole, PublishWorkflow};
-use omium_schemas::{Content, Digest, Label, TenantId};
+use omium_schemas::catalogue::{Command, PublishWorkflow};
+use omium_schemas::{Content, Digest, TenantId};
 use omium_workflow::Definition;
 use serde_json::json;
 
-use super::executions::now;
 use super::{Engine, answers, control_key, view};
-use crate::readable::hex;
 
 /// The control stream as it was when somebody looked: shared, never copied.
 pub(super) struct Seen(Option<Arc<super::State>>);
@@ -35,47 +33,6 @@ impl Engine {
 
     pub(super) async fn tell_control(&self, command: impl Into<Command>) -> Result<(), Failure> {
         answers::done(self.node().submit(Request::new(control_key(), command)).await).map(|_| ())
-    }
-
-    /// Makes a tenant where there is none, and a key for it.
-    pub(crate) async fn admit(&self, label: &str, role: KeyRole) -> Result<String, Failure> {
-        let name: Label = label.parse().map_err(|_| {
-            Failure::new(
-                FailureKind::Invalid,
-                "bad-name",
-                format!("`{label}` is no name for a tenant"),
-                "use 1 to 64 of A-Z a-z 0-9 _ . -",
-            )
-        })?;
-        let tenant = TenantId::named(&name);
-        if !self.control().await?.tenants.contains_key(&tenant) {
-            self.tell_control(CreateTenant { label: label.to_owned() }).await?;
-        }
-        let (public, secret) = (random_hex::<8>(), random_hex::<24>());
-        let verifier = Digest::of(secret.as_bytes());
-        self.tell_control(IssueKey { tenant, key: public.clone(), verifier, role, expires_at: None }).await?;
-        Ok(format!("om_{public}_{secret}"))
-    }
-
-    pub(super) async fn known_key(&self, text: &str) -> Option<Caller> {
-        let (public, secret) = text.strip_prefix("om_")?.split_once('_')?;
-        let control = self.control().await.ok()?;
-        let key = control.keys.get(public)?;
-        if key.expires_at.is_some_and(|end| end <= now()) || Digest::of(secret.as_bytes()) != key.verifier {
-            return None;
-        }
-        let label = control.tenants.get(&key.tenant)?.clone();
-        Some(Caller { tenant: key.tenant, label, role: role(key.role), key: public.to_owned() })
-    }
-
-    /// Whether the key of somebody who was let in before still opens what it did. A node that cannot look now does not
-    /// send away those whom it knew.
-    pub(super) async fn still_knows(&self, caller: &Caller) -> bool {
-        let Ok(control) = self.control().await else { return true };
-        control.keys.get(&caller.key).is_some_and(|key| {
-            let fresh = key.expires_at.is_none_or(|end| end > now());
-            fresh && key.tenant == caller.tenant && role(key.role) == caller.role
-        })
     }
 
     pub(super) async fn publish_text(
@@ -244,15 +201,6 @@ impl Engine {
     }
 }
 
-fn role(role: KeyRole) -> Role {
-    match role {
-        KeyRole::Viewer => Role::Viewer,
-        KeyRole::Worker => Role::Worker,
-        KeyRole::Developer => Role::Developer,
-        KeyRole::Admin => Role::Admin,
-    }
-}
-
 fn describe(
     name: &str,
     number: u32,
@@ -274,8 +222,4 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");
     bytes
-}
-
-fn random_hex<const N: usize>() -> String {
-    hex(&random::<N>())
 }

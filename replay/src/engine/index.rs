@@ -161,12 +161,13 @@ impl Index {
         loop {
             tail.wait_for(|tail| *tail > next).await.context("the log is gone")?;
             let entries = log.read(partition, next, READ).await?;
-            let mut batch = Batch::default();
+            let mut rows = Rows::default();
             let mut news = Vec::new();
             for entry in &entries {
-                self.take(entry, &mut filter, &mut batch, &mut news)?;
+                self.take(entry, &mut filter, &mut rows, &mut news)?;
                 next = entry.offset.next();
             }
+            let mut batch = rows.batch();
             if let Some(filter) = &filter {
                 batch.put(position_key(partition), serde_json::to_vec(&Position::join(next, filter))?);
             }
@@ -180,7 +181,7 @@ impl Index {
         &self,
         entry: &Entry,
         filter: &mut Option<Filter>,
-        batch: &mut Batch,
+        rows: &mut Rows,
         news: &mut Vec<Moved>,
     ) -> anyhow::Result<()> {
         let block = Block::trusted(entry.bytes.clone())?;
@@ -200,10 +201,10 @@ impl Index {
             }
             if seen.insert(key_of) {
                 let rest: [&[u8]; 2] = [key_of.stream.bytes(), &entry.offset.0.to_be_bytes()];
-                batch.put(key(key_of.tenant, b'o', &rest), Vec::new());
+                rows.plain.put(key(key_of.tenant, b'o', &rest), Vec::new());
             }
             let change = if key_of.stream.kind() == StreamKind::Execution {
-                self.change(&key_of, &frame, batch)?
+                self.change(&key_of, &frame, rows)?
             } else {
                 None
             };
@@ -218,7 +219,7 @@ impl Index {
         &self,
         key_of: &StreamKey,
         frame: &Frame,
-        batch: &mut Batch,
+        rows: &mut Rows,
     ) -> anyhow::Result<Option<(Option<Line>, Line)>> {
         let mut standing = None;
         let mut workflow = None;
@@ -252,7 +253,9 @@ impl Index {
         let time = frame.head.time;
         let before = match &workflow {
             Some(_) => None,
-            None => self.line(key_of)?,
+            None => {
+                rows.lines.get(key_of).cloned().map_or_else(|| self.line(key_of), |line| Ok(Some(line)))?
+            }
         };
         let ((workflow, framework), started) = match (&before, workflow) {
             (_, Some(names)) => (names, time),
@@ -261,13 +264,14 @@ impl Index {
         };
         let line = Line { workflow, framework, status, started, ended: (!status.is_open()).then_some(time) };
         for old in before.iter().flat_map(Wanted::others) {
-            batch.delete(old.row(key_of, started));
+            rows.leaves(old.row(key_of, started));
         }
         for new in Wanted::others(&line) {
-            batch.put(new.row(key_of, started), Vec::new());
+            rows.enters(new.row(key_of, started));
         }
-        batch.put(line_key(key_of, started), serde_json::to_vec(&line)?);
-        batch.put(key(key_of.tenant, b'x', &[key_of.stream.bytes()]), started.0.to_be_bytes().to_vec());
+        rows.lines.insert(*key_of, line.clone());
+        rows.plain.put(line_key(key_of, started), serde_json::to_vec(&line)?);
+        rows.plain.put(key(key_of.tenant, b'x', &[key_of.stream.bytes()]), started.0.to_be_bytes().to_vec());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if status.is_open() {
             open.insert(*key_of, line.clone())
@@ -336,6 +340,38 @@ impl Index {
             }
         }
         Ok((found, last))
+    }
+}
+
+/// What is written of some blocks. An execution that begins and ends within them leaves no trace among those that run.
+#[derive(Default)]
+struct Rows {
+    plain: Batch,
+    /// Lines as they are now, which the store does not know yet.
+    lines: BTreeMap<StreamKey, Line>,
+    /// Rows of lists, and whether they come or go.
+    lists: BTreeMap<Vec<u8>, bool>,
+}
+
+impl Rows {
+    fn enters(&mut self, row: Vec<u8>) {
+        if self.lists.remove(&row).is_none() {
+            self.lists.insert(row, true);
+        }
+    }
+
+    fn leaves(&mut self, row: Vec<u8>) {
+        if self.lists.remove(&row).is_none() {
+            self.lists.insert(row, false);
+        }
+    }
+
+    fn batch(self) -> Batch {
+        let mut batch = self.plain;
+        for (row, enters) in self.lists {
+            if enters { batch.put(row, Vec::new()) } else { batch.take_back(row) }
+        }
+        batch
     }
 }
 

@@ -12,6 +12,7 @@ mod events;
 mod executions;
 mod history;
 mod index;
+mod keys;
 mod ledger;
 mod metrics;
 mod native;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use omium_api::port::{
-    Action, Caller, Decision, Engine as Port, Failure, Filter, ProgramRequest, Programs, StartRequest,
+    Action, Caller, Decision, Engine as Port, Failure, Filter, ProgramRequest, Programs, Role, StartRequest,
     ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
     AttemptView, CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
-    GuardView, Page, PriceView, PricesView, Started, WorkflowView,
+    GuardView, IssuedKey, KeyView, Page, PriceView, PricesView, Started, WorkflowView,
 };
 use omium_schemas::{Price, Seq};
 use serde_json::Value;
@@ -100,6 +100,18 @@ impl Port for Served {
 
     async fn prices(&self, caller: &Caller) -> Result<PricesView, Failure> {
         self.0.known_prices(caller).await
+    }
+
+    async fn keys(&self, caller: &Caller) -> Result<Vec<KeyView>, Failure> {
+        self.0.known_keys(caller).await
+    }
+
+    async fn issue_key(&self, caller: &Caller, role: Role, days: Option<u32>) -> Result<IssuedKey, Failure> {
+        self.0.key_issued(caller, role, days).await
+    }
+
+    async fn revoke_key(&self, caller: &Caller, key: &str) -> Result<KeyView, Failure> {
+        self.0.key_revoked(caller, key).await
     }
 
     async fn set_price(&self, caller: &Caller, model: String, price: Price) -> Result<PriceView, Failure> {

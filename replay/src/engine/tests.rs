@@ -1,6 +1,7 @@
 //! The engine without a network: published, started, performed, killed, opened again.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +13,11 @@ use omium_api::port::{
 use omium_api::views::{Ended, ExecutionView, Started};
 use omium_runtime::{Answer, Request};
 use omium_schemas::catalogue::{EffectClass, FailureClass, KeyRole, LossReason, RevokeKey};
-use omium_schemas::{Money, Seq};
+use omium_schemas::{Money, Partition, Seq};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::index::Standing;
 use super::port::Served;
 use super::{Engine, Options};
 
@@ -27,6 +29,12 @@ agents:
   - {id: apr, framework: program, input: {amount: '{{ amount }}'}}
   - {id: risk, framework: program}
   - {id: writer, framework: program, after: [apr, risk], input: 'APR {{ outputs.apr.apr }} for {{ inputs.amount }}'}
+";
+
+const ONE: &str = "
+name: one
+agents:
+  - {id: only, framework: program}
 ";
 
 struct Desk {
@@ -54,13 +62,33 @@ impl Desk {
     }
 
     async fn started(&self, key: Option<&str>, amount: u64) -> Result<Started, omium_api::port::Failure> {
+        self.started_as("loan", key, json!({ "amount": amount })).await
+    }
+
+    async fn started_as(
+        &self,
+        workflow: &str,
+        key: Option<&str>,
+        inputs: Value,
+    ) -> Result<Started, omium_api::port::Failure> {
         let request = StartRequest {
-            workflow: "loan".into(),
-            inputs: json!({ "amount": amount }),
+            workflow: workflow.into(),
+            inputs,
             idempotency: key.map(str::to_owned),
             budget: None,
         };
         self.served.start(&self.caller, request).await
+    }
+
+    /// Which executions are listed under which status.
+    async fn by_status(&self) -> BTreeMap<String, Vec<String>> {
+        let mut found = BTreeMap::new();
+        for (status, _) in Standing::ALL {
+            let filter = Filter { status: Some(status.into()), limit: 10, ..Filter::default() };
+            let page = self.served.list(&self.caller, filter).await.unwrap();
+            found.insert(status.to_owned(), page.items.into_iter().map(|line| line.id).collect());
+        }
+        found
     }
 
     fn worker(&self, capacity: u32) -> Worker {
@@ -177,6 +205,38 @@ async fn a_workflow_runs_and_goes_on_where_it_was_after_a_stop() {
     let fork = desk.served.fork(&desk.caller, &id, "step:writer:before", None, None).await.unwrap();
     let again = worker.next().await;
     assert_eq!((again.execution, again.input), (fork.id, json!("APR 5.2 for 7")));
+    desk.engine.stop().await.unwrap();
+}
+
+/// What happened to an execution within one reading of the log is seen as if it had been read as it happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_is_made_anew_says_what_the_old_one_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "one.yaml", ONE).await.unwrap();
+    let id = desk.started_as("one", None, json!({})).await.unwrap().id;
+    let mut worker = desk.worker(1);
+    let task = worker.next().await;
+    let outcome = Outcome::Failed { class: FailureClass::ToolError, reason: "x".into(), retryable: false };
+    worker.seat.finish(&id, task.sending(), outcome).await.unwrap();
+    desk.until(&id, "failed").await;
+    desk.served.act(&desk.caller, &id, Action::Retry, None).await.unwrap();
+    let task = worker.next().await;
+    worker.completes(&task, json!(1)).await;
+    desk.until(&id, "completed").await;
+    let before = desk.by_status().await;
+    assert_eq!(before["completed"], [id.as_str()]);
+    assert_eq!(before.values().map(Vec::len).sum::<usize>(), 1, "{before:?}");
+    desk.engine.stop().await.unwrap();
+    drop((worker, desk));
+
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let history = &desk.engine.history;
+    for partition in (0..history.log.partitions()).map(Partition) {
+        history.index.caught_up(&*history.log, partition).await.unwrap();
+    }
+    assert_eq!(desk.by_status().await, before);
     desk.engine.stop().await.unwrap();
 }
 

@@ -15,8 +15,8 @@ use crate::port::{
     Task, ToWorker, WorkerInfo, WorkerSeat,
 };
 use crate::views::{
-    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, Page, PriceView, PricesView,
-    Started, WorkflowView,
+    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, IssuedKey, KeyView, Page,
+    PriceView, PricesView, Started, WorkflowView,
 };
 
 /// The key of the worker under test.
@@ -237,6 +237,18 @@ impl Engine for Kit {
     }
 
     async fn workflow(&self, _: &Caller, _: &str) -> Result<WorkflowView, Failure> {
+        not_here()
+    }
+
+    async fn keys(&self, _: &Caller) -> Result<Vec<KeyView>, Failure> {
+        not_here()
+    }
+
+    async fn issue_key(&self, _: &Caller, _: Role, _: Option<u32>) -> Result<IssuedKey, Failure> {
+        not_here()
+    }
+
+    async fn revoke_key(&self, _: &Caller, _: &str) -> Result<KeyView, Failure> {
         not_here()
     }
 

@@ -12,12 +12,18 @@ agents:
 ";
 
 const ID: &str = "ex_0190f3c1a2b34c5d8e9f0a1b2c3d4e5f";
+pub(super) const KEY: &str = "9f86d081884c7d65";
+pub(super) const LATER: &str = "2026-04-02T03:04:05.678Z";
 const TIME: &str = "2026-01-02T03:04:05.678Z";
 pub(super) const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
 /// What stands in a path.
 pub(super) fn in_path(name: &str) -> &'static str {
-    if name == "id" { ID } else { "loan-decision" }
+    match name {
+        "id" => ID,
+        "key" => KEY,
+        _ => "loan-decision",
+    }
 }
 
 pub(super) fn workflow(with_text: bool) -> Value {

@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 
 use super::examples;
 use crate::answer::AnswerBody;
+use crate::keys::KeyBody;
 use crate::port::Role;
 use crate::prices::PriceBody;
 use crate::programs::{Begin, Decide, End, Open};
 use crate::rest::{Back, ForkBody, Named, SignalBody, Start};
 use crate::views::{
     AttemptView, CheckpointView, DeltaView, Done, EventPage, ExecutionSummary, ExecutionView, GuardView,
-    Health, Items, Page, PriceView, PricesView, Ready, Started, Validated, WorkflowView,
+    Health, IssuedKey, Items, KeyView, Page, PriceView, PricesView, Ready, Started, Validated, WorkflowView,
 };
 
 pub(super) struct Operation {
@@ -59,6 +60,7 @@ pub(super) fn all(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     all.extend(steering(schemas));
     all.extend(watching(schemas));
     all.extend(programs(schemas));
+    all.extend(keys(schemas));
     all.extend(money(schemas));
     all.extend(service(schemas));
     all
@@ -342,6 +344,37 @@ fn guards(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         Operation {
             method: "delete",
             ..post("/api/v1/guards/{name}", "dropGuard", "Takes a check away, and says what it was", one())
+        },
+    ]
+}
+
+fn keys(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let key = json!({ "key": examples::KEY, "role": "developer", "expires_at": examples::LATER });
+    let list = json_of::<Items<KeyView>>(schemas, json!({ "items": [key] }));
+    let mut issued = key.clone();
+    issued["bearer"] = json!("om_9f86d081884c7d65_…");
+    vec![
+        get("/api/v1/keys", "listKeys", Some(Role::Admin), "The keys of the tenant", list),
+        Operation {
+            role: Some(Role::Admin),
+            body: Some(json_of::<KeyBody>(schemas, json!({ "role": "developer", "days": 90 }))),
+            status: 201,
+            ..post(
+                "/api/v1/keys",
+                "issueKey",
+                "Lets a new key in; the answer alone says what it is",
+                json_of::<IssuedKey>(schemas, issued),
+            )
+        },
+        Operation {
+            method: "delete",
+            role: Some(Role::Admin),
+            ..post(
+                "/api/v1/keys/{key}",
+                "revokeKey",
+                "Shuts a key out from here on, and says what it was; a key does not revoke itself",
+                json_of::<KeyView>(schemas, key),
+            )
         },
     ]
 }

@@ -25,6 +25,7 @@ pub fn collection(document: &Value) -> Value {
             { "key": "url", "value": document["servers"][0]["url"] },
             { "key": "key", "value": "" },
             { "key": "execution", "value": "" },
+            { "key": "issued", "value": "" },
         ],
         "item": items,
     })
@@ -59,7 +60,7 @@ fn item(path: &str, method: &str, operation: &Value) -> Value {
             "description": operation["summary"],
             "method": method.to_uppercase(),
             "header": headers,
-            "url": format!("{{{{url}}}}{}", path.replace("{id}", "{{execution}}").replace("{name}", "loan-decision")),
+            "url": format!("{{{{url}}}}{}", filled(path)),
         },
     });
     if !body.is_null() {
@@ -68,9 +69,19 @@ fn item(path: &str, method: &str, operation: &Value) -> Value {
     if operation.get("security").is_some() {
         item["request"]["auth"] = json!({ "type": "noauth" });
     }
-    if operation["operationId"] == "startExecution" {
-        let exec = ["pm.collectionVariables.set(\"execution\", pm.response.json().id);"];
-        item["event"] = json!([{ "listen": "test", "script": { "type": "text/javascript", "exec": exec } }]);
+    // What later requests speak of.
+    let kept = match operation["operationId"].as_str() {
+        Some("startExecution") => Some("pm.collectionVariables.set(\"execution\", pm.response.json().id);"),
+        Some("issueKey") => Some("pm.collectionVariables.set(\"issued\", pm.response.json().key);"),
+        _ => None,
+    };
+    if let Some(line) = kept {
+        item["event"] =
+            json!([{ "listen": "test", "script": { "type": "text/javascript", "exec": [line] } }]);
     }
     item
+}
+
+fn filled(path: &str) -> String {
+    path.replace("{id}", "{{execution}}").replace("{name}", "loan-decision").replace("{key}", "{{issued}}")
 }

@@ -1,5 +1,7 @@
 //! The document of the API: its examples are true, and what is made from it is up to date and runs.
 
+use std::collections::BTreeMap;
+
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
@@ -89,13 +91,15 @@ async fn the_document_is_served() {
 async fn the_collection_runs_from_its_first_request_to_its_last() {
     let (_, router) = router();
     let collection = omium_api::postman(&omium_api::openapi());
-    let mut execution = String::new();
+    let mut kept: BTreeMap<String, String> = BTreeMap::new();
     let items = collection["item"].as_array().unwrap();
     assert!(items.len() > 20, "{} requests", items.len());
     for item in items {
         let request = &item["request"];
-        let url =
-            request["url"].as_str().unwrap().replace("{{url}}", "").replace("{{execution}}", &execution);
+        let mut url = request["url"].as_str().unwrap().replace("{{url}}", "");
+        for (name, value) in &kept {
+            url = url.replace(&format!("{{{{{name}}}}}"), value);
+        }
         let key = if request["auth"]["type"] == "noauth" { "" } else { "admin" };
         let (method, body) =
             (request["method"].as_str().unwrap(), request["body"]["raw"].as_str().unwrap_or(""));
@@ -104,8 +108,17 @@ async fn the_collection_runs_from_its_first_request_to_its_last() {
         assert!(status.is_success(), "{} {url}: {status} {body}", item["name"]);
         if item["name"] == "startExecution" {
             assert_eq!(status, StatusCode::CREATED);
-            let started: Value = serde_json::from_str(&body).unwrap();
-            execution = started["id"].as_str().unwrap().to_owned();
+        }
+        // The scripts of the collection say in one form what they keep of an answer for later requests.
+        for line in item["event"][0]["script"]["exec"].as_array().into_iter().flatten() {
+            let words: Vec<&str> = line.as_str().unwrap().split(['"', '.', ')']).collect();
+            let ["pm", "collectionVariables", "set(", name, ", pm", "response", "json(", "", field, ";"] =
+                words[..]
+            else {
+                panic!("{line} is not understood");
+            };
+            let answer: Value = serde_json::from_str(&body).unwrap();
+            kept.insert(name.to_owned(), answer[field].as_str().unwrap().to_owned());
         }
         if item["name"] == "validateWorkflow" {
             assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["valid"], true, "{body}");

@@ -10,7 +10,7 @@ use omium_api::port::{
 };
 use omium_api::views::{
     AttemptView, CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView,
-    GuardView, Page, PriceView, PricesView, Started, WorkflowView,
+    GuardView, IssuedKey, KeyView, Page, PriceView, PricesView, Started, WorkflowView,
 };
 use omium_schemas::{Money, Price, Seq, TenantId};
 use serde_json::{Value, json};
@@ -50,6 +50,10 @@ impl Stream {
 
 pub(crate) fn caller(tenant: u8, role: Role) -> Caller {
     Caller { tenant: TenantId([tenant; 16]), label: format!("t{tenant}"), role, key: format!("{role:?}") }
+}
+
+fn key(name: &str, role: Role) -> KeyView {
+    KeyView { key: name.to_owned(), role, expires_at: None }
 }
 
 pub(crate) fn no_execution(id: &str) -> Failure {
@@ -229,6 +233,26 @@ impl Engine for Served {
         }
         let detail = format!("there is no workflow `{name}`");
         Err(Failure::new(FailureKind::NotFound, "no-such-workflow", detail, "publish it"))
+    }
+
+    async fn keys(&self, caller: &Caller) -> Result<Vec<KeyView>, Failure> {
+        Ok(vec![key(&caller.key, caller.role)])
+    }
+
+    async fn issue_key(&self, _: &Caller, role: Role, days: Option<u32>) -> Result<IssuedKey, Failure> {
+        let expires_at = days.map(|_| TIME.to_owned());
+        Ok(IssuedKey {
+            view: KeyView { expires_at, ..key("other", role) },
+            bearer: "om_other_secret".to_owned(),
+        })
+    }
+
+    async fn revoke_key(&self, caller: &Caller, name: &str) -> Result<KeyView, Failure> {
+        if name == "other" && caller.tenant == TenantId([1; 16]) {
+            return Ok(key(name, Role::Viewer));
+        }
+        let hint = "`omium keys list` shows those that there are";
+        Err(Failure::new(FailureKind::NotFound, "not-found", format!("there is no key `{name}`"), hint))
     }
 
     async fn prices(&self, _: &Caller) -> Result<PricesView, Failure> {

@@ -53,6 +53,9 @@ const TABLE: &[(&str, &str, Option<Role>, &str, u16)] = &[
     ("GET", "/api/v1/guards", Some(Role::Viewer), "", 200),
     ("POST", "/api/v1/guards", Some(Role::Developer), r#"{"name": "g", "agent": "Writer"}"#, 201),
     ("DELETE", "/api/v1/guards/{name}", Some(Role::Developer), "", 200),
+    ("GET", "/api/v1/keys", Some(Role::Admin), "", 200),
+    ("POST", "/api/v1/keys", Some(Role::Admin), r#"{"role": "viewer"}"#, 201),
+    ("DELETE", "/api/v1/keys/{key}", Some(Role::Admin), "", 200),
     ("GET", "/api/v1/prices", Some(Role::Viewer), "", 200),
     (
         "PUT",
@@ -117,7 +120,8 @@ async fn every_route_answers_every_key_as_the_table_says() {
                 Some(least) if role < Some(*least) => 403,
                 _ => *success,
             };
-            let path = path.replace("{id}", &own).replace("{name}", "loan-decision");
+            let path =
+                path.replace("{id}", &own).replace("{name}", "loan-decision").replace("{key}", "other");
             let response = ask(&router, method, &path, key, body).await;
             assert_eq!(response.status().as_u16(), expected, "{method} {path} with the key `{key}`");
             if expected >= 400 {
@@ -136,10 +140,11 @@ async fn what_is_another_tenants_is_as_missing_as_what_never_was() {
         if path.ends_with("/stream") {
             continue;
         }
-        let name = |of: &str| path.replace("{id}", of).replace("{name}", "loan-decision");
+        let name =
+            |of: &str| path.replace("{id}", of).replace("{name}", "loan-decision").replace("{key}", "other");
         let mut answers = Vec::new();
         for (of, key) in [(own.as_str(), "foreign"), (MISSING, "foreign"), (MISSING, "admin")] {
-            if path.contains("{name}") && key == "admin" {
+            if !path.contains("{id}") && key == "admin" {
                 continue;
             }
             let response = ask(&router, method, &name(of), key, body).await;

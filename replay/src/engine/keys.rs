@@ -1,0 +1,124 @@
+//! Keys: who is let in, and as what.
+
+use omium_api::port::{Caller, Failure, FailureKind, Role};
+use omium_api::views::{IssuedKey, KeyView};
+use omium_schemas::catalogue::{CreateTenant, IssueKey, KeyRole, RevokeKey};
+use omium_schemas::{Digest, Label, TenantId, Time};
+
+use super::control::random;
+use super::executions::now;
+use super::{Engine, view};
+use crate::readable::hex;
+
+/// In microseconds.
+const DAY: u64 = 24 * 60 * 60 * 1_000_000;
+
+impl Engine {
+    /// Makes a tenant where there is none, and a key for it.
+    pub(crate) async fn admit(&self, label: &str, role: KeyRole) -> Result<String, Failure> {
+        let name: Label = label.parse().map_err(|_| {
+            Failure::new(
+                FailureKind::Invalid,
+                "bad-name",
+                format!("`{label}` is no name for a tenant"),
+                "use 1 to 64 of A-Z a-z 0-9 _ . -",
+            )
+        })?;
+        let tenant = TenantId::named(&name);
+        if !self.control().await?.tenants.contains_key(&tenant) {
+            self.tell_control(CreateTenant { label: label.to_owned() }).await?;
+        }
+        Ok(self.issued(tenant, role, None).await?.bearer)
+    }
+
+    async fn issued(
+        &self,
+        tenant: TenantId,
+        role: KeyRole,
+        expires_at: Option<Time>,
+    ) -> Result<IssuedKey, Failure> {
+        let (public, secret) = (random_hex::<8>(), random_hex::<24>());
+        // The secret is random and long: its plain digest tells nobody anything.
+        let verifier = Digest::of(secret.as_bytes());
+        self.tell_control(IssueKey { tenant, key: public.clone(), verifier, role, expires_at }).await?;
+        let bearer = format!("om_{public}_{secret}");
+        Ok(IssuedKey { view: shown(&public, role, expires_at), bearer })
+    }
+
+    pub(super) async fn known_keys(&self, caller: &Caller) -> Result<Vec<KeyView>, Failure> {
+        let control = self.control().await?;
+        let own = control.keys.iter().filter(|(_, key)| key.tenant == caller.tenant);
+        Ok(own.map(|(public, key)| shown(public, key.role, key.expires_at)).collect())
+    }
+
+    pub(super) async fn key_issued(
+        &self,
+        caller: &Caller,
+        role: Role,
+        days: Option<u32>,
+    ) -> Result<IssuedKey, Failure> {
+        let ends = |days| Time(now().0.saturating_add(u64::from(days) * DAY));
+        self.issued(caller.tenant, recorded(role), days.map(ends)).await
+    }
+
+    pub(super) async fn key_revoked(&self, caller: &Caller, public: &str) -> Result<KeyView, Failure> {
+        let control = self.control().await?;
+        let key = control.keys.get(public).filter(|key| key.tenant == caller.tenant).ok_or_else(|| {
+            Failure::new(
+                FailureKind::NotFound,
+                "not-found",
+                format!("there is no key `{public}`"),
+                "`omium keys list` shows those that there are, by their public parts",
+            )
+        })?;
+        self.tell_control(RevokeKey { tenant: caller.tenant, key: public.to_owned() }).await?;
+        Ok(shown(public, key.role, key.expires_at))
+    }
+
+    pub(super) async fn known_key(&self, text: &str) -> Option<Caller> {
+        let (public, secret) = text.strip_prefix("om_")?.split_once('_')?;
+        let control = self.control().await.ok()?;
+        let key = control.keys.get(public)?;
+        if key.expires_at.is_some_and(|end| end <= now()) || Digest::of(secret.as_bytes()) != key.verifier {
+            return None;
+        }
+        let label = control.tenants.get(&key.tenant)?.clone();
+        Some(Caller { tenant: key.tenant, label, role: role(key.role), key: public.to_owned() })
+    }
+
+    /// Whether the key of somebody who was let in before still opens what it did. A node that cannot look now does not
+    /// send away those whom it knew.
+    pub(super) async fn still_knows(&self, caller: &Caller) -> bool {
+        let Ok(control) = self.control().await else { return true };
+        control.keys.get(&caller.key).is_some_and(|key| {
+            let fresh = key.expires_at.is_none_or(|end| end > now());
+            fresh && key.tenant == caller.tenant && role(key.role) == caller.role
+        })
+    }
+}
+
+fn role(role: KeyRole) -> Role {
+    match role {
+        KeyRole::Viewer => Role::Viewer,
+        KeyRole::Worker => Role::Worker,
+        KeyRole::Developer => Role::Developer,
+        KeyRole::Admin => Role::Admin,
+    }
+}
+
+fn recorded(role: Role) -> KeyRole {
+    match role {
+        Role::Viewer => KeyRole::Viewer,
+        Role::Worker => KeyRole::Worker,
+        Role::Developer => KeyRole::Developer,
+        Role::Admin => KeyRole::Admin,
+    }
+}
+
+fn shown(public: &str, of: KeyRole, expires_at: Option<Time>) -> KeyView {
+    KeyView { key: public.to_owned(), role: role(of), expires_at: expires_at.map(view::time) }
+}
+
+fn random_hex<const N: usize>() -> String {
+    hex(&random::<N>())
+}
