@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, header};
 use bytes::Bytes;
+use omium_openai::Refused;
 use omium_schemas::catalogue::ModelErrorClass;
 
 use crate::port::Failed;
@@ -13,8 +14,6 @@ use crate::port::Failed;
 pub(crate) const LONGEST: usize = 32 << 20;
 /// How long a model may take.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// How much of what a provider says about an error is kept.
-const REASON: usize = 2_000;
 
 /// Who answers for models.
 #[derive(Clone)]
@@ -103,16 +102,6 @@ pub(crate) fn unreached(error: &reqwest::Error) -> Failed {
 
 /// An error that the provider has answered with.
 pub(crate) fn refused(status: u16, body: &[u8]) -> Failed {
-    let class = match status {
-        401 | 403 => ModelErrorClass::Unauthenticated,
-        408 | 504 => ModelErrorClass::Timeout,
-        413 => ModelErrorClass::ContextTooLong,
-        429 => ModelErrorClass::RateLimited,
-        400 | 404 | 405 | 422 => ModelErrorClass::InvalidRequest,
-        500 | 502 | 503 | 529 => ModelErrorClass::Overloaded,
-        _ => ModelErrorClass::Other,
-    };
-    let said: String = String::from_utf8_lossy(body).chars().take(REASON).collect();
-    let retryable = matches!(status, 408 | 409 | 425 | 429) || status >= 500;
-    Failed { class, status, reason: format!("the model's server answered {status}: {said}"), retryable }
+    let Refused { class, reason, retryable } = omium_openai::refused(status, body);
+    Failed { class, status, reason, retryable }
 }

@@ -21,7 +21,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("omium-sim", &["omium-schemas", "omium-processor", "omium-log", "omium-store", "omium-runtime"]),
     ("omium-api", &["omium-schemas", "omium-workflow"]),
     ("omium-llm", &["omium-schemas", "omium-openai"]),
-    ("omium-agents", &["omium-schemas", "omium-workflow"]),
+    ("omium-agents", &["omium-openai", "omium-schemas", "omium-workflow"]),
     ("omium", SEES_ALL),
     ("omium-load", SEES_ALL),
     ("omium-tidy", &[]),

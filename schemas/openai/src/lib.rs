@@ -8,6 +8,7 @@ mod events;
 mod form;
 mod packed;
 mod place;
+mod refused;
 mod request;
 mod splice;
 
@@ -18,5 +19,6 @@ pub use events::{Event, Events, without_usage};
 pub use form::{as_body, as_events};
 pub use packed::{NotPacked, pack, unpack, unpack_with};
 pub use place::{Bad, Place};
+pub use refused::{Refused, refused};
 pub use request::{Request, Wanted};
 pub use splice::{append_instruction, ask_for_usage, hold_to_schema};

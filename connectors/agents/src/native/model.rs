@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use omium_openai::Refused;
 use omium_schemas::Seq;
 use omium_schemas::catalogue::{FinishReason, ModelErrorClass, Usage};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
@@ -13,8 +14,6 @@ use super::task::Upstream;
 
 /// The longest answer that is read.
 const LONGEST: usize = 16 << 20;
-/// How much of a provider's error is kept.
-const REASON: usize = 2_000;
 
 /// An answer, as far as a turn looks at it.
 #[derive(Clone, Debug)]
@@ -141,32 +140,13 @@ fn unreached(error: &reqwest::Error) -> ModelFailure {
 }
 
 fn refused(status: u16, headers: &HeaderMap, bytes: &[u8]) -> ModelFailure {
-    let body: Value = serde_json::from_slice(bytes).unwrap_or_default();
-    let code = body["error"]["code"].as_str().unwrap_or_default();
-    let said = match body["error"]["message"].as_str() {
-        Some(message) => message.to_owned(),
-        None => String::from_utf8_lossy(bytes).into_owned(),
-    };
-    let said: String = said.chars().take(REASON).collect();
-    let class = match (status, code) {
-        (_, "context_length_exceeded") | (413, _) => ModelErrorClass::ContextTooLong,
-        (_, "content_filter" | "content_policy_violation") => ModelErrorClass::ContentFiltered,
-        (401 | 403, _) => ModelErrorClass::Unauthenticated,
-        (408 | 504, _) => ModelErrorClass::Timeout,
-        (429, _) => ModelErrorClass::RateLimited,
-        (400 | 404 | 405 | 422, _) => ModelErrorClass::InvalidRequest,
-        (500 | 502 | 503 | 529, _) => ModelErrorClass::Overloaded,
-        _ => ModelErrorClass::Other,
-    };
-    // A used-up quota answers 429 too, and no patience brings it back.
-    let exhausted = code == "insufficient_quota";
+    let Refused { class, reason, retryable } = omium_openai::refused(status, bytes);
     let told_not_to = headers.get("x-should-retry").is_some_and(|value| value == "false");
-    let transient = matches!(status, 408 | 409 | 425 | 429) || status >= 500;
     ModelFailure {
         class,
         status,
-        reason: format!("the model's server answered {status}: {said}"),
-        retryable: transient && !exhausted && !told_not_to,
+        reason,
+        retryable: retryable && !told_not_to,
         retry_after: headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(seconds),
     }
 }

@@ -79,15 +79,16 @@ impl<P: Processors> Shell<P> {
                     _ => {}
                 }
             }
-            Err(Trouble::Erased) => self.without_content(asked, now),
-            Err(trouble) => self.trouble(asked, trouble, time),
+            Err(trouble) => self.trouble(asked, trouble, now),
         }
     }
 
-    fn trouble(&mut self, mut asked: Asked, trouble: Trouble, time: Time) {
+    fn trouble(&mut self, mut asked: Asked, trouble: Trouble, now: Now) {
         let Submission { ticket, key, .. } = *asked.submission;
+        let time = self.time(now);
         match trouble {
-            Trouble::Apply | Trouble::Erased => self.freeze(key, ticket),
+            Trouble::Erased => self.without_content(asked, now),
+            Trouble::Apply => self.freeze(key, ticket),
             Trouble::Panic(where_) => {
                 let reason = format!("a processor panicked in {where_}");
                 let event = StreamQuarantined { reason: reason.clone() }.into();

@@ -172,10 +172,12 @@ impl<P: Processors> Shell<P> {
     }
 
     fn lane(&mut self, to: Partition) -> &mut Lane {
-        let first = self.first_owed(to);
-        let last = self.book.sent.get(&to).copied().unwrap_or(0);
-        let done = first.map_or(last, |first| first - 1);
-        self.lanes.entry(to).or_insert(Lane { sent: done, acknowledged: done, before: done })
+        if !self.lanes.contains_key(&to) {
+            let last = self.book.sent.get(&to).copied().unwrap_or(0);
+            let done = self.first_owed(to).map_or(last, |first| first - 1);
+            self.lanes.insert(to, Lane { sent: done, acknowledged: done, before: done });
+        }
+        self.lanes.get_mut(&to).expect("it was made where there was none")
     }
 
     /// A frame's own messages leave with its block, where the window has room for them.
