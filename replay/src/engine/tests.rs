@@ -82,6 +82,10 @@ impl Desk {
 
     /// Which executions are listed under which status.
     async fn by_status(&self) -> BTreeMap<String, Vec<String>> {
+        let history = &self.engine.history;
+        for partition in (0..history.log.partitions()).map(Partition) {
+            history.index.caught_up(&*history.log, partition).await.unwrap();
+        }
         let mut found = BTreeMap::new();
         for (status, _) in Standing::ALL {
             let filter = Filter { status: Some(status.into()), limit: 10, ..Filter::default() };
@@ -232,10 +236,6 @@ async fn an_index_that_is_made_anew_says_what_the_old_one_said() {
 
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();
     let desk = Desk::open(dir.path()).await;
-    let history = &desk.engine.history;
-    for partition in (0..history.log.partitions()).map(Partition) {
-        history.index.caught_up(&*history.log, partition).await.unwrap();
-    }
     assert_eq!(desk.by_status().await, before);
     desk.engine.stop().await.unwrap();
 }

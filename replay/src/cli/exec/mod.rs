@@ -2,6 +2,7 @@
 
 mod child;
 mod package;
+mod unseen;
 mod watch;
 
 use std::process::ExitCode;
@@ -153,10 +154,8 @@ impl Exec {
         if !self.quiet {
             eprintln!("{}", tree(&view));
         }
-        if view["steps"][0]["calls"].as_array().is_none_or(Vec::is_empty) {
-            eprintln!(
-                "omium: no call was seen: what the program asked of models, if anything, did not go to OPENAI_BASE_URL"
-            );
+        if let Some(unseen) = unseen::unseen(&view).filter(|_| !self.quiet) {
+            eprintln!("omium: {unseen}");
         }
         let hint = match view["status"].as_str() {
             Some("suspended") => suspended(&view, execution),
