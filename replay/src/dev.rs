@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Running, data_dir, note_path};
-use crate::engine::{Books, Engine, Options, Served, Shown, Topics, publish, seat_native};
+use omium_engine::{Books, Engine, Options, Served, Shown, Topics, publish, seat_native};
 
 /// Where it answers, if that is free.
 pub(crate) const PORT: u16 = 7460;

@@ -4,10 +4,8 @@ mod cli;
 mod conformance;
 mod demo;
 mod dev;
-mod engine;
 mod log_tools;
 mod mock;
-mod readable;
 mod story;
 
 use std::process::ExitCode;

@@ -5,7 +5,8 @@ use crate::Graph;
 /// One line per crate: its name, and the crates of ours that it may be linked with.
 ///
 /// `schemas <- workflow`; `schemas <- processor <- the pure processors`; `schemas, workflow <- gateway, connectors`; `schemas <- log, store`; `processor, log, store <- runtime`;
-/// the simulation drives whole shells, so it stands on the runtime; the binary and the measurements see all.
+/// the simulation drives whole shells, so it stands on the runtime; the engine
+/// stands behind API, gate and workers and knows all of these; the binary and the measurements see all.
 pub const ARROWS: &[(&str, &[&str])] = &[
     ("omium-schemas", &[]),
     ("omium-workflow", &["omium-schemas"]),
@@ -22,6 +23,25 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("omium-api", &["omium-schemas", "omium-workflow"]),
     ("omium-llm", &["omium-schemas", "omium-openai"]),
     ("omium-agents", &["omium-openai", "omium-schemas", "omium-workflow"]),
+    (
+        "omium-engine",
+        &[
+            "omium-schemas",
+            "omium-workflow",
+            "omium-openai",
+            "omium-rules",
+            "omium-processor",
+            "omium-execution",
+            "omium-detector",
+            "omium-recovery",
+            "omium-log",
+            "omium-store",
+            "omium-runtime",
+            "omium-api",
+            "omium-llm",
+            "omium-agents",
+        ],
+    ),
     ("omium", SEES_ALL),
     ("omium-load", SEES_ALL),
     ("omium-tidy", &[]),
@@ -44,6 +64,7 @@ const SEES_ALL: &[&str] = &[
     "omium-api",
     "omium-llm",
     "omium-agents",
+    "omium-engine",
     "omium",
 ];
 

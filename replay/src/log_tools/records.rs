@@ -13,7 +13,7 @@ use omium_schemas::catalogue::{Event, SchemaTaught};
 use omium_schemas::{Block, BlockKind, Frame, Offset, Partition, Seq, TypeId};
 use serde_json::{Value, json};
 
-use crate::readable::{self, hex};
+use omium_engine::readable::{self, hex};
 
 /// What one record may take while it is decoded: no record is larger than a block.
 const MOST: usize = omium_schemas::MAX_BLOCK;

@@ -18,7 +18,7 @@ use super::Engine;
 use events::Events;
 use position::Position;
 use results::Results;
-pub(crate) use results::Shown;
+pub use results::Shown;
 
 /// How much of the log is read at once.
 const READ: usize = 1 << 20;
@@ -27,20 +27,20 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 
 /// What is published, and where.
 #[derive(Clone, Debug)]
-pub(crate) struct Topics {
+pub struct Topics {
     /// The registry's Confluent API. Without one there is nobody to say what an event's bytes mean, and none is published.
-    pub(crate) registry: Option<String>,
+    pub registry: Option<String>,
     /// The topic of events.
-    pub(crate) events: String,
+    pub events: String,
     /// The topic of results.
-    pub(crate) results: String,
+    pub results: String,
     /// How much of a result is shown.
-    pub(crate) shown: Shown,
+    pub shown: Shown,
 }
 
 impl Topics {
     /// What is published, for whoever starts the node.
-    pub(crate) fn told(&self) -> String {
+    pub fn told(&self) -> String {
         let events = match &self.registry {
             Some(registry) => {
                 format!("events go to `{}`, content sealed, their schemas to {registry}", self.events)
@@ -86,7 +86,7 @@ impl Troubles {
 }
 
 /// Publishes until the engine ends. Returns when the topics are there.
-pub(crate) async fn start(
+pub async fn start(
     engine: &Arc<Engine>,
     data: &std::path::Path,
     kafka: &KafkaOptions,

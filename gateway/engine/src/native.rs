@@ -30,7 +30,7 @@ const AT_ONCE: u32 = 256;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Performs steps of native agents until the engine goes away.
-pub(crate) fn seat(engine: &Arc<Engine>, upstream: Upstream) {
+pub fn seat(engine: &Arc<Engine>, upstream: Upstream) {
     let (steps, mut told) = mpsc::channel(AT_ONCE as usize);
     let info = WorkerInfo {
         name: "native".into(),

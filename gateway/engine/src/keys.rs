@@ -15,7 +15,7 @@ const DAY: u64 = 24 * 60 * 60 * 1_000_000;
 
 impl Engine {
     /// Makes a tenant where there is none, and a key for it.
-    pub(crate) async fn admit(&self, label: &str, role: KeyRole) -> Result<String, Failure> {
+    pub async fn admit(&self, label: &str, role: KeyRole) -> Result<String, Failure> {
         let name: Label = label.parse().map_err(|_| {
             Failure::new(
                 FailureKind::Invalid,

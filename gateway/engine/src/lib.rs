@@ -20,6 +20,7 @@ mod port;
 mod prices;
 mod programs;
 mod publish;
+pub mod readable;
 mod reading;
 #[cfg(test)]
 mod tests;
@@ -51,13 +52,13 @@ use history::History;
 use index::Index;
 use metrics::Metrics;
 
-pub(crate) use ledger::Books;
-pub(crate) use native::seat as seat_native;
-pub(crate) use port::Served;
-pub(crate) use publish::{Shown, Topics, start as publish};
+pub use ledger::Books;
+pub use native::seat as seat_native;
+pub use port::Served;
+pub use publish::{Shown, Topics, start as publish};
 
 /// What a partition runs.
-pub(crate) type Suite = (Execution, Detector, Recovery);
+pub type Suite = (Execution, Detector, Recovery);
 
 /// What one stream holds.
 type State = StreamState<<Suite as Processors>::State>;
@@ -67,17 +68,17 @@ const RESIDENTS: usize = 2_000;
 
 /// How an engine is set.
 #[derive(Clone, Debug)]
-pub(crate) struct Options {
+pub struct Options {
     /// Where everything lies.
-    pub(crate) data: PathBuf,
+    pub data: PathBuf,
     /// How many partitions a new log gets.
-    pub(crate) partitions: u16,
+    pub partitions: u16,
     /// The log, where it is not on this disk.
-    pub(crate) kafka: Option<KafkaOptions>,
+    pub kafka: Option<KafkaOptions>,
 }
 
 /// The engine.
-pub(crate) struct Engine {
+pub struct Engine {
     node: OnceLock<Node<Suite>>,
     vault: Arc<dyn Vault>,
     blobs: Arc<dyn Blobs>,
@@ -116,7 +117,7 @@ impl World for Outside {
 
 impl Engine {
     /// Opens everything in a directory. Returns when all partitions are led.
-    pub(crate) async fn open(options: &Options) -> anyhow::Result<Arc<Engine>> {
+    pub async fn open(options: &Options) -> anyhow::Result<Arc<Engine>> {
         let (dispatches, incoming) = mpsc::unbounded_channel();
         let ended = watch::Sender::new(None);
         let world = Arc::new(Outside { dispatches, ended: ended.clone() });
@@ -181,12 +182,12 @@ impl Engine {
     }
 
     /// Why a partition has ended by itself, as soon as one has.
-    pub(crate) fn ended(&self) -> watch::Receiver<Option<String>> {
+    pub fn ended(&self) -> watch::Receiver<Option<String>> {
         self.ended.subscribe()
     }
 
     /// Saves everything and stops.
-    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+    pub async fn stop(&self) -> anyhow::Result<()> {
         self.ended.send_if_modified(|why| {
             let first = why.is_none();
             why.get_or_insert_with(|| "stopped".to_owned());

@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use super::Engine;
 
 /// The engine behind the API.
-pub(crate) struct Served(pub(crate) Arc<Engine>);
+pub struct Served(pub Arc<Engine>);
 
 #[async_trait]
 impl Programs for Served {

@@ -14,7 +14,7 @@ use omium_schemas::{Frame, StreamKind, TypeId};
 use serde_json::{Value, json};
 
 use super::Publication;
-use crate::engine::Engine;
+use crate::Engine;
 
 /// How the topic is made: the newest result of each execution stays.
 pub(super) const SETTINGS: [(&str, &str); 2] =
@@ -28,7 +28,7 @@ const LONGEST: usize = 512 << 10;
 
 /// How much of a result is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Shown {
+pub enum Shown {
     /// All of it; outputs are readable for all who may read the topic.
     Whole,
     /// All but the output.

@@ -41,7 +41,7 @@ const IN_ORDER: Duration = Duration::from_secs(3);
 const TELLS: u32 = 8;
 
 /// The gate's own end of the engine.
-pub(crate) struct Books {
+pub struct Books {
     engine: Arc<Engine>,
     /// Calls that are on their way in this process. What is open in the log and not here was lost with another process.
     on_the_way: Mutex<BTreeMap<(StreamKey, Seq), OnTheWay>>,
@@ -57,7 +57,8 @@ struct OnTheWay {
 }
 
 impl Books {
-    pub(crate) fn new(engine: Arc<Engine>) -> Books {
+    /// Books of an engine.
+    pub fn new(engine: Arc<Engine>) -> Books {
         Books { engine, on_the_way: Mutex::default(), served: watch::Sender::new(0) }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json as to_json};
 
 /// Avro as JSON that people read: bytes in hexadecimal, a union as what it holds. `open` is asked about each sealed
 /// content in order, and may give what it says.
-pub(crate) fn json(value: Avro, open: &mut dyn FnMut(&Value) -> Option<Value>) -> Value {
+pub fn json(value: Avro, open: &mut dyn FnMut(&Value) -> Option<Value>) -> Value {
     match value {
         Avro::Null => Value::Null,
         Avro::Boolean(value) => to_json!(value),
@@ -56,6 +56,7 @@ fn integer(bytes: &[u8]) -> String {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
