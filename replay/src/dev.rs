@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Running, data_dir, note_path};
-use omium_engine::{Books, Engine, Options, Served, Shown, Topics, publish, seat_native};
+use omium_engine::{Engine, Gate, Options, Served, Shown, Topics, publish, seat_native};
 
 /// Where it answers, if that is free.
 pub(crate) const PORT: u16 = 7460;
@@ -128,7 +128,7 @@ async fn serve(dev: &Dev, kafka: Option<KafkaOptions>, topics: Option<Topics>) -
     let base_url =
         dev.upstream.clone().or_else(|| scripted.as_ref().map(|server| server.url())).unwrap_or_default();
     let gate = omium_llm::router(
-        Arc::new(Books::new(engine.clone())),
+        Arc::new(Gate::new(engine.clone())),
         omium_llm::Upstream::new(&base_url, std::env::var("OPENAI_API_KEY").ok()),
     );
     let upstream = Upstream { base_url, key: std::env::var("OPENAI_API_KEY").ok(), headers: Vec::new() };

@@ -40,6 +40,8 @@ async fn bodies_and_headers_pass_byte_for_byte_in_both_directions() {
     let upstream = Upstream::start(|body| {
         if body.contains("broken") {
             (429, "application/json", "{ \"error\":{\"code\":\"slow\"} }".into())
+        } else if body.contains("\"input\"") {
+            (200, "application/json", "{\"data\":[{\"embedding\":[0.5]}],\"model\":\"e\"}".into())
         } else {
             says("hi")
         }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::history::walk;
 use super::index::{Standing, Wanted};
 use super::view::{self, Opened};
-use super::{Engine, answers, asking, contents, control, dispatch};
+use super::{Engine, answers, calls, contents, control, dispatch};
 
 /// The largest request that is kept: inputs, a signal's body.
 const MAX_CONTENT: usize = 16 << 20;
@@ -196,10 +196,8 @@ impl Engine {
     pub(super) async fn shown(&self, key: StreamKey, state: &State, seq: Seq) -> ExecutionView {
         let empty = Run::default();
         let run = state.run().unwrap_or(&empty);
-        let definition = match run.version {
-            Some(version) => self.pinned(key.tenant, &run.workflow, version).await,
-            None => None,
-        };
+        // A view without the definition shows less; a reader may look again.
+        let definition = self.definition_of(key.tenant, run).await.ok().flatten();
         let blobs = self.opened(key, contents(run)).await;
         let opened = |content: &Content| self.read(key, &blobs, content);
         let questions = self.questions(key, run).await;
@@ -236,7 +234,7 @@ impl Engine {
                 bounded(note.as_deref().unwrap_or_default())?;
                 let stream = self.stream(key).await?;
                 let run = stream.state.0.run().expect("`stream` gives runs only");
-                asking::command(run, execution, question, answer, note)?
+                calls::answer_command(run, execution, question, answer, note)?
             }
             Action::Checkpoint { name } => TakeCheckpoint { name }.into(),
             Action::RollBack { to, cancel_running, over_writes } => {

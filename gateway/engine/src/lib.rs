@@ -2,10 +2,10 @@
 //! whoever performs them.
 
 mod answers;
-mod asking;
 mod board;
+mod calls;
 mod control;
-mod conversation;
+mod core;
 mod dispatch;
 mod ends;
 mod events;
@@ -13,7 +13,6 @@ mod executions;
 mod history;
 mod index;
 mod keys;
-mod ledger;
 mod metrics;
 mod native;
 mod port;
@@ -25,7 +24,6 @@ mod reading;
 #[cfg(test)]
 mod tests;
 mod token;
-mod tools;
 mod view;
 
 use std::collections::BTreeMap;
@@ -34,6 +32,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use omium_api::port::Failure;
 use omium_detector::Detector;
 use omium_execution::{Execution, Phase, Run, Step};
 use omium_log::{Blobs, KafkaLog, KafkaOptions};
@@ -52,7 +51,7 @@ use history::History;
 use index::Index;
 use metrics::Metrics;
 
-pub use ledger::Books;
+pub use calls::Gate;
 pub use native::seat as seat_native;
 pub use port::Served;
 pub use publish::{Shown, Topics, start as publish};
@@ -94,6 +93,9 @@ pub struct Engine {
     followers: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     troubles: publish::Troubles,
     readers: reading::Readers,
+    in_flight: calls::InFlight,
+    order: calls::Order,
+    room: calls::Room,
 }
 
 /// What the node does to the world: hands work on, and says when a partition has ended.
@@ -148,6 +150,9 @@ impl Engine {
             followers: Mutex::default(),
             troubles: publish::Troubles::default(),
             readers: reading::Readers::default(),
+            in_flight: calls::InFlight::default(),
+            order: calls::Order::default(),
+            room: calls::Room::default(),
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;
@@ -206,6 +211,7 @@ impl Engine {
         if let Some((before, line)) = &moved.change {
             self.metrics.changed(moved.key.tenant, before.as_ref(), line);
             if !line.status.is_open() {
+                self.order.forget(&moved.key);
                 self.ends.tell(&moved.key);
             }
         }
@@ -243,6 +249,16 @@ impl Engine {
             }
         }
         blobs
+    }
+
+    /// The bytes of one content, as they were before they were squeezed and sealed.
+    async fn content(&self, key: StreamKey, content: &Content) -> Result<Bytes, Failure> {
+        let blobs = self.opened(key, std::iter::once(content)).await;
+        let plain = self.plain(key, &blobs, content).ok_or_else(answers::erased)?;
+        let unpacked = omium_openai::unpack(&plain).map(Bytes::from);
+        unpacked.map_err(|why| {
+            answers::broken(&anyhow::anyhow!("content of {} cannot be read: {why}", key.stream))
+        })
     }
 
     /// What content says: JSON, or a text where it is none.

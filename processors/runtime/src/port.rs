@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use omium_log::{Entry, LogError};
 use omium_processor::{Effect, Refusal};
-use omium_schemas::catalogue::{Command, Message, Origin};
+use omium_schemas::catalogue::{Command, Event, Message, Origin};
 use omium_schemas::{BlockNo, Branch, Digest, Epoch, Offset, Partition, Seq, StepId, Time, TraceContext};
 
 use crate::key::{StreamKey, WindowKey};
@@ -165,8 +165,8 @@ pub enum Answer {
     Unknown,
 }
 
-/// Where a command and its events stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a command and its events stand, and what was decided.
+#[derive(Clone, Debug)]
 pub struct Done {
     /// The seq of the command.
     pub first: Seq,
@@ -174,7 +174,26 @@ pub struct Done {
     pub last: Seq,
     /// Whether this is the answer to an earlier command with the same key.
     pub repeated: bool,
+    /// What the command has caused, in order, from the seq after its own. Empty where the answer is repeated: the frame
+    /// stands in the log, and is not read for those who only want to know where.
+    pub events: Arc<[Event]>,
 }
+
+impl Done {
+    /// The events with their seqs.
+    pub fn decided(&self) -> impl Iterator<Item = (Seq, &Event)> {
+        self.events.iter().enumerate().map(|(at, event)| (Seq(self.first.0 + 1 + at as u64), event))
+    }
+}
+
+/// A frame is known by its seqs: what it holds follows from them.
+impl PartialEq for Done {
+    fn eq(&self, other: &Done) -> bool {
+        (self.first, self.last, self.repeated) == (other.first, other.last, other.repeated)
+    }
+}
+
+impl Eq for Done {}
 
 /// What a shell wants done. Nothing in here was released before the log held what it rests on.
 #[derive(Debug)]

@@ -100,7 +100,17 @@ impl World {
             }
             Outcome::Failed => {
                 let class = FailureClass::ToolError;
-                FailStep { step, branch, epoch, delivery, class, reason: None, retryable: true }.into()
+                FailStep {
+                    step,
+                    branch,
+                    epoch,
+                    delivery,
+                    class,
+                    reason: None,
+                    retryable: true,
+                    retry_after_ms: None,
+                }
+                .into()
             }
             Outcome::Lost => {
                 let (worker, reason) = ("w".into(), LossReason::Silent);

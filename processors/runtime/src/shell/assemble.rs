@@ -212,11 +212,16 @@ impl<P: Processors> Shell<P> {
             self.close(time);
             (events, asked.window) = (rest, window);
         }
-        let last = self.commit_one(asked, events, time)?;
-        Ok(Done { first, last, repeated: false })
+        let (last, events) = self.commit_one(asked, events, time)?;
+        Ok(Done { first, last, repeated: false, events: events.into() })
     }
 
-    fn commit_one(&mut self, asked: &mut Asked, events: Vec<Event>, time: Time) -> Result<Seq, Trouble> {
+    fn commit_one(
+        &mut self,
+        asked: &mut Asked,
+        events: Vec<Event>,
+        time: Time,
+    ) -> Result<(Seq, Vec<Event>), Trouble> {
         let start = self.open.buffer().len();
         let made = match self.assemble(&asked.submission, events, time) {
             Ok(made) if made.length > MAX_FRAME => {
@@ -308,7 +313,7 @@ impl<P: Processors> Shell<P> {
     }
 
     /// The frame is in the open block: everything in memory moves on, everything that leaves waits for the block.
-    fn enter(&mut self, asked: &mut Asked, made: Made<P::State>, time: Time) -> Seq {
+    fn enter(&mut self, asked: &mut Asked, made: Made<P::State>, time: Time) -> (Seq, Vec<Event>) {
         let Made { state, hash, events, parcels, blobs, last, .. } = made;
         let Submission { key, ref origin, .. } = *asked.submission;
         let first = Seq(last.0 - events.len() as u64);
@@ -332,7 +337,7 @@ impl<P: Processors> Shell<P> {
         if self.flight.is_none() && matches!(self.role, Role::Leading(_)) {
             self.outputs.push(Output::Ready);
         }
-        last
+        (last, events)
     }
 }
 

@@ -90,7 +90,15 @@ impl<P: Processors> Shell<P> {
             Ok(finished) => {
                 self.carrying = Some(carry).filter(|_| !finished);
                 let last = self.seq_of(&StreamKey::book(self.partition)).unwrap_or_default();
-                self.answer(ticket, Answer::Done(Done { first: last, last, repeated: false }));
+                self.answer(
+                    ticket,
+                    Answer::Done(Done {
+                        first: last,
+                        last,
+                        repeated: false,
+                        events: std::sync::Arc::from([]),
+                    }),
+                );
             }
             Err(why) => {
                 carry.ticket = ticket;

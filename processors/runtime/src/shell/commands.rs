@@ -1,5 +1,7 @@
 //! Commands on their way to a decision: what must be in memory first, and what is answered without deciding.
 
+use std::sync::Arc;
+
 use omium_processor::{Processors, Refusal};
 use omium_schemas::catalogue::{Command, Origin};
 use omium_schemas::mutant::Mutant;
@@ -217,7 +219,12 @@ impl<P: Processors> Shell<P> {
             if used.request.is_some() && used.request != origin.request {
                 return Some(Answer::OtherRequest);
             }
-            return Some(Answer::Done(Done { first: used.first, last: used.last, repeated: true }));
+            return Some(Answer::Done(Done {
+                first: used.first,
+                last: used.last,
+                repeated: true,
+                events: Arc::from([]),
+            }));
         }
         if matches!(command, Command::ReleaseStream(_) | Command::DeliverMessage(_)) {
             return None;
