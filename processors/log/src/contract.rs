@@ -161,11 +161,14 @@ pub enum LogError {
         /// What is wrong.
         why: String,
     },
-    /// There is no room for another segment. Reads go on; writes resume by themselves when there is.
-    #[error("no space left on {place}; writes are refused until there is, reads go on")]
+    /// There is no room now: the disk, a quota, the table of open files or a limit on file size is full. Nothing was
+    /// written and nothing is lost. Reads go on; writes resume by themselves when there is room.
+    #[error("{place} takes nothing more for now ({why}); writes are refused until it does, reads go on")]
     Full {
-        /// The directory.
+        /// The file or directory.
         place: PathBuf,
+        /// The system's own words.
+        why: String,
     },
     /// What was given to be appended is not one block for this log.
     #[error("the record was not appended: {why}")]

@@ -19,9 +19,9 @@ pub use key::{
     stream_of, stream_prefix, window_key,
 };
 pub use port::{
-    Answer, Dispatch, Done, Ended, Found, Input, Loaded, Now, Output, Parcel, Submission, Ticket,
+    Answer, AtHand, Dispatch, Done, Ended, Found, Input, Loaded, Needs, Now, Output, Parcel, Submission, Ticket,
 };
-pub use sealing::{DataKey, Place, Vault, open, place, seal};
+pub use sealing::{DataKey, Place, Unreadable, Vault, open, open_blob, place, seal, seal_blob};
 pub use shell::{Config, Figures, Role, Shell};
 pub use snapshot::{Changed, Position, Snapshot, Used};
 pub use stream::{Held, StreamState};

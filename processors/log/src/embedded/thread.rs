@@ -87,6 +87,7 @@ pub(crate) fn start<D: Disk>(
             made,
             expecting: false,
             full: false,
+            holding: false,
             blocks: Vec::new(),
             taken: Vec::new(),
             first: 0,
@@ -156,6 +157,8 @@ struct Writer<D: Disk> {
     expecting: bool,
     /// It waits for space.
     full: bool,
+    /// So do blocks that were taken already.
+    holding: bool,
     blocks: Vec<Bytes>,
     taken: Vec<Taken>,
     /// Which partition is asked first in the next round, so that none starves when a write is full.
@@ -182,7 +185,7 @@ impl<D: Disk> Writer<D> {
                 Ok(Ok(prepared)) => {
                     self.journal.adopt(prepared);
                     self.expecting = false;
-                    if std::mem::take(&mut self.full) {
+                    if std::mem::take(&mut self.full) && !self.holding {
                         self.shared.slots.refuse(None);
                     }
                 }
@@ -202,11 +205,20 @@ impl<D: Disk> Writer<D> {
 
     /// One group commit: takes every open block, writes them as one, syncs, and tells. Says whether there was any.
     fn round(&mut self) -> Result<bool, LogError> {
-        self.gather();
+        if self.blocks.is_empty() {
+            self.gather();
+        }
         if self.blocks.is_empty() {
             return Ok(false);
         }
-        self.journal.write(&self.blocks)?;
+        match self.journal.write(&self.blocks) {
+            Ok(()) => {}
+            Err(error @ LogError::Full { .. }) => return Ok(self.hold(error)),
+            Err(error) => return Err(error),
+        }
+        if std::mem::take(&mut self.holding) && !self.full {
+            self.shared.slots.refuse(None);
+        }
         let settled = self.journal.sync()?;
         for (((partition, offset), taken), block) in
             settled.iter().zip(&self.taken).zip(self.blocks.drain(..))
@@ -223,6 +235,24 @@ impl<D: Disk> Writer<D> {
             self.shared.slots.settle(taken, Ok(*offset));
         }
         Ok(true)
+    }
+
+    /// What did not fit is tried again until it does.
+    fn hold(&mut self, error: LogError) -> bool {
+        if !std::mem::replace(&mut self.holding, true) {
+            tracing::error!(%error, "the journal cannot write");
+            self.shared.slots.refuse(Some(error));
+        }
+        thread::park_timeout(ASK_AGAIN);
+        // A log that is closed while there is no room for what is open leaves it out: nobody was told that it is there.
+        let closing = self.shared.slots.is_closing();
+        if closing {
+            self.blocks.clear();
+            for taken in self.taken.drain(..) {
+                self.shared.slots.settle(taken, Err(LogError::Closed));
+            }
+        }
+        !closing
     }
 
     fn gather(&mut self) {

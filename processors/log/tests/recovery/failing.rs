@@ -75,7 +75,7 @@ async fn a_full_disk_refuses_new_work_while_reads_go_on_and_resumes_by_itself() 
     disk.plan.full.store(true, Ordering::SeqCst);
     feed.push(blocks[2..].iter().cloned());
     match feed.refused(true).await {
-        Some(LogError::Full { place }) => assert_eq!(place, directory.root()),
+        Some(LogError::Full { place, .. }) => assert_eq!(place, directory.root()),
         other => panic!("{other:?}"),
     }
     assert_eq!(log.read(Partition(0), Offset(0), 1).await.unwrap()[0].bytes, blocks[0]);

@@ -3,22 +3,23 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use omium_processor::Processors;
-use omium_schemas::{Digest, Offset, Partition};
+use omium_schemas::{Offset, Partition};
 use omium_store::{Store, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::cell::{Cell, Leaving, Standing};
 use super::clock;
+use super::content::Contents;
 use super::intact::check_start;
 use super::node::NodeParts;
 use super::retake::Leads;
 use super::telemetry::Stage;
 use crate::Snapshot;
-use crate::key::{open_prefix, stream_of};
-use crate::port::{Ended, Input, Output};
+use crate::key::{StreamKey, open_prefix, stream_of};
+use crate::Role;
+use crate::port::{Ended, Input, Needs, Output};
 use crate::window::Sweep;
 
 /// How much is read from the log at once.
@@ -133,7 +134,7 @@ impl<P: Processors> Carrier<P> {
             }
             Output::Publish(block) => self.cell().world.publish(self.partition, block),
             Output::Flush(snapshot) => drop(work.spawn(self.flush(*snapshot))),
-            Output::StoreBlob(digest, bytes) => drop(work.spawn(self.store_blob(digest, bytes))),
+            Output::Need(key, needs) => drop(work.spawn(self.provide(key, needs))),
             Output::LoadWaiting => drop(work.spawn_blocking(self.load_waiting())),
             Output::Fetch(from, through) => self.fetch(from, through).await,
             Output::Led(epoch) => {
@@ -178,14 +179,14 @@ impl<P: Processors> Carrier<P> {
         }
     }
 
-    fn store_blob(&self, digest: Digest, bytes: Bytes) -> impl Future<Output = ()> + Send + 'static {
-        let (cell, blobs) = (self.cell().clone(), self.parts.blobs.clone());
+    fn provide(&self, key: StreamKey, needs: Needs) -> impl Future<Output = ()> + Send + 'static {
+        let (cell, phase) = (self.cell().clone(), self.phase.clone());
+        let contents = Contents { vault: self.parts.vault.clone(), blobs: self.parts.blobs.clone() };
         async move {
-            match blobs.put(bytes).await {
-                Ok(_) => cell.feed(Input::BlobStored(digest)),
-                // The block that names it must not be written, so this partition cannot go on.
-                Err(error) => cell.feed(Input::Failed(Ended::AppendFailed(error.to_string()))),
-            }
+            // Neither a node that stops nor a shell that has ended waits for a store.
+            let goes_on = || *phase.borrow() == Phase::Running && cell.lock().shell.role() != Role::Ended;
+            let given = contents.provide(&key, &needs, goes_on).await;
+            cell.feed(Input::AtHand(key, given));
         }
     }
 

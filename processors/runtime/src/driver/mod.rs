@@ -4,6 +4,7 @@
 mod carrier;
 mod cell;
 mod clock;
+mod content;
 mod deadline;
 mod directory;
 mod intact;

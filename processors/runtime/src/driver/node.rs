@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::carrier::{Carrier, Phase};
 use super::cell::{Cell, Standing, View};
+use super::content::{Contents, left_out};
 use super::intact::Rests;
 use super::keys::Keys;
 use super::opening::{catch_up, open_shell};
@@ -69,6 +70,7 @@ pub struct Node<P: Processors> {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
     vault: Arc<dyn Vault>,
+    contents: Contents,
     keys: Keys,
     deadline: Duration,
 }
@@ -108,6 +110,7 @@ impl<P: Processors> Node<P> {
             log: parts.log.clone(),
             store: parts.store.clone(),
             vault: parts.vault.clone(),
+            contents: Contents { vault: parts.vault.clone(), blobs: parts.blobs.clone() },
             keys: Keys::new(parts.vault.clone()),
         };
         if let Err(error) = node.take_over(resting).await {
@@ -140,13 +143,27 @@ impl<P: Processors> Node<P> {
 
     /// Decides a command and answers when the answer is durable. An answer that does not come within the deadline is
     /// [`Answer::Unknown`]: sent again with the same idempotency key, the command is still decided once.
-    pub async fn submit(&self, request: Request) -> Answer {
-        let cell = self.cell(&request.key);
-        let partition = request.key.stream.partition(request.key.tenant, self.partitions());
-        let span = Telemetry::span("omium.command", request.trace.as_ref(), partition);
+    pub async fn submit(&self, mut request: Request) -> Answer {
         if let Err(answer) = self.provide(&request).await {
             return answer;
         }
+        let storing = self.contents.move_out(&request.key, &mut request.command);
+        let blobs = match tokio::time::timeout(self.deadline, storing).await {
+            Ok(Ok(blobs)) => blobs,
+            Ok(Err(answer)) => return answer,
+            Err(_) => return Answer::Full("the blob store did not answer in time".to_owned()),
+        };
+        let answer = self.decide(request).await;
+        if !blobs.is_empty() && left_out(&answer) {
+            self.contents.remove(blobs).await;
+        }
+        answer
+    }
+
+    async fn decide(&self, request: Request) -> Answer {
+        let cell = self.cell(&request.key);
+        let partition = request.key.stream.partition(request.key.tenant, self.partitions());
+        let span = Telemetry::span("omium.command", request.trace.as_ref(), partition);
         let origin = Origin {
             key: request.idempotency,
             request: request.digest,

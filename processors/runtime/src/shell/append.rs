@@ -40,10 +40,6 @@ impl<P: Processors> Shell<P> {
             self.close(time);
             self.snapshot_if_due(now);
         }
-        let no = self.closed.front()?.head.no;
-        if self.blobs.values().any(|waiting| *waiting <= no) {
-            return None;
-        }
         self.closed.pop_front()
     }
 
@@ -171,13 +167,6 @@ impl<P: Processors> Shell<P> {
         }
         let at = self.gated.partition_point(|(gate, _)| *gate <= no);
         self.gated.insert(at, (no, output));
-    }
-
-    pub(super) fn blob_stored(&mut self, digest: &Digest) {
-        self.blobs.remove(digest);
-        if self.flight.is_none() {
-            self.outputs.push(Output::Ready);
-        }
     }
 
     /// The hash of the last block that counted; made now where this reader trusts its log and had not made it.

@@ -43,7 +43,15 @@ impl<P: Processors> Shell<P> {
         if self.parked.contains_key(&key) || !self.is_ready(&asked) {
             return self.park(asked);
         }
-        self.decide(asked, now);
+        self.decide_or_park(asked, now);
+    }
+
+    /// What needs something of the blob store waits for that in front of all others of its stream.
+    fn decide_or_park(&mut self, asked: Asked, now: Now) {
+        if let Some(asked) = self.decide(asked, now) {
+            self.parked.entry(asked.submission.key).or_default().push_front(asked);
+            self.parked_count += 1;
+        }
     }
 
     /// Issues a command of the shell's own.
@@ -88,6 +96,7 @@ impl<P: Processors> Shell<P> {
                 || self.looked_up.contains_key(key)
         };
         self.residents.has(&asked.submission.key)
+            && !self.is_waiting_for_blobs(&asked.submission.key)
             && (self.is_found(&asked.submission) || asked.window.as_ref().is_none_or(known))
     }
 
@@ -178,11 +187,12 @@ impl<P: Processors> Shell<P> {
             self.unpark(now);
             self.carry_on(now);
             self.empty_inbox(now);
+            self.let_go_of_hands(&keys);
             self.reopen_more();
         }
     }
 
-    fn unpark(&mut self, now: Now) {
+    pub(super) fn unpark(&mut self, now: Now) {
         let mut ready: Vec<StreamKey> =
             self.parked.keys().copied().filter(|key| self.residents.has(key)).collect();
         ready.sort_unstable();
@@ -192,6 +202,10 @@ impl<P: Processors> Shell<P> {
                     self.parked.remove(&key);
                     break;
                 };
+                if self.is_waiting_for_blobs(&key) {
+                    self.parked.entry(key).or_default().push_front(asked);
+                    break;
+                }
                 if !self.is_ready(&asked) {
                     // An earlier command with the same key has taken the answer, and was refused.
                     self.need_for(&asked);
@@ -199,7 +213,7 @@ impl<P: Processors> Shell<P> {
                     break;
                 }
                 self.parked_count -= 1;
-                self.decide(asked, now);
+                self.decide_or_park(asked, now);
             }
         }
     }

@@ -11,6 +11,7 @@ mod fold;
 mod front;
 mod lead;
 mod messages;
+mod needs;
 mod residents;
 mod save;
 mod window;
@@ -30,6 +31,7 @@ use crate::port::{Ended, Input, Now, Output, Parcel};
 use crate::sealing::Vault;
 use crate::snapshot::{Position, Snapshot, Used};
 use commands::Asked;
+pub(crate) use needs::IN_PLACE;
 use residents::Residents;
 use window::Window;
 
@@ -147,7 +149,7 @@ pub struct Shell<P: Processors> {
     closed: VecDeque<ClosedBlock>,
     flight: Option<Flight>,
     gated: VecDeque<(BlockNo, Output<P::State>)>,
-    blobs: BTreeMap<Digest, BlockNo>,
+    hands: Lookup<StreamKey, needs::Hand>,
 
     // What waits for rows of the store, for control, or for its turn.
     parked: Lookup<StreamKey, VecDeque<Asked>>,
@@ -221,7 +223,7 @@ impl<P: Processors> Shell<P> {
             closed: VecDeque::new(),
             flight: None,
             gated: VecDeque::new(),
-            blobs: BTreeMap::new(),
+            hands: Lookup::default(),
             parked: Lookup::default(),
             parked_count: 0,
             loading: BTreeSet::new(),
@@ -262,7 +264,7 @@ impl<P: Processors> Shell<P> {
             Input::Loaded(loaded) => self.loaded(loaded, now),
             Input::Waiting(streams) => self.reopen(streams, now),
             Input::Flushed(no) => self.flushed(no, now),
-            Input::BlobStored(digest) => self.blob_stored(&digest),
+            Input::AtHand(key, given) => self.at_hand(key, given, now),
             Input::Message(parcel) => self.receive(*parcel, now),
             Input::Acknowledged(partition, through) => self.acknowledged(partition, through, now),
             Input::Control(seq, digest, body) => self.see_control(seq, digest, body, now),
