@@ -21,7 +21,8 @@ pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The log pulls. When its last write is durable it takes the block that has filled meanwhile, which costs half the
 /// syncs and half the latency of waiting to be pushed. After each settled block it asks again, until there is nothing.
 pub trait Source: Send + Sync {
-    /// Takes the block that is open now, closed and with hash and checksum made; nothing where there is none to write.
+    /// Takes the block that is open now, closed and with hash and checksum made; nothing where there is none to write, or
+    /// where the source is busy: then it wakes the log when it is done. Must not wait: it runs on the log's own thread.
     /// At most one block of a partition is in flight: not called again before [`Source::settled`].
     fn take(&self) -> Option<Bytes>;
 

@@ -322,7 +322,10 @@ impl World {
         match self.chance.below(12) {
             0..5 => self.roll_back(job),
             5..7 => TakeCheckpoint { name: "mine".into() }.into(),
-            7..9 => SignalExecution { name: "go".into(), body: None }.into(),
+            7..9 => {
+                let name = if self.chance.per_mille(500) { "read" } else { "go" };
+                SignalExecution { name: name.into(), body: None }.into()
+            }
             9 => {
                 self.clients[n].paused.push(job);
                 PauseExecution {}.into()

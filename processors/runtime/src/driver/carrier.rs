@@ -18,7 +18,6 @@ use super::retake::Leads;
 use super::telemetry::Stage;
 use crate::Snapshot;
 use crate::key::{StreamKey, open_prefix, stream_of};
-use crate::Role;
 use crate::port::{Ended, Input, Needs, Output};
 use crate::window::Sweep;
 
@@ -110,7 +109,8 @@ impl<P: Processors> Carrier<P> {
         }
         let (cell, parts, partition) = (self.cell().clone(), self.parts.clone(), self.partition);
         let looking = work.spawn_blocking(move || {
-            let known = cell.lock().shell.book().start;
+            // While it computes there will be another time.
+            let Some(known) = cell.turns.try_take(&cell).map(|inside| inside.shell.book().start) else { return };
             if let Err(why @ Ended::Unreadable(_)) = check_start(&*parts.log, partition, known) {
                 cell.feed(Input::Failed(why));
             }
@@ -184,7 +184,7 @@ impl<P: Processors> Carrier<P> {
         let contents = Contents { vault: self.parts.vault.clone(), blobs: self.parts.blobs.clone() };
         async move {
             // Neither a node that stops nor a shell that has ended waits for a store.
-            let goes_on = || *phase.borrow() == Phase::Running && cell.lock().shell.role() != Role::Ended;
+            let goes_on = || *phase.borrow() == Phase::Running && !cell.has_ended();
             let given = contents.provide(&key, &needs, goes_on).await;
             cell.feed(Input::AtHand(key, given));
         }

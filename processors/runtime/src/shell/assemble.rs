@@ -62,7 +62,13 @@ struct Made<S> {
 
 impl<P: Processors> Shell<P> {
     /// Decides a command. It comes back where something has to be fetched or stored first.
-    pub(super) fn decide(&mut self, mut asked: Asked, now: Now) -> Option<Asked> {
+    pub(super) fn decide(&mut self, asked: Asked, now: Now) -> Option<Asked> {
+        let undecided = self.decide_now(asked, now);
+        self.deciding.end();
+        undecided
+    }
+
+    fn decide_now(&mut self, mut asked: Asked, now: Now) -> Option<Asked> {
         let Submission { ticket, key, .. } = *asked.submission;
         if let Some(answer) = self.known_answer(&asked) {
             self.answer(ticket, answer);
@@ -73,6 +79,7 @@ impl<P: Processors> Shell<P> {
             return None;
         }
         let time = self.time(now);
+        self.deciding.begin(&key);
         let outcome = match self.drafted(&asked.submission, time) {
             Ok(Ok(events)) if events.is_empty() && ticket.is_none() => return None,
             Ok(Ok(events)) => self.commit(&mut asked, events, time),
@@ -91,6 +98,7 @@ impl<P: Processors> Shell<P> {
                 match asked.submission.command {
                     Command::SeeControl(_) => self.control_arrived(now),
                     Command::ReleaseStream(_) => self.hear_held(&key, now),
+                    Command::QuarantineStream(_) => self.suspects.retain(|suspect| *suspect != key),
                     _ => {}
                 }
             }

@@ -6,6 +6,7 @@ mod append;
 mod assemble;
 mod carry;
 mod commands;
+mod deciding;
 mod effects;
 mod fold;
 mod front;
@@ -31,6 +32,8 @@ use crate::port::{Ended, Input, Now, Output, Parcel};
 use crate::sealing::Vault;
 use crate::snapshot::{Position, Snapshot, Used};
 use commands::Asked;
+pub use deciding::Deciding;
+pub(crate) use deciding::Noted;
 pub(crate) use needs::IN_PLACE;
 use residents::Residents;
 use window::Window;
@@ -170,6 +173,8 @@ pub struct Shell<P: Processors> {
     stored: BlockNo,
     snapshot: Option<Box<Snapshot<P::State>>>,
 
+    deciding: Arc<Deciding>,
+    suspects: Vec<StreamKey>,
     seed: ([u8; 16], u64),
     stopping: bool,
     delivery: i64,
@@ -239,6 +244,8 @@ impl<P: Processors> Shell<P> {
             saving: None,
             stored,
             snapshot: None,
+            deciding: Arc::default(),
+            suspects: Vec::new(),
             seed: ([0; 16], 0),
             stopping: false,
             delivery: 0,
@@ -315,6 +322,17 @@ impl<P: Processors> Shell<P> {
     /// The partition's book, as far ahead as it runs.
     pub fn book(&self) -> &Book {
         &self.book
+    }
+
+    /// Says from now on which stream it decides on.
+    pub fn say_in(&mut self, deciding: Arc<Deciding>) {
+        self.deciding = deciding;
+    }
+
+    /// Work on these streams has ended several processes: they are quarantined as soon as it leads, and nothing of
+    /// theirs is sent out before.
+    pub fn suspect(&mut self, streams: Vec<StreamKey>) {
+        self.suspects = streams;
     }
 
     /// The counters.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use omium_processor::{Processors, Refusal, Why};
+use omium_schemas::mutant::Mutant;
 use omium_schemas::{BlobRef, Content, Digest, MAX_FRAME};
 
 use super::Shell;
@@ -96,6 +97,9 @@ impl<'a> Opener<'a> {
     /// Whether everything that was looked for was there.
     pub(super) fn check(&self) -> Result<(), Lack> {
         let missing: Vec<BlobRef> = self.missing.borrow().iter().copied().collect();
+        if Mutant::MissingIsNull.on() {
+            return Ok(());
+        }
         if !missing.is_empty() {
             return Err(Lack::Needs(Needs { fetch: missing, ..Needs::default() }));
         }
