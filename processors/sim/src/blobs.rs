@@ -20,7 +20,7 @@ pub(crate) struct Blobs(BTreeMap<BlobId, Bytes>);
 impl World {
     /// A worker's output; now and then a long one.
     pub(crate) fn said(&mut self) -> Content {
-        if !self.chance.per_mille(200) {
+        if !self.chance.per_mille(400) {
             return Content::open(OUTPUT);
         }
         let mut long = OUTPUT.as_bytes().to_vec();

@@ -95,7 +95,7 @@ impl World {
         let (epoch, delivery) = (dispatch.epoch, dispatch.delivery);
         let command: Command = match outcome {
             Outcome::Done(cost) => {
-                let output = self.chance.per_mille(300).then(|| self.said());
+                let output = self.chance.per_mille(500).then(|| self.said());
                 CompleteStep { step, branch, epoch, delivery, output, cost }.into()
             }
             Outcome::Failed => {
