@@ -152,14 +152,16 @@ impl Engine {
         tenant: TenantId,
         workflow: &str,
         digest: Digest,
-    ) -> Option<Arc<Definition>> {
+    ) -> Result<Option<Arc<Definition>>, Failure> {
         if let Some(known) = self.definitions.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
-            return Some(known.clone());
+            return Ok(Some(known.clone()));
         }
-        let control = self.control().await.ok()?;
-        let versions = control.workflows.get(&(tenant, workflow.to_owned()))?;
-        let version = versions.iter().find(|version| version.digest == digest)?;
-        self.definition(version).await.ok()
+        let control = self.control().await?;
+        let versions = control.workflows.get(&(tenant, workflow.to_owned()));
+        match versions.and_then(|versions| versions.iter().find(|version| version.digest == digest)) {
+            Some(version) => self.definition(version).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn definition(&self, version: &Version) -> Result<Arc<Definition>, Failure> {
@@ -189,14 +191,7 @@ impl Engine {
     async fn text(&self, version: &Version) -> Result<String, Failure> {
         let blobs = self.opened(control_key(), std::iter::once(&version.definition)).await;
         let bytes = self.plain(control_key(), &blobs, &version.definition);
-        let bytes = bytes.ok_or_else(|| {
-            Failure::new(
-                FailureKind::NotFound,
-                "erased",
-                "the definition cannot be opened: its key is gone",
-                "publish it again",
-            )
-        })?;
+        let bytes = bytes.map_err(|why| answers::unreadable("the definition", &why))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

@@ -9,23 +9,25 @@ use omium_api::port::{
     WorkerSeat,
 };
 use omium_api::views::Done;
-use omium_execution::Phase;
-use omium_runtime::{Answer, Dispatch, Request, StreamKey};
+use omium_execution::{Phase, Run};
+use omium_runtime::{Answer, Dispatch, Request, StreamKey, Unreadable};
 use omium_schemas::catalogue::{
     Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, StartStep,
 };
-use omium_schemas::{Content, ExecutionId, Money, Seq, TenantId};
+use omium_schemas::{Content, Digest, ExecutionId, Money, Seq, TenantId};
+use omium_workflow::Definition;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::board::Offer;
-use super::view::{Opened, scope};
-use super::{Engine, answers, contents};
+use super::{Engine, answers};
 
 /// How many steps are prepared at once.
 const AT_ONCE: usize = 64;
 /// How long a node that is too busy to answer is left alone.
 const AGAIN: Duration = Duration::from_millis(20);
+/// How long what cannot be read now is left alone.
+const LATER: Duration = Duration::from_millis(200);
 
 pub(super) fn run(engine: &Arc<Engine>, mut incoming: mpsc::UnboundedReceiver<Dispatch>) {
     let weak = Arc::downgrade(engine);
@@ -40,6 +42,11 @@ pub(super) fn run(engine: &Arc<Engine>, mut incoming: mpsc::UnboundedReceiver<Di
             });
         }
     });
+}
+
+/// Whether what failed so may work later.
+fn passes(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::Busy | FailureKind::Unknown | FailureKind::Full)
 }
 
 /// After a cancellation, a rollback or a timeout: takes back what is not awaited any more.
@@ -82,6 +89,8 @@ impl Engine {
 
     async fn prepare(self: &Arc<Self>, dispatch: Dispatch) {
         let key = dispatch.key;
+        // What ends the process while it is prepared is not tried for ever.
+        let _working = self.node().work_on(key);
         let (step, branch) = (dispatch.effect.step, dispatch.effect.branch);
         let sending = Sending { step, branch, epoch: dispatch.epoch, delivery: dispatch.delivery };
         match self.task(&dispatch).await {
@@ -96,6 +105,38 @@ impl Engine {
         }
     }
 
+    /// The definition that a run was started with. While it cannot be read now the step waits for it: it must not go out
+    /// without.
+    async fn definition_of(
+        &self,
+        key: StreamKey,
+        run: &Run,
+        version: Digest,
+    ) -> Result<Option<Arc<Definition>>, String> {
+        loop {
+            match self.pinned(key.tenant, &run.workflow, version).await {
+                Ok(definition) => return Ok(definition),
+                Err(failure) if passes(failure.kind) && self.ended.borrow().is_none() => {
+                    tokio::time::sleep(LATER).await;
+                }
+                Err(failure) => return Err(failure.detail),
+            }
+        }
+    }
+
+    /// What the step is made of, all of it: a step never goes out with nothing in place of what cannot be read.
+    async fn whole_scope(&self, key: StreamKey, run: &Run) -> Result<Value, String> {
+        loop {
+            match self.scope_of(key, run).await {
+                Ok(scope) => return Ok(scope),
+                Err(Unreadable::NotNow(_)) if self.ended.borrow().is_none() => {
+                    tokio::time::sleep(LATER).await;
+                }
+                Err(why) => return Err(format!("what the step is made of cannot be read: {why}")),
+            }
+        }
+    }
+
     /// What is sent; nothing where it is not awaited any more; a reason where the step can never begin.
     async fn task(&self, dispatch: &Dispatch) -> Result<Option<Task>, String> {
         let key = dispatch.key;
@@ -104,12 +145,11 @@ impl Engine {
         let step = dispatch.effect.step;
         let Some((plan, _)) = run.step(step) else { return Ok(None) };
         let definition = match run.version {
-            Some(version) => self.pinned(key.tenant, &run.workflow, version).await,
+            Some(version) => self.definition_of(key, run, version).await?,
             None => None,
         };
         let agent = definition.as_ref().and_then(|definition| definition.agent(step));
-        let blobs = self.opened(key, contents(run)).await;
-        let scope = scope(run, &Opened(&|content| self.read(key, &blobs, content)));
+        let scope = self.whole_scope(key, run).await?;
         let input = match agent.and_then(|agent| agent.input.as_ref()) {
             Some(template) => template.render(&scope).map_err(|missing| missing.to_string())?,
             None => scope,

@@ -87,11 +87,11 @@ impl Engine {
             return Ok(None);
         }
         let definition = match run.version {
-            Some(version) => self.pinned(key.tenant, &run.workflow, version).await,
+            Some(version) => self.pinned(key.tenant, &run.workflow, version).await?,
             None => None,
         };
         let blobs = self.opened(key, contents(run)).await;
-        let opened = Opened(&|content| self.read(key, &blobs, content));
+        let opened = Opened(&|content| self.viewed(key, &blobs, content));
         Ok(Some(view::ended(run, definition.as_deref(), &opened)))
     }
 }

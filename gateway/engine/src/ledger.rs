@@ -120,7 +120,8 @@ impl Books {
             return Err(refused(answers::unknown()));
         };
         let blobs = self.engine.opened(key, std::iter::once(content)).await;
-        let plain = self.engine.plain(key, &blobs, content).ok_or_else(|| refused(super::tools::erased()))?;
+        let plain = self.engine.plain(key, &blobs, content);
+        let plain = plain.map_err(|why| refused(answers::unreadable("the recorded answer", &why)))?;
         omium_openai::unpack(&plain).map(Bytes::from).map_err(|why| {
             refused(answers::broken(&anyhow::anyhow!("the answer of seq {} cannot be read: {why}", call.at)))
         })
@@ -468,7 +469,7 @@ impl Books {
     async fn words(&self, key: StreamKey, content: Option<&Content>) -> String {
         let Some(content) = content else { return String::new() };
         let blobs = self.engine.opened(key, std::iter::once(content)).await;
-        match self.engine.read(key, &blobs, content) {
+        match self.engine.viewed(key, &blobs, content) {
             Value::String(text) => text,
             other => other.to_string(),
         }
@@ -477,7 +478,8 @@ impl Books {
     async fn result_of(&self, key: StreamKey, call: &Call) -> Result<Value, Refused> {
         let Outcome::Answered(Some(content)) = &call.outcome else { return Ok(Value::Null) };
         let blobs = self.engine.opened(key, std::iter::once(content)).await;
-        let plain = self.engine.plain(key, &blobs, content).ok_or_else(|| refused(super::tools::erased()))?;
+        let plain = self.engine.plain(key, &blobs, content);
+        let plain = plain.map_err(|why| refused(answers::unreadable("the recorded result", &why)))?;
         serde_json::from_slice(&plain).map_err(|_| refused(answers::unknown()))
     }
 }

@@ -11,7 +11,7 @@ use omium_agents::native::{
 };
 use omium_api::port::{Outcome, Sending, Task, ToWorker, WorkerInfo};
 use omium_execution::{Call, CallKind, Outcome as Known, Run};
-use omium_runtime::{Request, StreamKey};
+use omium_runtime::{Request, StreamKey, Unreadable};
 use omium_schemas::catalogue::{
     Command, CompleteLlmCall, CompleteToolCall, FailLlmCall, FailToolCall, FailureClass, StartLlmCall,
     StartStep, StartToolCall, ToolErrorClass,
@@ -21,8 +21,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::reading::Told;
-use super::view::{Opened, scope};
-use super::{Engine, answers, contents, prices};
+use super::{Engine, answers, prices};
 
 /// How many steps are performed at once. They wait for models most of the time.
 const AT_ONCE: u32 = 256;
@@ -92,19 +91,27 @@ impl Engine {
         answers::done(self.node().submit(Request::new(key, start)).await).ok()?;
         let stream = self.node().view(key).await.ok().flatten()?;
         let run = stream.state.0.run()?;
-        let definition = self.pinned(key.tenant, &run.workflow, run.version?).await;
+        let definition = match self.pinned(key.tenant, &run.workflow, run.version?).await {
+            Ok(definition) => definition,
+            Err(failure) => return Some(unreadable(failure.detail, true)),
+        };
         let agent = definition.as_ref().and_then(|definition| definition.agent(step));
-        let blobs = self.opened(key, contents(run).chain(answered(run))).await;
-        let read = |content: &Content| self.read(key, &blobs, content);
-        let plain = |content: &Content| self.plain(key, &blobs, content);
-        let mut scope = scope(run, &Opened(&read));
+        let mut scope = match self.scope_of(key, run).await {
+            Ok(scope) => scope,
+            Err(why) => return Some(unreadable(why.to_string(), matches!(why, Unreadable::NotNow(_)))),
+        };
         scope["input"] = task.input.clone();
+        let blobs = self.opened(key, answered(run)).await;
+        let plain = |content: &Content| self.plain(key, &blobs, content);
         let earlier = run
             .calls
             .iter()
             .filter(|call| call.step == step && call.branch == branch)
             .map(|call| earlier(call, &plain));
-        let earlier = Mutex::new(Earlier::new(earlier.collect()));
+        let earlier = match earlier.collect::<Result<Vec<_>, _>>() {
+            Ok(earlier) => Mutex::new(Earlier::new(earlier)),
+            Err(why) => return Some(unreadable(why.to_string(), matches!(why, Unreadable::NotNow(_)))),
+        };
         let record = Record { engine: self, key, task, earlier, told: Told::default() };
         let native = NativeTask {
             agent: task.agent.clone(),
@@ -154,6 +161,12 @@ impl Engine {
     }
 }
 
+/// An attempt that ends before anything is asked, because what it rests on cannot be read.
+fn unreadable(why: String, retryable: bool) -> Outcome {
+    let reason = format!("what the step rests on cannot be read: {why}");
+    Outcome::Failed { class: FailureClass::InvalidInput, reason, retryable }
+}
+
 fn answered(run: &Run) -> impl Iterator<Item = &Content> {
     run.calls.iter().filter_map(|call| match &call.outcome {
         Known::Answered(answer) => answer.as_ref(),
@@ -163,13 +176,19 @@ fn answered(run: &Run) -> impl Iterator<Item = &Content> {
 }
 
 /// A call as it was recorded: an answer is served again byte for byte.
-fn earlier(call: &Call, plain: &dyn Fn(&Content) -> Option<Bytes>) -> EarlierCall {
-    let bytes = |content: &Option<Content>| content.as_ref().and_then(plain).unwrap_or_default().to_vec();
+fn earlier(
+    call: &Call,
+    plain: &dyn Fn(&Content) -> Result<Bytes, Unreadable>,
+) -> Result<EarlierCall, Unreadable> {
+    let bytes = |content: &Option<Content>| match content {
+        Some(content) => plain(content).map(|bytes| bytes.to_vec()),
+        None => Ok(Vec::new()),
+    };
     let outcome = match &call.outcome {
         Known::Open => EarlierOutcome::Open,
-        Known::Answered(answer) => EarlierOutcome::Answered(bytes(answer)),
+        Known::Answered(answer) => EarlierOutcome::Answered(bytes(answer)?),
         Known::Failed { reason, .. } => {
-            let reason = String::from_utf8_lossy(&bytes(reason)).into_owned();
+            let reason = String::from_utf8_lossy(&bytes(reason)?).into_owned();
             EarlierOutcome::Failed(ToolFailure { class: ToolErrorClass::Other, reason })
         }
     };
@@ -177,7 +196,7 @@ fn earlier(call: &Call, plain: &dyn Fn(&Content) -> Option<Bytes>) -> EarlierCal
         CallKind::Model(_) => None,
         CallKind::Tool { tool, .. } => Some(tool.clone()),
     };
-    EarlierCall { at: call.at, tool, caller: call.caller.clone(), request: call.request, outcome }
+    Ok(EarlierCall { at: call.at, tool, caller: call.caller.clone(), request: call.request, outcome })
 }
 
 /// The record of one step's calls: the execution's own stream.

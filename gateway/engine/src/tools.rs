@@ -58,7 +58,7 @@ impl Engine {
             Before::Answered(at, result) => {
                 self.board.note_call(seat, key, sending, at);
                 let done = Done { seq: at.0, last: at.0, repeated: true };
-                return Ok(ToolBegun { done, recorded: Some(self.result(key, result).await) });
+                return Ok(ToolBegun { done, recorded: Some(self.result(key, result).await?) });
             }
             Before::Unknown(at) => return Err(self.asked_instead(worker, (key, sending), at, &tool).await),
         }
@@ -71,9 +71,11 @@ impl Engine {
         Ok(ToolBegun { done, recorded: None })
     }
 
-    async fn result(&self, key: StreamKey, result: Option<Content>) -> Value {
+    async fn result(&self, key: StreamKey, result: Option<Content>) -> Result<Value, Failure> {
         let blobs = self.opened(key, result.iter()).await;
-        result.map_or(Value::Null, |result| self.read(key, &blobs, &result))
+        let read = |result| self.read(key, &blobs, result);
+        let result = result.as_ref().map_or(Ok(Value::Null), read);
+        result.map_err(|why| answers::unreadable("the recorded result", &why))
     }
 
     /// The attempt ends with a question; its worker is told to drop the step.

@@ -3,6 +3,7 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
 use bytes::Bytes;
+use omium_log::BlobError;
 use omium_schemas::mutant::Mutant;
 use omium_schemas::{BlobId, BlobRef, Content, Digest, Kept, KeyId, Seq};
 use sha2::{Digest as _, Sha256};
@@ -121,6 +122,12 @@ pub enum Unreadable {
     /// The blob store does not give it now; later it may.
     #[error("{0}")]
     NotNow(String),
+}
+
+impl From<BlobError> for Unreadable {
+    fn from(error: BlobError) -> Unreadable {
+        if error.passes() { Unreadable::NotNow(error.to_string()) } else { Unreadable::Blob(error.to_string()) }
+    }
 }
 
 /// The place of a run of bytes in a blob: part of what is authenticated, and of the nonce.

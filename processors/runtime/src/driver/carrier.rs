@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use omium_log::LogError;
 use omium_processor::Processors;
 use omium_schemas::{Offset, Partition};
 use omium_store::{Store, StoreError};
@@ -27,6 +28,8 @@ pub(super) const READ: usize = 4 << 20;
 const TICK: Duration = Duration::from_millis(100);
 /// After how many microseconds it is asked again whether the log still begins where it should.
 const LOOK: u64 = 5_000_000;
+/// How long a record that has to be in the log may take until it can be read.
+const SOON: Duration = Duration::from_millis(100);
 /// After how long a store that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -208,17 +211,31 @@ impl<P: Processors> Carrier<P> {
         }
     }
 
+    /// What was asked for is in the log; where it is not readable yet, it will be in a moment. Whoever waits for the
+    /// proof of a block would wait for ever without it.
     async fn fetch(&self, mut from: Offset, through: Offset) {
-        while from <= through {
+        while from <= through && *self.phase.borrow() != Phase::Over && !self.cell().has_ended() {
             match self.parts.log.read(self.partition, from, READ).await {
-                Ok(entries) => {
-                    let Some(last) = entries.last() else { return };
-                    from = last.offset.next();
-                    self.cell().feed(Input::Entries(entries));
-                }
+                Ok(entries) => match entries.last() {
+                    Some(last) => {
+                        from = last.offset.next();
+                        self.cell().feed(Input::Entries(entries));
+                    }
+                    None => self.reaches_log(from).await,
+                },
+                Err(LogError::Full { .. }) => tokio::time::sleep(AGAIN).await,
                 Err(error) => return self.cell().feed(Input::Failed(error.into())),
             }
         }
+    }
+
+    /// Waits for the log to grow beyond an offset, or a moment.
+    async fn reaches_log(&self, from: Offset) {
+        if let Ok(mut tail) = self.parts.log.tail(self.partition) {
+            // Looked at again after a moment, whatever the log tells.
+            let _ = tokio::time::timeout(SOON, tail.wait_for(|tail| *tail > from)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -113,7 +113,7 @@ impl Contents {
     }
 
     async fn fetch(&self, stream: &StreamKey, place: &BlobRef) -> Result<Bytes, Unreadable> {
-        let sealed = self.blobs.get(*place).await.map_err(unreadable)?;
+        let sealed = self.blobs.get(*place).await.map_err(Unreadable::from)?;
         open_blob(&*self.vault, stream, place, sealed)
     }
 
@@ -133,11 +133,6 @@ impl Contents {
         }
         Ok(refs)
     }
-}
-
-/// What the blob store says about a value, for who wanted to read it.
-pub(super) fn unreadable(error: BlobError) -> Unreadable {
-    if error.passes() { Unreadable::NotNow(error.to_string()) } else { Unreadable::Blob(error.to_string()) }
 }
 
 /// Which of a command's contents move out, by their order: all that are long, and the largest others until the rest fits.

@@ -6,7 +6,7 @@ use omium_processor::Processors;
 use omium_schemas::block::epoch_record;
 use omium_schemas::mutant::Mutant;
 use omium_schemas::{
-    BlockBuilder, BlockHead, BlockKind, BlockNo, ClosedBlock, Digest, Offset, Time, Verdict,
+    BlockBuilder, BlockError, BlockHead, BlockKind, BlockNo, ClosedBlock, Digest, Offset, Time, Verdict,
 };
 
 use super::{Flight, Role, Shell};
@@ -120,6 +120,7 @@ impl<P: Processors> Shell<P> {
             match verdict {
                 Ok((Verdict::Ignored(_), _)) => {}
                 Ok((_, head)) => return self.end(Ended::Superseded(head.epoch)),
+                Err(BlockError::Magic) => self.pass_over(entry.offset),
                 Err(error) => {
                     return self.end(Ended::Unreadable(format!("offset {}: {error}", entry.offset)));
                 }

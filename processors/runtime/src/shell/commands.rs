@@ -69,12 +69,7 @@ impl<P: Processors> Shell<P> {
 
     fn entropy(&mut self) -> [u8; 16] {
         self.seed.1 += 1;
-        let mut message = [0; 24];
-        message[..16].copy_from_slice(&self.seed.0);
-        message[16..].copy_from_slice(&self.seed.1.to_le_bytes());
-        let mut entropy = [0; 16];
-        entropy.copy_from_slice(&omium_schemas::Digest::of(&message).0[..16]);
-        entropy
+        entropy_of(&self.seed.0, self.seed.1)
     }
 
     /// Whether there is more than a caller may add to. What the shell does by itself goes on, so that it gets less.
@@ -318,4 +313,19 @@ impl<P: Processors> Shell<P> {
             _ => {}
         }
     }
+}
+
+/// The id that a log gets whose first leader has this seed: the entropy of the command that opens its book, which is the
+/// first one that a leader issues.
+pub(crate) fn log_id(seed: &[u8; 16]) -> [u8; 16] {
+    entropy_of(seed, 1)
+}
+
+fn entropy_of(seed: &[u8; 16], number: u64) -> [u8; 16] {
+    let mut message = [0; 24];
+    message[..16].copy_from_slice(seed);
+    message[16..].copy_from_slice(&number.to_le_bytes());
+    let mut entropy = [0; 16];
+    entropy.copy_from_slice(&omium_schemas::Digest::of(&message).0[..16]);
+    entropy
 }
