@@ -172,8 +172,8 @@ impl<D: Disk> Journal<D> {
         self.reader.clone()
     }
 
-    pub(crate) fn place(&self) -> (D, Layout, u16) {
-        (self.disk.clone(), self.layout.clone(), self.identity.partitions)
+    pub(crate) fn place(&self) -> (D, Layout, Identity) {
+        (self.disk.clone(), self.layout.clone(), self.identity)
     }
 
     /// Why the journal takes nothing any more, after a failed write or sync.

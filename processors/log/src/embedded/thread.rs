@@ -18,6 +18,8 @@ use super::layout::Layout;
 use super::prepare::{Preparation, Prepared};
 use super::reader::Reader;
 use super::recent::Recent;
+use super::segment::Span;
+use super::watermark::Watermark;
 use crate::contract::LogError;
 use crate::disk::Disk;
 use crate::slots::{Slots, Taken};
@@ -61,7 +63,8 @@ pub(crate) fn start<D: Disk>(
     journal: Journal<D>,
     on_failure: OnFailure,
 ) -> Result<(Arc<Shared<D>>, Worker), LogError> {
-    let (disk, layout, partitions) = journal.place();
+    let (disk, layout, identity) = journal.place();
+    let partitions = identity.partitions;
     let reader = journal.reader();
     let tail = |index| reader.tail(Partition(index)).unwrap_or_default();
     let shared = Arc::new(Shared {
@@ -73,6 +76,8 @@ pub(crate) fn start<D: Disk>(
         layout,
         trimming: Mutex::default(),
     });
+    let begun = Watermark::begin(&shared.disk, &shared.layout, identity, shared.slots.clone());
+    let watermark = begun.inspect_err(|error| tracing::warn!(%error, "a lost tail would not be noticed")).ok();
     let (wanted, wants) = mpsc::channel();
     let (makes, made) = mpsc::channel();
     let for_preparer = shared.slots.clone();
@@ -91,6 +96,7 @@ pub(crate) fn start<D: Disk>(
             blocks: Vec::new(),
             taken: Vec::new(),
             first: 0,
+            watermark,
         };
         // Should the thread panic, nobody waits for it in vain.
         let _ending = Ending(writer.shared.slots.clone());
@@ -163,6 +169,7 @@ struct Writer<D: Disk> {
     taken: Vec<Taken>,
     /// Which partition is asked first in the next round, so that none starves when a write is full.
     first: usize,
+    watermark: Option<Watermark<D>>,
 }
 
 impl<D: Disk> Writer<D> {
@@ -220,6 +227,10 @@ impl<D: Disk> Writer<D> {
             self.shared.slots.refuse(None);
         }
         let settled = self.journal.sync()?;
+        if let Some(watermark) = &mut self.watermark {
+            // Before anybody is told: what is acknowledged is claimed.
+            self.shared.reader.look(|state| watermark.tell(state.current.spans.iter().map(Span::standing)));
+        }
         for (((partition, offset), taken), block) in
             settled.iter().zip(&self.taken).zip(self.blocks.drain(..))
         {
