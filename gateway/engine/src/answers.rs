@@ -3,7 +3,7 @@
 use omium_api::port::{Failure, FailureKind};
 use omium_api::views::Done;
 use omium_processor::{Refusal, Why};
-use omium_runtime::Answer;
+use omium_runtime::{Answer, Unreadable};
 
 pub(super) fn done(answer: Answer) -> Result<Done, Failure> {
     decided(answer).map(|done| shown(&done))
@@ -73,6 +73,27 @@ pub(super) fn refused(refusal: Refusal) -> Failure {
     match refusal.text.rsplit_once("; ") {
         Some((detail, hint)) => Failure::new(kind, code, detail, hint),
         None => Failure::new(kind, code, refusal.text, "`omium show` says how it stands"),
+    }
+}
+
+/// Content that a caller needs cannot be read.
+pub(super) fn unreadable(what: &str, why: &Unreadable) -> Failure {
+    let detail = format!("{what} cannot be read: {why}");
+    match why {
+        Unreadable::NotNow(_) => {
+            Failure::new(FailureKind::Busy, "unavailable", detail, "try again in a moment")
+        }
+        Unreadable::NoKey => {
+            let hint =
+                "nothing brings it back if it was erased; otherwise restore the file `keys` from a backup";
+            Failure::new(FailureKind::Conflict, "erased", detail, hint)
+        }
+        _ => Failure::new(
+            FailureKind::Conflict,
+            "unreadable",
+            detail,
+            "restore the folder `blobs` of this node from a backup",
+        ),
     }
 }
 

@@ -208,14 +208,7 @@ impl Engine {
     async fn text(&self, version: &Version) -> Result<String, Failure> {
         let blobs = self.opened(control_key(), std::iter::once(&version.definition)).await;
         let bytes = self.plain(control_key(), &blobs, &version.definition);
-        let bytes = bytes.ok_or_else(|| {
-            Failure::new(
-                FailureKind::NotFound,
-                "erased",
-                "the definition cannot be opened: its key is gone",
-                "publish it again",
-            )
-        })?;
+        let bytes = bytes.map_err(|why| answers::unreadable("the definition", &why))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

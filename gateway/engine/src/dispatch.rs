@@ -10,7 +10,7 @@ use omium_api::port::{
 };
 use omium_api::views::Done;
 use omium_execution::{Phase, Run};
-use omium_runtime::{Answer, Dispatch, Request, StreamKey};
+use omium_runtime::{Answer, Dispatch, Request, StreamKey, Unreadable};
 use omium_schemas::catalogue::{
     Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, StartStep,
 };
@@ -20,8 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::core::board::Offer;
-use super::view::{Opened, scope};
-use super::{Engine, answers, contents};
+use super::{Engine, answers};
 
 /// How many steps are prepared at once.
 const AT_ONCE: usize = 64;
@@ -29,6 +28,8 @@ const AT_ONCE: usize = 64;
 pub(super) const AGAIN: Duration = Duration::from_millis(20);
 /// The same, when it has been too busy for a while.
 const AGAIN_AT_MOST: Duration = Duration::from_secs(2);
+/// How long what cannot be read now is left alone.
+const LATER: Duration = Duration::from_millis(200);
 
 pub(super) fn run(engine: &Arc<Engine>, mut incoming: mpsc::UnboundedReceiver<Dispatch>) {
     let weak = Arc::downgrade(engine);
@@ -85,6 +86,8 @@ impl Engine {
 
     async fn prepare(self: &Arc<Self>, dispatch: Dispatch) {
         let key = dispatch.key;
+        // What ends the process while it is prepared is not tried for ever.
+        let _working = self.node().work_on(key);
         let (step, branch) = (dispatch.effect.step, dispatch.effect.branch);
         let sending = Sending { step, branch, epoch: dispatch.epoch, delivery: dispatch.delivery };
         match self.task(&dispatch).await {
@@ -98,6 +101,19 @@ impl Engine {
         }
     }
 
+    /// What the step is made of, all of it: a step never goes out with nothing in place of what cannot be read.
+    async fn whole_scope(&self, key: StreamKey, run: &Run) -> Result<Value, String> {
+        loop {
+            match self.scope_of(key, run).await {
+                Ok(scope) => return Ok(scope),
+                Err(Unreadable::NotNow(_)) if self.ended.borrow().is_none() => {
+                    tokio::time::sleep(LATER).await;
+                }
+                Err(why) => return Err(format!("what the step is made of cannot be read: {why}")),
+            }
+        }
+    }
+
     /// What is sent; nothing where it is not awaited any more; a reason where the step can never begin.
     async fn task(&self, dispatch: &Dispatch) -> Result<Option<Task>, String> {
         let key = dispatch.key;
@@ -107,8 +123,7 @@ impl Engine {
         let Some((plan, _)) = run.step(step) else { return Ok(None) };
         let Some(definition) = self.definition_when_there(key.tenant, run).await? else { return Ok(None) };
         let agent = definition.as_ref().and_then(|definition| definition.agent(step));
-        let blobs = self.opened(key, contents(run)).await;
-        let scope = scope(run, &Opened(&|content| self.read(key, &blobs, content)));
+        let scope = self.whole_scope(key, run).await?;
         let input = match agent.and_then(|agent| agent.input.as_ref()) {
             Some(template) => template.render(&scope).map_err(|missing| missing.to_string())?,
             None => scope,

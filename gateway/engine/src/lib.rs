@@ -4,6 +4,7 @@
 mod answers;
 mod board;
 mod calls;
+mod contents;
 mod control;
 mod core;
 mod dispatch;
@@ -31,15 +32,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use omium_api::port::Failure;
 use omium_detector::Detector;
 use omium_execution::{Execution, Phase, Run, Step};
 use omium_log::{Blobs, KafkaLog, KafkaOptions};
 use omium_processor::Processors;
 use omium_recovery::Recovery;
 use omium_runtime::{Config, Dispatch, Ended, Node, NodeParts, StreamKey, StreamState, Vault, World};
-use omium_schemas::{Content, Digest, Kept, Partition, StreamId, TenantId};
+use omium_schemas::{Content, Digest, Partition, StreamId, TenantId};
 use omium_store::{RocksStore, Settings};
 use omium_workflow::Definition;
 use serde_json::Value;
@@ -168,11 +167,7 @@ impl Engine {
                     }
                 };
                 tokio::select! {
-                    outcome = index.follow(log, partition, moved) => {
-                        if let Err(error) = outcome {
-                            tracing::error!(%error, %partition, "the index stands still");
-                        }
-                    }
+                    () = index.follow(log, partition, moved) => {}
                     _ = ended.wait_for(Option::is_some) => {}
                 }
             });
@@ -227,55 +222,6 @@ impl Engine {
         if moved.withdraws {
             dispatch::withdraw(self, moved.key);
         }
-    }
-
-    /// Content in the blob store, fetched ahead and opened: looking at the rest needs no waiting.
-    async fn opened(
-        &self,
-        key: StreamKey,
-        contents: impl Iterator<Item = &Content>,
-    ) -> BTreeMap<Digest, Bytes> {
-        let mut blobs = BTreeMap::new();
-        for content in contents {
-            let Content::Kept(kept) = content else { continue };
-            let Content::Blob { key: data_key, sha256, .. } = &kept.content else { continue };
-            let Ok(bytes) = self.blobs.get(*sha256).await else { continue };
-            let sealed = Content::Kept(Box::new(Kept {
-                content: Content::Sealed { key: *data_key, bytes },
-                ..(**kept).clone()
-            }));
-            if let Some(plain) = omium_runtime::open(&*self.vault, key, &sealed) {
-                blobs.insert(*sha256, plain);
-            }
-        }
-        blobs
-    }
-
-    /// The bytes of one content, as they were before they were squeezed and sealed.
-    async fn content(&self, key: StreamKey, content: &Content) -> Result<Bytes, Failure> {
-        let blobs = self.opened(key, std::iter::once(content)).await;
-        let plain = self.plain(key, &blobs, content).ok_or_else(answers::erased)?;
-        let unpacked = omium_openai::unpack(&plain).map(Bytes::from);
-        unpacked.map_err(|why| {
-            answers::broken(&anyhow::anyhow!("content of {} cannot be read: {why}", key.stream))
-        })
-    }
-
-    /// What content says: JSON, or a text where it is none.
-    fn read(&self, key: StreamKey, blobs: &BTreeMap<Digest, Bytes>, content: &Content) -> Value {
-        self.plain(key, blobs, content).map_or(Value::Null, |bytes| shown(&bytes))
-    }
-
-    /// The bytes as they were sealed; nothing where their key is gone.
-    fn plain(&self, key: StreamKey, blobs: &BTreeMap<Digest, Bytes>, content: &Content) -> Option<Bytes> {
-        let blob = match content {
-            Content::Kept(kept) => match &kept.content {
-                Content::Blob { sha256, .. } => blobs.get(sha256).cloned(),
-                _ => None,
-            },
-            _ => None,
-        };
-        blob.or_else(|| omium_runtime::open(&*self.vault, key, content))
     }
 }
 

@@ -11,8 +11,7 @@ use omium_schemas::catalogue::{FailureClass, StartStep};
 use tokio::sync::mpsc;
 
 use super::calls::NativeRecord;
-use super::view::{Opened, scope};
-use super::{Engine, answers, contents, dispatch};
+use super::{Engine, answers, dispatch};
 
 /// How many steps are performed at once. They wait for models most of the time.
 const AT_ONCE: u32 = 256;
@@ -135,9 +134,8 @@ impl Engine {
         let run = stream.state.0.run().ok_or_else(answers::unknown)?;
         let definition = self.definition_of(key.tenant, run).await?;
         let agent = definition.as_ref().and_then(|definition| definition.agent(task.step));
-        let blobs = self.opened(key, contents(run)).await;
-        let read = |content: &omium_schemas::Content| self.read(key, &blobs, content);
-        let mut scope = scope(run, &Opened(&read));
+        let scope = self.scope_of(key, run).await;
+        let mut scope = scope.map_err(|why| answers::unreadable("what the step is made of", &why))?;
         scope["input"] = task.input.clone();
         Ok(NativeTask {
             agent: task.agent.clone(),

@@ -69,7 +69,7 @@ impl Engine {
             let arguments = self.arguments(key, question.call).await;
             let blobs = self.opened(key, arguments.iter().chain(&question.text)).await;
             let read = |content: &Option<Content>| {
-                content.as_ref().map_or(Value::Null, |content| self.read(key, &blobs, content))
+                content.as_ref().map_or(Value::Null, |content| self.viewed(key, &blobs, content))
             };
             views.extend(shown(run, question, read(&arguments), read(&question.text)));
         }

@@ -78,7 +78,7 @@ fn threads(messages: &[Digest], data_key: &DataKey) -> Vec<Digest> {
 async fn answer(engine: &Engine, key: StreamKey, call: &Call) -> Option<Vec<u8>> {
     let Outcome::Answered(Some(content)) = &call.outcome else { return None };
     let blobs = engine.opened(key, std::iter::once(content)).await;
-    omium_openai::unpack(&engine.plain(key, &blobs, content)?).ok()
+    omium_openai::unpack(&engine.plain(key, &blobs, content).ok()?).ok()
 }
 
 impl Recorder<'_> {
@@ -120,7 +120,7 @@ impl Engine {
         for digest in digests {
             let (body, continues) = bodies.get(&digest)?;
             let blobs = self.opened(key, std::iter::once(body)).await;
-            let plain = self.plain(key, &blobs, body)?;
+            let plain = self.plain(key, &blobs, body).ok()?;
             let said = match continues.and_then(|at| run.calls.iter().find(|call| call.at == at)) {
                 Some(call) => answer(self, key, call).await.unwrap_or_default(),
                 None => Vec::new(),

@@ -12,7 +12,9 @@ use omium_schemas::catalogue::{
     PlannedStep, ResumeExecution, RetryExecution, RollBack, SignalExecution, StartExecution, StartFork,
     StartLlmCall, StartToolCall, TakeCheckpoint, Usage,
 };
-use omium_schemas::{Branch, Content, Digest, Epoch, ExecutionId, KeyId, Money, Seq, StepId};
+use omium_schemas::{
+    BlobId, BlobRef, Branch, Content, Digest, Epoch, ExecutionId, KeyId, Money, Seq, StepId,
+};
 use story::{Story, complete, human, start, step, stream};
 
 fn three() -> Vec<PlannedStep> {
@@ -553,7 +555,13 @@ fn content_has_a_limit_and_what_has_reached_it_still_ends() {
     assert_eq!(begun, r#"{"amount": 7}"#.len() as u64);
     let said = |length| SignalExecution {
         name: "told".into(),
-        body: Some(Content::Blob { key: KeyId(1), sha256: Digest::of(b"blob"), length }),
+        body: Some(Content::Blob(Box::new(BlobRef {
+            key: KeyId(1),
+            blob: BlobId([1; 16]),
+            at: 0,
+            length,
+            sha256: Digest::of(b"blob"),
+        }))),
     };
     story.does(said((1 << 30) - begun - 10));
     assert_eq!(story.run().bytes, (1 << 30) - 10);

@@ -192,7 +192,7 @@ fn what_cannot_be_checked_is_a_finding_and_never_a_pass() {
     found(vec![in_range()], "```json\n{\"apr\": 5}\n```", &[]);
     found(vec![in_range()], r#"{"apr": 9}"#, &["Rule"]);
     found(vec![in_range()], r#"{"rate": 5}"#, &["Uncheckable"]);
-    found(vec![in_range()], r#"{"apr": "five"}"#, &["Rule"]);
+    found(vec![in_range()], r#"{"apr": "five"}"#, &["Uncheckable"]);
     found(vec![in_range()], "about five", &["Uncheckable"]);
     found(vec![in_range()], "  ", &["Unusable"]);
     let prose = || guard(None, Some("apr: number near \"APR\""), Some("value >= 2.5"));
