@@ -49,14 +49,14 @@ fn no_text_speaks_of_how_it_came_to_be_or_of_one_machine() {
 #[test]
 fn crates_without_their_own_clippy_list_are_held_to_the_strict_one() {
     const DO_IO: &[&str] = &[
-            "connectors/agents",
-            "processors/log",
-            "processors/store",
-            "gateway/engine",
-            "replay",
-            "load-tests",
-            "infra/tidy",
-        ];
+        "connectors/agents",
+        "processors/log",
+        "processors/store",
+        "gateway/engine",
+        "replay",
+        "load-tests",
+        "infra/tidy",
+    ];
     for package in graph().ours() {
         let own = root().join(&package.folder).join(".clippy.toml").exists();
         assert_eq!(
