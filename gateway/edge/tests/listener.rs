@@ -189,7 +189,7 @@ async fn a_body_is_asked_for_only_of_those_with_a_key() {
 
 #[tokio::test]
 async fn bodies_have_room_together_and_give_it_back() {
-    let node = node(Limits { incoming: 256 << 10, body: Duration::from_millis(500), ..limits() }).await;
+    let node = node(Limits { incoming: 256 << 10, rate: 1 << 20, ..limits() }).await;
     let head = |length: usize| {
         format!(
             "POST /counted HTTP/1.1\r\nhost: localhost\r\nauthorization: {GOOD}\r\ncontent-length: {length}\r\n\r\n"
