@@ -32,6 +32,15 @@ pub(crate) fn check<B>(request: &Request<B>, names: &[String]) -> Result<(), Ref
     Ok(())
 }
 
+/// Whether a URL leads to this machine. A proxy cannot reach that, and would be shown keys and prompts on the way.
+pub fn is_loopback(url: &str) -> bool {
+    let Some(host) = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_ascii_lowercase)) else {
+        return false;
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
 fn opens_socket(method: &Method, headers: &HeaderMap) -> bool {
     let upgrade = headers.get(header::UPGRADE);
     *method == Method::CONNECT
@@ -116,6 +125,24 @@ mod tests {
         }
         check_host(&[], Err(400));
         check_host(&["127.0.0.1", "127.0.0.1"], Err(400));
+    }
+
+    #[test]
+    fn loopback_is_known_by_its_names_and_addresses() {
+        for here in [
+            "http://127.0.0.1:8/v1",
+            "http://127.9.9.9",
+            "http://LOCALHOST/v1",
+            "http://[::1]:3",
+            "https://a.localhost",
+        ] {
+            assert!(is_loopback(here), "{here}");
+        }
+        for there in
+            ["http://127.0.0.1.example", "https://api.openai.com/v1", "http://10.0.0.1", "", "localhost/"]
+        {
+            assert!(!is_loopback(there), "{there}");
+        }
     }
 
     #[test]

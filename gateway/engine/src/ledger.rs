@@ -278,7 +278,8 @@ impl Ledger for Books {
             again: false,
         };
         let claim = token::claim(told).ok_or_else(unknown)?;
-        let data_key = self.engine.vault.sealing(&claim.key).ok_or_else(unknown)?;
+        // Nobody has looked at the seal yet: a made-up token must make no key.
+        let data_key = self.engine.vault.known(&claim.key).ok_or_else(unknown)?;
         if !token::holds(told, &claim, now(), &data_key) || claim.key.stream.to_string() != execution {
             return Err(unknown());
         }

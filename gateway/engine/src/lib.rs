@@ -7,6 +7,7 @@ mod board;
 mod control;
 mod conversation;
 mod dispatch;
+mod draining;
 mod ends;
 mod events;
 mod executions;
@@ -94,6 +95,8 @@ pub struct Engine {
     followers: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     troubles: publish::Troubles,
     readers: reading::Readers,
+    verified: keys::Verified,
+    native_calls: draining::Calls,
 }
 
 /// What the node does to the world: hands work on, and says when a partition has ended.
@@ -140,7 +143,7 @@ impl Engine {
             blobs: parts.blobs.clone(),
             history: History { log: parts.log.clone(), index },
             board: Board::default(),
-            metrics: Metrics::default(),
+            metrics: Metrics::since(executions::now()),
             definitions: Mutex::default(),
             followed: Mutex::default(),
             ends: Ends::default(),
@@ -148,6 +151,8 @@ impl Engine {
             followers: Mutex::default(),
             troubles: publish::Troubles::default(),
             readers: reading::Readers::default(),
+            verified: keys::Verified::default(),
+            native_calls: draining::Calls::default(),
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;
@@ -184,6 +189,11 @@ impl Engine {
     /// Why a partition has ended by itself, as soon as one has.
     pub fn ended(&self) -> watch::Receiver<Option<String>> {
         self.ended.subscribe()
+    }
+
+    /// Native agents begin no call any more. Resolves when those that are on their way have their end in the log.
+    pub async fn drain(&self) {
+        self.native_calls.drain().await;
     }
 
     /// Saves everything and stops.

@@ -20,6 +20,7 @@ use omium_schemas::{Content, Digest, Money, Seq, TenantId};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::draining::Underway;
 use super::reading::Told;
 use super::view::{Opened, scope};
 use super::{Engine, answers, contents, prices};
@@ -30,7 +31,9 @@ const AT_ONCE: u32 = 256;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Performs steps of native agents until the engine goes away.
-pub fn seat(engine: &Arc<Engine>, upstream: Upstream) {
+///
+/// Without a model's server each step fails by name.
+pub fn seat(engine: &Arc<Engine>, upstream: Option<Upstream>) {
     let (steps, mut told) = mpsc::channel(AT_ONCE as usize);
     let info = WorkerInfo {
         name: "native".into(),
@@ -40,7 +43,7 @@ pub fn seat(engine: &Arc<Engine>, upstream: Upstream) {
     };
     let id = engine.board.seat(None, info, steps);
     let weak = Arc::downgrade(engine);
-    let http = reqwest::Client::new();
+    let http = client(upstream.as_ref());
     tokio::spawn(async move {
         let mut running: Vec<(String, Sending, tokio::task::AbortHandle)> = Vec::new();
         while let Some(told) = told.recv().await {
@@ -64,7 +67,22 @@ pub fn seat(engine: &Arc<Engine>, upstream: Upstream) {
     });
 }
 
-async fn performed(engine: Weak<Engine>, seat: u64, task: Task, upstream: Upstream, http: reqwest::Client) {
+/// What a model's server redirects to has not been consented to, and a proxy cannot reach this machine.
+fn client(upstream: Option<&Upstream>) -> reqwest::Client {
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(10));
+    let here = upstream.is_some_and(|upstream| omium_edge::is_loopback(&upstream.base_url));
+    if here { client.no_proxy() } else { client }.build().unwrap_or_default()
+}
+
+async fn performed(
+    engine: Weak<Engine>,
+    seat: u64,
+    task: Task,
+    upstream: Option<Upstream>,
+    http: reqwest::Client,
+) {
     let Some(engine) = engine.upgrade() else { return };
     let sending = task.sending();
     let Some(key) = engine.board.of_seat(seat, &task.execution, sending) else { return };
@@ -83,13 +101,14 @@ impl Engine {
         &self,
         key: StreamKey,
         task: &Task,
-        upstream: Upstream,
+        upstream: Option<Upstream>,
         http: &reqwest::Client,
     ) -> Option<Outcome> {
         let sending = task.sending();
         let Sending { step, branch, epoch, delivery } = sending;
         let start = StartStep { step, branch, epoch, delivery, worker: "native".into(), code: None };
         answers::done(self.node().submit(Request::new(key, start)).await).ok()?;
+        let Some(upstream) = upstream else { return Some(no_upstream()) };
         let stream = self.node().view(key).await.ok().flatten()?;
         let run = stream.state.0.run()?;
         let definition = self.pinned(key.tenant, &run.workflow, run.version?).await;
@@ -105,7 +124,8 @@ impl Engine {
             .filter(|call| call.step == step && call.branch == branch)
             .map(|call| earlier(call, &plain));
         let earlier = Mutex::new(Earlier::new(earlier.collect()));
-        let record = Record { engine: self, key, task, earlier, told: Told::default() };
+        let record =
+            Record { engine: self, key, task, earlier, told: Told::default(), underway: Mutex::default() };
         let native = NativeTask {
             agent: task.agent.clone(),
             caller: format!("{}#0", task.agent),
@@ -154,6 +174,12 @@ impl Engine {
     }
 }
 
+fn no_upstream() -> Outcome {
+    let reason =
+        "this node was started without a model's server; start it with --upstream URL or OMIUM_UPSTREAM_URL";
+    Outcome::Failed { class: FailureClass::ModelError, reason: reason.to_owned(), retryable: false }
+}
+
 fn answered(run: &Run) -> impl Iterator<Item = &Content> {
     run.calls.iter().filter_map(|call| match &call.outcome {
         Known::Answered(answer) => answer.as_ref(),
@@ -187,9 +213,25 @@ struct Record<'e> {
     task: &'e Task,
     earlier: Mutex<Earlier>,
     told: Told,
+    /// Calls that have begun and not ended.
+    underway: Mutex<Vec<Underway>>,
 }
 
 impl Record<'_> {
+    fn begins(&self) -> Result<Underway, NotRecorded> {
+        let begun = self.engine.native_calls.begin();
+        begun.ok_or_else(|| NotRecorded("this node stops; the step goes on where it starts again".into()))
+    }
+
+    fn began(&self, call: Underway) {
+        self.underway.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+    }
+
+    /// A call has its end in the log, or cannot have one here any more.
+    fn ended(&self) {
+        drop(self.underway.lock().unwrap_or_else(PoisonError::into_inner).pop());
+    }
+
     async fn tell(&self, command: impl Into<Command>) -> Result<Seq, NotRecorded> {
         let answer = self.engine.node().submit(Request::new(self.key, command)).await;
         // The command takes the frame's first seq; the event that names the call follows it.
@@ -233,7 +275,10 @@ impl Calls for Record<'_> {
             after: None,
             difference: None,
         };
-        self.tell(start).await.map(BegunModel::New)
+        let call = self.begins()?;
+        let begun = self.tell(start).await.map(BegunModel::New)?;
+        self.began(call);
+        Ok(begun)
     }
 
     fn reads_along(&self) -> bool {
@@ -247,15 +292,18 @@ impl Calls for Record<'_> {
     async fn complete_model(&self, call: Seq, answer: ModelAnswer<'_>) -> Result<(), NotRecorded> {
         let ModelAnswer { model, usage, cost, finish, answer } = answer;
         let (model, usage, answer) = (model.to_owned(), usage.clone(), Content::open(answer.to_vec()));
-        self.tell(CompleteLlmCall { call, model, usage, cost, finish, answer, shown: false })
-            .await
-            .map(|_| ())
+        let complete = CompleteLlmCall { call, model, usage, cost, finish, answer, shown: false };
+        let told = self.tell(complete).await.map(|_| ());
+        self.ended();
+        told
     }
 
     async fn fail_model(&self, call: Seq, failure: &ModelFailure) -> Result<(), NotRecorded> {
         let reason = Some(Content::open(failure.reason.clone()));
         let (class, status, retryable) = (failure.class, i32::from(failure.status), failure.retryable);
-        self.tell(FailLlmCall { call, class, status, reason, retryable }).await.map(|_| ())
+        let told = self.tell(FailLlmCall { call, class, status, reason, retryable }).await.map(|_| ());
+        self.ended();
+        told
     }
 
     async fn start_tool(&self, call: ToolCall<'_>) -> Result<BegunTool, NotRecorded> {
@@ -274,17 +322,23 @@ impl Calls for Record<'_> {
             arguments: Some(Content::open(call.arguments.to_string())),
             delivery: 0,
         };
-        self.tell(start).await.map(BegunTool::New)
+        let call = self.begins()?;
+        let begun = self.tell(start).await.map(BegunTool::New)?;
+        self.began(call);
+        Ok(begun)
     }
 
     async fn complete_tool(&self, call: Seq, result: &Value) -> Result<(), NotRecorded> {
-        self.tell(CompleteToolCall { call, result: Some(Content::open(result.to_string())) })
-            .await
-            .map(|_| ())
+        let result = Some(Content::open(result.to_string()));
+        let told = self.tell(CompleteToolCall { call, result }).await.map(|_| ());
+        self.ended();
+        told
     }
 
     async fn fail_tool(&self, call: Seq, failure: &ToolFailure) -> Result<(), NotRecorded> {
         let reason = Some(Content::open(failure.reason.clone()));
-        self.tell(FailToolCall { call, class: failure.class, reason }).await.map(|_| ())
+        let told = self.tell(FailToolCall { call, class: failure.class, reason }).await.map(|_| ());
+        self.ended();
+        told
     }
 }

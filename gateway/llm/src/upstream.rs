@@ -61,7 +61,7 @@ impl Upstream {
             .connect_timeout(CONNECTS)
             .timeout(PATIENCE);
         // A proxy cannot reach this machine, and would be shown prompts and keys.
-        if base.as_ref().is_some_and(is_loopback) {
+        if omium_edge::is_loopback(base_url) {
             client = client.no_proxy();
         }
         let client = client.build().unwrap_or_default();
@@ -139,13 +139,6 @@ fn bad_base() -> Refused {
         "the address of the model's server has no path",
         "name another --upstream",
     )
-}
-
-/// Whether an address is on this machine.
-fn is_loopback(url: &Url) -> bool {
-    let Some(host) = url.host_str() else { return false };
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether this is what a client may be given: an answer, or an error that is one. All else would be one thing in the
@@ -310,19 +303,5 @@ mod tests {
         let mut passed: Vec<String> = passed_back(&headers).keys().map(ToString::to_string).collect();
         passed.sort();
         assert_eq!(passed, ["content-type", "openai-version", "retry-after", "x-ratelimit-remaining-tokens"]);
-    }
-
-    #[test]
-    fn loopback_is_asked_without_a_proxy() {
-        let is = |url: &str| is_loopback(&Url::parse(url).unwrap());
-        assert!(
-            is("http://127.0.0.1:8/v1")
-                && is("http://127.9.9.9")
-                && is("http://localhost")
-                && is("http://[::1]:3")
-        );
-        assert!(
-            !is("http://127.0.0.1.example") && !is("https://api.openai.com/v1") && !is("http://10.0.0.1")
-        );
     }
 }

@@ -13,7 +13,7 @@ mod vault;
 mod window;
 
 pub use book::{Book, Unacknowledged};
-pub use driver::{Node, NodeParts, OpenError, Request, Telemetry, TrimError, World};
+pub use driver::{Node, NodeParts, OpenError, Request, Telemetry, TrimError, World, opens_execution};
 pub use key::{
     PlainHasher, StreamKey, WindowKey, open_key, open_prefix, partition_prefix, position_key, stream_key,
     stream_of, stream_prefix, window_key,

@@ -15,6 +15,6 @@ mod seat;
 mod telemetry;
 mod trim;
 
-pub use node::{Node, NodeParts, OpenError, Request, World};
+pub use node::{Node, NodeParts, OpenError, Request, World, opens_execution};
 pub use telemetry::Telemetry;
 pub use trim::TrimError;
