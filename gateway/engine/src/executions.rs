@@ -6,7 +6,7 @@ use bytes::Bytes;
 use omium_api::port::{Action, Caller, Failure, FailureKind, Filter, StartRequest};
 use omium_api::views::{CheckpointView, Done, ExecutionSummary, ExecutionView, Page, Started};
 use omium_execution::{Mark, Phase, Run, State};
-use omium_runtime::{Answer, Request, StreamKey, StreamState};
+use omium_runtime::{Answer, Request, StreamKey, StreamState, opens_execution};
 use omium_schemas::catalogue::{
     CancelExecution, Command, ForkExecution, ForkedStep, PauseExecution, ResumeExecution, RetryExecution,
     RollBack, SignalExecution, StartExecution, StartFork, TakeCheckpoint,
