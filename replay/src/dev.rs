@@ -321,11 +321,15 @@ async fn prepare(engine: &Arc<Engine>, kind: &Kind, models: &Models, key: &str) 
 /// The data folder, which nobody else may read.
 fn private_folder(data: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    let made = std::fs::create_dir_all(data)
-        .and_then(|()| std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)));
-    made.with_context(|| {
-        format!("{} cannot be the data folder; name another one with --data", data.display())
-    })
+    std::fs::create_dir_all(data)
+        .and_then(|()| std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)))
+        .with_context(|| {
+            format!("{} cannot be the data folder; name another one with --data", data.display())
+        })?;
+    // After a power cut on the first day the folder itself has to be there too. Not every folder above can be opened.
+    let above = std::path::absolute(data).ok().and_then(|data| Some(data.parent()?.to_owned()));
+    let _ = above.and_then(|above| std::fs::File::open(above).ok()).map(|above| above.sync_all());
+    Ok(())
 }
 
 /// The same keys each time, so that a second start brings nothing twice.
@@ -388,6 +392,8 @@ fn private(place: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
+    file.as_file().sync_all()?;
     file.persist(place)?;
+    std::fs::File::open(dir)?.sync_all()?;
     Ok(())
 }

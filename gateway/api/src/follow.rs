@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use omium_schemas::Seq;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::port::{Caller, Role};
@@ -25,6 +25,8 @@ use crate::views::{DeltaView, EventPage, EventView};
 const PART: usize = 500;
 /// How many bytes of events wait for one reader, unless one event alone has more.
 const ROOM: usize = 1 << 20;
+/// How often a WebSocket's client is asked whether it is there.
+const PINGS: Duration = Duration::from_secs(30);
 /// The longest message that a WebSocket's client may send.
 const HEARD: usize = 64 << 10;
 /// How much a WebSocket keeps that its client does not take. A message beyond it waits with whoever sends it.
@@ -125,8 +127,16 @@ pub(crate) async fn socket(
 
 async fn feed(mut socket: WebSocket, mut stream: ReceiverStream<Said>) {
     let mut end = None;
+    let mut last = Instant::now();
+    let mut pings = tokio::time::interval_at(last + PINGS, PINGS);
     loop {
         tokio::select! {
+            _ = pings.tick() => {
+                // A client that is gone without a word answers nothing either.
+                if last.elapsed() > 3 * PINGS || socket.send(Message::Ping("".into())).await.is_err() {
+                    return;
+                }
+            }
             said = tokio_stream::StreamExt::next(&mut stream) => match said {
                 None => break,
                 Some(Said { kind: None, .. }) => {
@@ -142,7 +152,7 @@ async fn feed(mut socket: WebSocket, mut stream: ReceiverStream<Said>) {
             },
             heard = socket.recv() => match heard {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                Some(Ok(_)) => {}
+                Some(Ok(_)) => last = Instant::now(),
             },
         }
     }

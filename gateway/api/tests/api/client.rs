@@ -51,6 +51,11 @@ pub(crate) async fn serve(times: WorkerTimes) -> Server {
 }
 
 impl Server {
+    /// Returns when the listener has ended.
+    pub(crate) async fn ended(mut self) {
+        (&mut self.serving).await.unwrap();
+    }
+
     pub(crate) async fn channel(&self) -> Channel {
         Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
     }

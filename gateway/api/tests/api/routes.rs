@@ -355,7 +355,7 @@ async fn a_key_that_cannot_be_looked_up_now_is_not_called_a_wrong_one() {
     let answer = ask(&router, "GET", "/api/v1/workflows", "away", "").await;
     assert_eq!(
         (answer.status(), &answer.headers()["retry-after"]),
-        (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap())
+        (axum::http::StatusCode::SERVICE_UNAVAILABLE, &"1".parse::<axum::http::HeaderValue>().unwrap())
     );
     assert_eq!(problem(answer).await, "not-leading");
 }
