@@ -4,13 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use axum::serve::ListenerExt as _;
 use clap::Args;
 use omium_agents::mock::Script;
 use omium_agents::native::Upstream;
 use omium_api::port::{Engine as _, Failure, StartRequest};
+use omium_edge::{Limits, Server, Stop, raise_descriptors};
 use omium_log::KafkaOptions;
 use omium_schemas::catalogue::KeyRole;
 use omium_schemas::{Money, Price};
@@ -29,25 +30,47 @@ const SCRIPTED: Price = Price { input: Money(500_000), cached: Money(250_000), o
 /// Runs everything in one process, reachable from this machine only.
 #[derive(Args, Debug)]
 pub(crate) struct Dev {
+    /// Brings a workflow and some runs of it, to look at.
+    #[arg(long)]
+    sample: bool,
+    #[command(flatten)]
+    node: NodeOptions,
+}
+
+/// What `dev` and `serve` have in common.
+#[derive(Args, Debug)]
+struct NodeOptions {
     /// The port; else 7460 or the next free one.
     #[arg(long)]
     port: Option<u16>,
     /// The data folder; else $OMIUM_DATA, else the one of the desktop's conventions.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Brings a workflow and some runs of it, to look at.
-    #[arg(long)]
-    sample: bool,
-    /// Who answers for models: an OpenAI-compatible address that ends with /v1; else a scripted server of our own.
-    #[arg(long, value_name = "URL", env = "OMIUM_UPSTREAM_URL")]
+    /// Who answers for models: an OpenAI-compatible address that ends with /v1. Without it `omium dev` brings a scripted
+    /// model, and `omium serve` refuses calls of models.
+    #[arg(long, value_name = "URL", env = "OMIUM_UPSTREAM_URL", value_parser = upstream_url)]
     upstream: Option<String>,
+    /// A name, beside those of loopback, under which it may be asked; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    host_name: Vec<String>,
+    /// How long calls in flight may take to end once the process is told to; a second signal ends it at once.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    grace: Duration,
+}
+
+fn upstream_url(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).map_err(|why| format!("{why}; write http://HOST:PORT/v1"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(text.to_owned()),
+        _ => Err("write http://HOST:PORT/v1 or https://HOST/v1".to_owned()),
+    }
 }
 
 /// Runs one node; its log may be on Kafka. Reachable from this machine only.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
     #[command(flatten)]
-    dev: Dev,
+    node: NodeOptions,
     /// Where the log is: `kafka://HOST:PORT[,HOST:PORT…]`; else in the data folder.
     #[arg(long, value_name = "URL")]
     log: Option<String>,
@@ -87,8 +110,22 @@ impl Serve {
 }
 
 pub(crate) fn run(dev: &Dev) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(dev, None, None))
+    run_on_all_cores(serve(&dev.node, Kind::Dev { sample: dev.sample }))
+}
+
+/// What a node is for.
+enum Kind {
+    /// To try things out: what is missing is brought along.
+    Dev { sample: bool },
+    /// To work: what is missing is refused.
+    Serve { kafka: Option<KafkaOptions>, topics: Topics },
+}
+
+fn run_on_all_cores(node: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    // Whatever is written from here on, this user alone may read.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    crate::logging::start()?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(node)
 }
 
 pub(crate) fn run_node(node: &Serve) -> anyhow::Result<ExitCode> {
@@ -104,97 +141,201 @@ pub(crate) fn run_node(node: &Serve) -> anyhow::Result<ExitCode> {
             Some(KafkaOptions { partitions, replication, ..KafkaOptions::new(bootstrap, node.topic.clone()) })
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(&node.dev, kafka, Some(node.topics())))
+    run_on_all_cores(serve(&node.node, Kind::Serve { kafka, topics: node.topics() }))
 }
 
-async fn serve(dev: &Dev, kafka: Option<KafkaOptions>, topics: Option<Topics>) -> anyhow::Result<ExitCode> {
-    let data = dev.data.clone().unwrap_or_else(data_dir);
-    let listener = listen(dev.port).await?;
-    let address = listener.local_addr()?;
-    let partitions = kafka.as_ref().map_or(4, |kafka| kafka.partitions);
-    let engine = Engine::open(&Options { data: data.clone(), partitions, kafka: kafka.clone() }).await?;
-    if let (Some(kafka), Some(topics)) = (&kafka, &topics) {
-        publish(&engine, &data, kafka, topics).await?;
-        eprintln!("{}", topics.told());
-    }
-    // Lives as long as this process; native agents ask it where no other upstream is named.
-    let scripted = match &dev.upstream {
-        Some(_) => None,
-        None => Some(
-            omium_agents::serve(Script::demo(), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?).await?,
-        ),
+async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
+    let descriptors = raise_descriptors();
+    let limits = Limits {
+        hosts: options.host_name.clone(),
+        grace: options.grace,
+        ..Limits::with_descriptors(descriptors)
     };
-    let base_url =
-        dev.upstream.clone().or_else(|| scripted.as_ref().map(|server| server.url())).unwrap_or_default();
-    let gate = omium_llm::router(
-        Arc::new(Gate::new(engine.clone())),
-        omium_llm::Upstream::new(&base_url, std::env::var("OPENAI_API_KEY").ok()),
-    );
-    let upstream = Upstream { base_url, key: std::env::var("OPENAI_API_KEY").ok(), headers: Vec::new() };
-    seat_native(&engine, upstream);
+    let data = options.data.clone().unwrap_or_else(data_dir);
+    private_folder(&data)?;
+    let listener = listen(options.port).await?;
+    let address = listener.local_addr()?;
+    let engine = open(&data, &kind).await?;
+    let models = Models::of(options, &kind).await?;
+    let gate =
+        omium_llm::router(Arc::new(Gate::new(engine.clone())), models.gate().with_calls(limits.connections));
+    seat_native(&engine, models.native());
     let url = format!("http://{address}");
     let key = key(&engine, &data).await?;
-    if scripted.is_some() {
-        engine
-            .suggest_price(&key, "default", SCRIPTED)
-            .await
-            .map_err(|failure| anyhow::anyhow!(failure.detail))?;
-    }
-    if dev.sample {
-        sample(&engine, &key)
-            .await
-            .map_err(|failure| anyhow::anyhow!("the sample could not be made: {}", failure.detail))?;
-    }
+    prepare(&engine, &kind, &models, &key).await?;
     note(&data, &Running { url: url.clone(), key, pid: std::process::id() })?;
-    eprintln!(
+    tracing::info!(
+        %url,
+        data = %data.display(),
+        log = %kind.log(),
+        models = %models.shown(),
+        connections = limits.connections,
+        descriptors,
+        grace_s = limits.grace.as_secs(),
         "omium {} answers at {url}; data in {}; the key is in {}",
         env!("CARGO_PKG_VERSION"),
         data.display(),
         note_path(&data).display()
     );
-
     let router = omium_api::router(Arc::new(Served(engine.clone()))).merge(gate);
-    let mut ended = engine.ended();
-    let (mut stop, mut hang_up) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let over = async move {
-        tokio::select! {
-            _ = stop.recv() => {}
-            _ = hang_up.recv() => {}
-            _ = ended.wait_for(Option::is_some) => {}
-        }
-    };
-    let (close, closed) = tokio::sync::watch::channel(false);
-    let graceful = async move {
-        over.await;
-        let _ = close.send(true);
-    };
-    // Small answers wait for nothing: with Nagle's algorithm each step of a worker costs 40 ms.
-    let prompt = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let server = axum::serve(prompt, router).with_graceful_shutdown(graceful);
-    let mut closed = closed;
-    tokio::select! {
-        served = server => served?,
-        // Streams of events stay open as long as somebody listens; they are not waited for.
-        () = async { let _ = closed.wait_for(|closed| *closed).await; tokio::time::sleep(std::time::Duration::from_millis(300)).await } => {}
-    }
+    let stop = Stop::default();
+    let server = Server::new(listener, router, limits, stop.clone())?;
+    run_until_told(&engine, server, stop, options.grace).await?;
     let why = engine.ended().borrow().clone();
     if let Some(why) = why {
         // On disk a failed write ends the process: what the kernel still shows may never reach the device.
-        eprintln!("omium: {why}");
+        tracing::error!("{why}");
         return Ok(ExitCode::from(74));
     }
     engine.stop().await?;
     let _ = std::fs::remove_file(note_path(&data));
+    tracing::info!("stopped; what was acknowledged is in the log");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves until a signal, or until a partition has ended. Then what is in flight has its grace.
+async fn run_until_told(
+    engine: &Arc<Engine>,
+    server: Server,
+    stop: Stop,
+    grace: Duration,
+) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut ended = engine.ended();
+    let mut server = tokio::spawn(server.run());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        _ = ended.wait_for(Option::is_some) => stop.now(),
+        served = &mut server => drop(served.context("the listener ended")?),
+    }
+    tracing::info!(grace_s = grace.as_secs(), "stopping: calls in flight may end; a second signal ends them");
+    stop.begin();
+    let quiet = async { tokio::join!(&mut server, tokio::time::timeout(grace, engine.drain())) };
+    let unfinished = tokio::select! {
+        (unfinished, _) = quiet => unfinished.unwrap_or_default(),
+        _ = terminate.recv() => 1,
+        _ = interrupt.recv() => 1,
+        _ = ended.wait_for(Option::is_some) => 0,
+    };
+    stop.now();
+    if unfinished > 0 {
+        tracing::warn!(
+            "ended before all calls in flight had; they are asked again when their programs go on"
+        );
+    }
+    Ok(())
+}
+
+impl Kind {
+    fn log(&self) -> String {
+        match self {
+            Kind::Serve { kafka: Some(kafka), .. } => format!("kafka topic {}", kafka.topic),
+            Kind::Serve { kafka: None, .. } | Kind::Dev { .. } => "in the data folder".to_owned(),
+        }
+    }
+}
+
+async fn open(data: &Path, kind: &Kind) -> anyhow::Result<Arc<Engine>> {
+    let (kafka, topics) = match kind {
+        Kind::Serve { kafka: Some(kafka), topics } => (Some(kafka), Some(topics)),
+        Kind::Serve { kafka: None, .. } | Kind::Dev { .. } => (None, None),
+    };
+    let partitions = kafka.map_or(4, |kafka| kafka.partitions);
+    let engine = Engine::open(&Options { data: data.to_owned(), partitions, kafka: kafka.cloned() }).await?;
+    if let (Some(kafka), Some(topics)) = (kafka, topics) {
+        publish(&engine, data, kafka, topics).await?;
+        tracing::info!("{}", topics.told());
+    }
+    Ok(engine)
+}
+
+/// Who answers for models.
+enum Models {
+    At {
+        url: String,
+        key: Option<String>,
+    },
+    /// A server of our own, which lives as long as this.
+    Scripted(omium_agents::mock::Server),
+    Nobody,
+}
+
+impl Models {
+    async fn of(options: &NodeOptions, kind: &Kind) -> anyhow::Result<Models> {
+        let key = std::env::var("OPENAI_API_KEY").ok().filter(|key| !key.is_empty());
+        match (&options.upstream, kind) {
+            (Some(url), _) => Ok(Models::At { url: url.clone(), key }),
+            (None, Kind::Dev { .. }) => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+                Ok(Models::Scripted(omium_agents::serve(Script::demo(), listener).await?))
+            }
+            (None, Kind::Serve { .. }) => Ok(Models::Nobody),
+        }
+    }
+
+    fn gate(&self) -> omium_llm::Upstream {
+        match self {
+            Models::At { url, key } => omium_llm::Upstream::new(url, key.clone()),
+            Models::Scripted(server) => omium_llm::Upstream::new(&server.url(), None),
+            Models::Nobody => omium_llm::Upstream::none(),
+        }
+    }
+
+    fn native(&self) -> Option<Upstream> {
+        let at = |base_url: String, key: Option<String>| Upstream { base_url, key, headers: Vec::new() };
+        match self {
+            Models::At { url, key } => Some(at(url.clone(), key.clone())),
+            Models::Scripted(server) => Some(at(server.url(), None)),
+            Models::Nobody => None,
+        }
+    }
+
+    /// For the log: the server's name without what else may stand in its address.
+    fn shown(&self) -> String {
+        match self {
+            Models::At { url, key } => {
+                let origin = reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization());
+                let with = if key.is_some() { "with OPENAI_API_KEY" } else { "without a key" };
+                format!("{} {with}", origin.unwrap_or_default())
+            }
+            Models::Scripted(_) => "scripted model; name a real one with --upstream".to_owned(),
+            Models::Nobody => "none: calls of models are refused; name one with --upstream".to_owned(),
+        }
+    }
+}
+
+/// What `omium dev` brings along.
+async fn prepare(engine: &Arc<Engine>, kind: &Kind, models: &Models, key: &str) -> anyhow::Result<()> {
+    if matches!(models, Models::Scripted(_)) {
+        let set = engine.suggest_price(key, "default", SCRIPTED).await;
+        set.map_err(|failure| anyhow::anyhow!(failure.detail))?;
+    }
+    if matches!(kind, Kind::Dev { sample: true }) {
+        let made = sample(engine, key).await;
+        made.map_err(|failure| anyhow::anyhow!("the sample could not be made: {}", failure.detail))?;
+    }
+    Ok(())
+}
+
+/// The data folder, which nobody else may read.
+fn private_folder(data: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::create_dir_all(data)
+        .and_then(|()| std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)))
+        .with_context(|| {
+            format!("{} cannot be the data folder; name another one with --data", data.display())
+        })?;
+    // After a power cut on the first day the folder itself has to be there too. Not every folder above can be opened.
+    let above = std::path::absolute(data).ok().and_then(|data| Some(data.parent()?.to_owned()));
+    let _ = above.and_then(|above| std::fs::File::open(above).ok()).map(|above| above.sync_all());
+    Ok(())
 }
 
 /// The same keys each time, so that a second start brings nothing twice.
 async fn sample(engine: &Arc<Engine>, key: &str) -> Result<(), Failure> {
     let served = Served(engine.clone());
-    let Some(caller) = served.authenticate(key).await else { return Ok(()) };
+    let Some(caller) = served.authenticate(key).await? else { return Ok(()) };
     served.publish(&caller, "loan.yaml", crate::demo::LOAN).await?;
     for (number, amount) in [20_000, 35_000, 5_000].into_iter().enumerate() {
         let inputs = serde_json::json!({ "amount": amount, "income": 85_000 });
@@ -224,7 +365,7 @@ async fn listen(port: Option<u16>) -> anyhow::Result<TcpListener> {
 async fn key(engine: &Arc<Engine>, data: &Path) -> anyhow::Result<String> {
     let kept = std::fs::read_to_string(data.join("dev.key")).ok();
     if let Some(kept) = kept.as_deref().map(str::trim)
-        && Served(engine.clone()).authenticate(kept).await.is_some()
+        && is_known(engine, kept).await?
     {
         return Ok(kept.to_owned());
     }
@@ -232,6 +373,11 @@ async fn key(engine: &Arc<Engine>, data: &Path) -> anyhow::Result<String> {
         engine.admit("default", KeyRole::Admin).await.map_err(|failure| anyhow::anyhow!(failure.detail))?;
     private(&data.join("dev.key"), key.as_bytes())?;
     Ok(key)
+}
+
+async fn is_known(engine: &Arc<Engine>, key: &str) -> anyhow::Result<bool> {
+    let caller = Served(engine.clone()).authenticate(key).await;
+    Ok(caller.map_err(|failure| anyhow::anyhow!(failure.detail))?.is_some())
 }
 
 fn note(data: &Path, running: &Running) -> anyhow::Result<()> {
@@ -246,6 +392,8 @@ fn private(place: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
+    file.as_file().sync_all()?;
     file.persist(place)?;
+    std::fs::File::open(dir)?.sync_all()?;
     Ok(())
 }

@@ -5,6 +5,7 @@ mod conformance;
 mod demo;
 mod dev;
 mod log_tools;
+mod logging;
 mod mock;
 mod story;
 

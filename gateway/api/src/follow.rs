@@ -1,6 +1,7 @@
 //! Events of an execution: a page, or a stream that goes on as they happen and can be taken up again at any seq.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -11,17 +12,25 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use omium_schemas::Seq;
 use serde::Deserialize;
-use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::port::{Caller, Role};
 use crate::problem::Problem;
-use crate::request::{InPath, InQuery, Known, Shared};
+use crate::request::{InPath, InQuery, Known, Shared, Waiting};
 use crate::views::{DeltaView, EventPage, EventView};
 
 /// How many events are read at once.
 const PART: usize = 500;
+/// How many bytes of events wait for one reader, unless one event alone has more.
+const ROOM: usize = 1 << 20;
+/// How often a WebSocket's client is asked whether it is there.
+const PINGS: Duration = Duration::from_secs(30);
+/// The longest message that a WebSocket's client may send.
+const HEARD: usize = 64 << 10;
+/// How much a WebSocket keeps that its client does not take. A message beyond it waits with whoever sends it.
+const WRITTEN: usize = 48 << 20;
 /// How often a stream asks whether its listener's key still holds.
 const RECHECK: Duration = Duration::from_secs(2);
 
@@ -32,34 +41,36 @@ pub(crate) struct From {
     deltas: Option<bool>,
 }
 
-/// What a stream carries.
-enum Said {
-    Event(EventView),
-    Delta(DeltaView),
-    /// The listener may not listen any longer.
-    Revoked,
+/// What a stream carries, with the room that it takes until its reader has it.
+struct Said {
+    text: String,
+    /// Its name, and the seq where it is an event.
+    kind: Option<(String, Option<u64>)>,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Said {
-    fn json(&self) -> String {
-        let said = match self {
-            Said::Event(event) => serde_json::to_string(event),
-            Said::Delta(delta) => serde_json::to_string(delta),
-            Said::Revoked => return String::new(),
-        };
-        said.unwrap_or_default()
+    fn event(event: &EventView) -> Said {
+        let text = serde_json::to_string(event).unwrap_or_default();
+        Said { text, kind: Some((event.kind.clone(), Some(event.seq))), _room: None }
+    }
+
+    fn delta(delta: &DeltaView) -> Said {
+        let text = serde_json::to_string(delta).unwrap_or_default();
+        Said { text, kind: Some((delta.kind.clone(), None)), _room: None }
+    }
+
+    /// The listener may not listen any longer.
+    fn revoked() -> Said {
+        Said { text: String::new(), kind: None, _room: None }
     }
 
     /// As a server-sent event. A delta has no id: whoever comes back goes on after the last event.
-    fn sent(&self) -> Option<Event> {
-        match self {
-            Said::Event(event) => {
-                let sent = Event::default().id(event.seq.to_string()).event(event.kind.clone());
-                Some(sent.data(self.json()))
-            }
-            Said::Delta(delta) => Some(Event::default().event(delta.kind.clone()).data(self.json())),
-            Said::Revoked => None,
-        }
+    fn sent(self) -> Option<Event> {
+        let (kind, seq) = self.kind?;
+        let event = Event::default().event(kind);
+        let event = seq.map_or_else(|| event.clone(), |seq| event.clone().id(seq.to_string()));
+        Some(event.data(self.text))
     }
 }
 
@@ -69,6 +80,7 @@ pub(crate) async fn events(
     InPath(id): InPath,
     headers: HeaderMap,
     InQuery(From { from, limit, deltas }): InQuery<From>,
+    waiting: Waiting,
 ) -> Result<Response, Problem> {
     let caller = known.may(Role::Viewer)?;
     let live =
@@ -85,7 +97,7 @@ pub(crate) async fn events(
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.parse::<u64>().ok());
     let first = last.map(|last| last + 1).or(from).unwrap_or(1);
-    let said = follow(shared, caller, id, Seq(first), deltas).await?;
+    let said = follow(shared, caller, id, Seq(first), deltas, waiting).await?;
     let stream = tokio_stream::StreamExt::filter_map(said, |said| said.sent().map(Ok::<_, Infallible>));
     Ok(Sse::new(stream).keep_alive(KeepAlive::default()).into_response())
 }
@@ -95,6 +107,7 @@ pub(crate) async fn socket(
     known: Known,
     InPath(id): InPath,
     InQuery(From { from, deltas, .. }): InQuery<From>,
+    waiting: Waiting,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let caller = known.may(Role::Viewer)?;
@@ -106,29 +119,40 @@ pub(crate) async fn socket(
             "open this address as a WebSocket, or read /events",
         )
     })?;
-    let said = follow(shared, caller, id, Seq(from.unwrap_or(1)), deltas).await?;
+    let said = follow(shared, caller, id, Seq(from.unwrap_or(1)), deltas, waiting).await?;
+    // Nothing is expected from the other side, fragments included.
+    let upgrade = upgrade.max_message_size(HEARD).max_frame_size(HEARD).max_write_buffer_size(WRITTEN);
     Ok(upgrade.on_upgrade(|socket| feed(socket, said)))
 }
 
 async fn feed(mut socket: WebSocket, mut stream: ReceiverStream<Said>) {
     let mut end = None;
+    let mut last = Instant::now();
+    let mut pings = tokio::time::interval_at(last + PINGS, PINGS);
     loop {
         tokio::select! {
+            _ = pings.tick() => {
+                // A client that is gone without a word answers nothing either.
+                if last.elapsed() > 3 * PINGS || socket.send(Message::Ping("".into())).await.is_err() {
+                    return;
+                }
+            }
             said = tokio_stream::StreamExt::next(&mut stream) => match said {
                 None => break,
-                Some(Said::Revoked) => {
+                Some(Said { kind: None, .. }) => {
                     let reason = "the key was revoked or is too old".into();
                     end = Some(CloseFrame { code: close_code::POLICY, reason });
                 }
-                Some(said) => {
-                    if socket.send(Message::Text(said.json().into())).await.is_err() {
+                Some(mut said) => {
+                    let text = std::mem::take(&mut said.text);
+                    if socket.send(Message::Text(text.into())).await.is_err() {
                         return;
                     }
                 }
             },
             heard = socket.recv() => match heard {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                Some(Ok(_)) => {}
+                Some(Ok(_)) => last = Instant::now(),
             },
         }
     }
@@ -143,6 +167,7 @@ async fn follow(
     id: String,
     first: Seq,
     deltas: Option<bool>,
+    waiting: Waiting,
 ) -> Result<ReceiverStream<Said>, Problem> {
     let moved = shared.engine.follow(&caller, &id).await?;
     let deltas = match deltas {
@@ -150,7 +175,8 @@ async fn follow(
         None | Some(true) => Some(shared.engine.read_along(&caller, &id).await?),
     };
     let (out, receiver) = mpsc::channel(64);
-    let listener = Listener { shared, caller, id, next: first, out };
+    let room = Arc::new(Semaphore::new(ROOM));
+    let listener = Listener { shared, caller, id, next: first, out, room, waiting };
     tokio::spawn(async move {
         // However it ends: whoever listened sees the stream's end and comes back if he wants more.
         let _ = listener.run(moved, deltas).await;
@@ -165,6 +191,9 @@ struct Listener {
     id: String,
     next: Seq,
     out: mpsc::Sender<Said>,
+    /// Bytes that may wait for this reader.
+    room: Arc<Semaphore>,
+    waiting: Waiting,
 }
 
 /// Nobody listens any more, or there is nothing more to hear.
@@ -186,8 +215,9 @@ impl Listener {
                 // Parts first: what an answer consists of is heard before it counts as answered.
                 biased;
                 () = out.closed() => return Ok(()),
+                () = self.waiting.over() => return Ok(()),
                 _ = recheck.tick() => if !self.shared.engine.knows(&self.caller).await {
-                    return self.say(Said::Revoked).await;
+                    return self.say(Said::revoked()).await;
                 },
                 delta = next_of(&mut deltas) => self.tell_delta(delta, &mut moved).await?,
                 changed = moved.changed() => {
@@ -198,7 +228,14 @@ impl Listener {
         }
     }
 
-    async fn say(&self, said: Said) -> Result<(), Over> {
+    /// Waits until the reader has taken what was said before, as far as it would be too much with this.
+    async fn say(&self, mut said: Said) -> Result<(), Over> {
+        let bytes = u32::try_from(said.text.len().min(ROOM)).map_err(|_| Over)?;
+        tokio::select! {
+            room = self.room.clone().acquire_many_owned(bytes) => said._room = Some(room.map_err(|_| Over)?),
+            () = self.out.closed() => return Err(Over),
+            () = self.waiting.over() => return Err(Over),
+        }
         self.out.send(said).await.map_err(|_| Over)
     }
 
@@ -209,8 +246,8 @@ impl Listener {
             let events = events.map_err(|_| Over)?;
             let Some(last) = events.last() else { return Ok(()) };
             self.next = Seq(last.seq + 1);
-            for event in events {
-                self.say(Said::Event(event)).await?;
+            for event in &events {
+                self.say(Said::event(event)).await?;
             }
         }
     }
@@ -221,7 +258,7 @@ impl Listener {
             moved.wait_for(|last| last.0 >= delta.call).await.map_err(|_| Over)?;
             self.tell_events(moved).await?;
         }
-        self.say(Said::Delta(delta)).await
+        self.say(Said::delta(&delta)).await
     }
 }
 

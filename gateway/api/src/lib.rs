@@ -38,11 +38,13 @@ pub fn router_with(engine: Arc<dyn port::Engine>, times: WorkerTimes) -> axum::R
     let shared = request::Shared::new(engine.clone());
     let checkpoints =
         proto::checkpoints_server::CheckpointsServer::new(grpc::Checkpoints { shared: shared.clone() })
-            .max_decoding_message_size(grpc::MAX_MESSAGE);
-    let workers = proto::workers_server::WorkersServer::new(workers::Workers::new(engine, times))
+            .max_decoding_message_size(grpc::MAX_QUESTION);
+    let workers = proto::workers_server::WorkersServer::new(workers::Workers::new(engine.clone(), times))
         .max_decoding_message_size(grpc::MAX_MESSAGE)
         .max_encoding_message_size(grpc::MAX_MESSAGE);
-    rest::routes(shared)
+    let grpc = axum::Router::new()
         .route_service("/omium.v1.Checkpoints/{method}", checkpoints)
         .route_service("/omium.v1.Workers/{method}", workers)
+        .layer(axum::middleware::from_fn_with_state(engine, grpc::with_key));
+    rest::routes(shared).merge(grpc)
 }

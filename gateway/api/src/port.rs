@@ -374,7 +374,7 @@ pub struct Sending {
 #[async_trait]
 pub trait Engine: Programs {
     /// Whose key this is; nothing where it is unknown, revoked or too old.
-    async fn authenticate(&self, key: &str) -> Option<Caller>;
+    async fn authenticate(&self, key: &str) -> Result<Option<Caller>, Failure>;
 
     /// Whether a caller's key is still what it was when he was let in: what goes on for long asks again and again.
     async fn knows(&self, caller: &Caller) -> bool {
@@ -384,6 +384,11 @@ pub trait Engine: Programs {
 
     /// Whether all partitions are led.
     fn ready(&self) -> bool;
+
+    /// Whether what is there can be read, also while not all can be written.
+    fn readable(&self) -> bool {
+        self.ready()
+    }
 
     /// Its parts and whether each is well.
     fn health(&self) -> Vec<(String, bool)> {

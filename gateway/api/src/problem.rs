@@ -57,6 +57,7 @@ impl IntoResponse for Problem {
             problems: self.problems,
         };
         let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(omium_edge::Code(self.code));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {

@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use omium_edge::{Slot, Unread, read_body};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -61,8 +62,13 @@ impl FromRequestParts<Shared> for Known {
                 "send `Authorization: Bearer om_…`; `omium dev` writes one to dev.json",
             ));
         };
-        match shared.engine.authenticate(&key).await {
-            Some(caller) => Ok(Known(caller)),
+        match shared.engine.authenticate(&key).await? {
+            Some(caller) => {
+                if let Some(slot) = parts.extensions.get::<Slot>() {
+                    slot.belongs_to(caller.tenant);
+                }
+                Ok(Known(caller))
+            }
             None => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "bad-key",
@@ -162,27 +168,61 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for InQuery<T> {
     }
 }
 
-/// A body that has arrived whole and is not too long.
+/// A body that has arrived whole, in time, and is not too long. Its extractor stands last, behind [`Known`]: a stranger's
+/// body is not read.
 pub(crate) struct Whole(pub(crate) Bytes);
 
 impl axum::extract::FromRequest<Shared> for Whole {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, shared: &Shared) -> Result<Whole, Problem> {
-        match Bytes::from_request(request, shared).await {
-            Ok(bytes) => Ok(Whole(bytes)),
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too-large",
-                format!("the body has more than {MAX_BODY} bytes"),
-                "pass a reference to the data instead",
-            )),
-            Err(rejection) => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "cut-body",
-                rejection.body_text(),
-                "send the whole body",
-            )),
+    async fn from_request(request: Request, _: &Shared) -> Result<Whole, Problem> {
+        let (parts, body) = request.into_parts();
+        read_body(parts.extensions.get::<Slot>(), body, MAX_BODY).await.map(Whole).map_err(unread)
+    }
+}
+
+fn unread(unread: Unread) -> Problem {
+    let (status, code, detail, hint) = match unread {
+        Unread::TooLong => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            format!("the body has more than {MAX_BODY} bytes"),
+            "pass a reference to the data instead",
+        ),
+        Unread::TooSlow => (
+            StatusCode::REQUEST_TIMEOUT,
+            "slow-body",
+            "the body came too slowly".to_owned(),
+            "send it again, faster",
+        ),
+        Unread::NoRoom => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "as many bodies as fit are in memory".to_owned(),
+            "send it again in a moment",
+        ),
+        Unread::Broken(why) => (StatusCode::BAD_REQUEST, "cut-body", why, "send the whole body"),
+    };
+    Problem::new(status, code, detail, hint)
+}
+
+/// Whoever waits for something longer, and when he has to stop because the node does.
+pub(crate) struct Waiting(pub(crate) Option<Slot>);
+
+impl FromRequestParts<Shared> for Waiting {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Waiting, Self::Rejection> {
+        Ok(Waiting(parts.extensions.get::<Slot>().cloned()))
+    }
+}
+
+impl Waiting {
+    /// Resolves when the node stops.
+    pub(crate) async fn over(&self) {
+        match &self.0 {
+            Some(slot) => slot.stop().begun().await,
+            None => std::future::pending().await,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::port::{Action, Caller, Filter, Role, StartRequest};
 use crate::problem::Problem;
-use crate::request::{InPath, InQuery, Known, MAX_BODY, Shared, Whole, idempotency, read};
+use crate::request::{InPath, InQuery, Known, Shared, Waiting, Whole, idempotency, read};
 use crate::views::{CheckpointView, Done, Health, Items, Ready, Validated, WorkflowView};
 
 type Answer<T> = Result<T, Problem>;
@@ -59,11 +59,7 @@ pub(crate) const ROUTES: &[Route] = &[
 
 pub(crate) fn routes(shared: Shared) -> Router {
     let router = ROUTES.iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods()));
-    router
-        .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(shared)
+    router.fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(shared)
 }
 
 async fn unknown(uri: Uri) -> Problem {
@@ -84,17 +80,35 @@ async fn health() -> Json<Health> {
     Json(Health { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
-async fn ready(State(shared): State<Shared>) -> Response {
-    if shared.engine.ready() {
-        return Json(Ready { status: "ready".to_owned() }).into_response();
+#[derive(Deserialize)]
+struct ReadyFor {
+    r#for: Option<String>,
+}
+
+async fn ready(
+    State(shared): State<Shared>,
+    InQuery(ReadyFor { r#for }): InQuery<ReadyFor>,
+) -> Answer<Json<Ready>> {
+    let (ready, detail) = match r#for.as_deref() {
+        None | Some("write") => {
+            (shared.engine.ready(), "not all partitions are led: some of what is sent cannot be taken")
+        }
+        Some("read") => (shared.engine.readable(), "what is there cannot be read now"),
+        Some(_) => {
+            let hint = "ask `?for=read`, or leave it out to be told whether all can be written too";
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "bad-query",
+                "`for` is `read` or `write`",
+                hint,
+            ));
+        }
+    };
+    if ready {
+        return Ok(Json(Ready { status: "ready".to_owned() }));
     }
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "not-ready",
-        "not all partitions are led",
-        "try again in a moment",
-    )
-    .into_response()
+    let hint = "try again in a moment; `/metrics` and the lines of the node say why";
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail, hint))
 }
 
 async fn openapi() -> Json<Value> {
@@ -177,6 +191,7 @@ async fn start(
     State(shared): State<Shared>,
     known: Known,
     InQuery(Waits { wait_ms }): InQuery<Waits>,
+    waiting: Waiting,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Answer<Response> {
@@ -188,7 +203,10 @@ async fn start(
     let mut started = shared.engine.start(&caller, request).await?;
     if let Some(limit) = limit {
         // It has been started whatever becomes of the waiting: the answer says so.
-        started.ended = shared.engine.ended(&caller, &started.id, limit).await.unwrap_or(None);
+        started.ended = tokio::select! {
+            ended = shared.engine.ended(&caller, &started.id, limit) => ended.unwrap_or(None),
+            () = waiting.over() => None,
+        };
     }
     let status = if started.repeated { StatusCode::OK } else { StatusCode::CREATED };
     let place = format!("/api/v1/executions/{}", started.id);
@@ -257,10 +275,14 @@ async fn show(
     known: Known,
     InPath(id): InPath,
     InQuery(At { at, wait_ms }): InQuery<At>,
+    waiting: Waiting,
 ) -> Answer<Response> {
     let caller = known.may(Role::Viewer)?;
     if let Some(limit) = wait(wait_ms)? {
-        shared.engine.ended(&caller, &id, limit).await?;
+        tokio::select! {
+            ended = shared.engine.ended(&caller, &id, limit) => drop(ended?),
+            () = waiting.over() => {}
+        }
     }
     Ok(Json(shared.engine.show(&caller, &id, at.map(Seq)).await?).into_response())
 }

@@ -14,6 +14,9 @@ use tokio::sync::watch;
 use super::{Engine, answers, view};
 use crate::readable;
 
+/// About how many bytes of events are shown at once.
+const PAGE: usize = 4 << 20;
+
 static READABLE: LazyLock<BTreeMap<u16, apache_avro::Schema>> = LazyLock::new(|| {
     let parsed = SCHEMAS.iter().map(|schema| (schema.id.0, apache_avro::Schema::parse_str(schema.json)));
     parsed.filter_map(|(id, schema)| Some((id, schema.ok()?))).collect()
@@ -33,8 +36,17 @@ impl Engine {
         let frames =
             self.history.raw_frames(&key, from, limit).await.map_err(|error| answers::broken(&error))?;
         let mut views = Vec::new();
+        let mut bytes = 0;
         for frame in frames {
-            views.extend(self.shown_frame(key, &frame).await.into_iter().filter(|event| event.seq >= from.0));
+            let shown = self.shown_frame(key, &frame).await.into_iter().filter(|event| event.seq >= from.0);
+            for event in shown {
+                bytes += serde_json::to_vec(&event.body).map_or(0, |body| body.len());
+                views.push(event);
+            }
+            // A page ends where it is long enough; whoever wants more asks for the next one.
+            if bytes >= PAGE || views.len() >= limit {
+                break;
+            }
         }
         views.truncate(limit);
         Ok(views)

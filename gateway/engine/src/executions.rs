@@ -6,7 +6,7 @@ use bytes::Bytes;
 use omium_api::port::{Action, Caller, Failure, FailureKind, Filter, StartRequest};
 use omium_api::views::{CheckpointView, Done, ExecutionSummary, ExecutionView, Page, Started};
 use omium_execution::{Mark, Phase, Run, State};
-use omium_runtime::{Answer, Request, StreamKey, StreamState};
+use omium_runtime::{Answer, Request, StreamKey, StreamState, opens_execution};
 use omium_schemas::catalogue::{
     CancelExecution, Command, ForkExecution, ForkedStep, PauseExecution, ResumeExecution, RetryExecution,
     RollBack, SignalExecution, StartExecution, StartFork, TakeCheckpoint,
@@ -57,6 +57,13 @@ impl Engine {
         idempotency: Option<(String, &Value)>,
     ) -> Result<Done, Failure> {
         let mut request = Request::new(key, command);
+        if !opens_execution(&request.command)
+            && key.stream.kind() == StreamKind::Execution
+            && !self.vault.has(&key)
+        {
+            // A digest needs the stream's key, and nobody makes one for a stream that is not there.
+            self.stream(key).await?;
+        }
         request.actor = Some(caller.key.clone());
         if let Some((name, body)) = idempotency {
             if name.is_empty() || name.len() > 256 {

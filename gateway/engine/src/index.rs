@@ -83,7 +83,12 @@ pub(crate) struct Index {
     troubles: Vec<Mutex<Option<String>>>,
     /// Lines of open executions: what a status change needs to know.
     open: Mutex<BTreeMap<StreamKey, Line>>,
+    /// How many executions are open, by partition and framework.
+    active: Vec<Mutex<Active>>,
 }
+
+/// How many executions are open, by framework. Its row is written with the position, so that it counts nothing twice.
+type Active = BTreeMap<String, i64>;
 
 /// Events after which work that was handed out may not be needed any more.
 const WITHDRAW: [TypeId; 3] = [StepCancelled::TYPE_ID, StepTimedOut::TYPE_ID, BranchRaised::TYPE_ID];
@@ -100,6 +105,19 @@ fn key(tenant: TenantId, space: u8, rest: &[&[u8]]) -> Vec<u8> {
 
 fn position_key(partition: Partition) -> Vec<u8> {
     key(TenantId::SYSTEM, b'p', &[&partition.0.to_be_bytes()])
+}
+
+fn active_key(partition: Partition) -> Vec<u8> {
+    key(TenantId::SYSTEM, b'a', &[&partition.0.to_be_bytes()])
+}
+
+fn count(active: &mut Active, before: Option<&Line>, line: &Line) {
+    let of = active.entry(line.framework.clone()).or_default();
+    match (before.is_some_and(|line| line.status.is_open()), line.status.is_open()) {
+        (false, true) => *of += 1,
+        (true, false) => *of -= 1,
+        _ => {}
+    }
 }
 
 /// Newest first: the time counts down.
@@ -150,7 +168,8 @@ impl Index {
     pub(crate) fn new(store: Arc<dyn Store>, partitions: u16) -> Index {
         let progress = (0..partitions).map(|_| watch::Sender::new(Offset(0))).collect();
         let troubles = (0..partitions).map(|_| Mutex::default()).collect();
-        Index { store, progress, troubles, open: Mutex::default() }
+        let active = (0..partitions).map(|_| Mutex::default()).collect();
+        Index { store, progress, troubles, open: Mutex::default(), active }
     }
 
     /// What was kept of another log is forgotten: everything is folded again from this one.
@@ -226,6 +245,12 @@ impl Index {
             Some((next, filter)) if next >= start => (next, Some(filter)),
             _ => (start, None),
         };
+        let mut active: Active = Active::new();
+        if filter.is_some() {
+            let row = self.store.get(&[active_key(partition)])?.pop().flatten();
+            active = row.and_then(|row| serde_json::from_slice(&row).ok()).unwrap_or_default();
+            self.open_in(partition).clone_from(&active);
+        }
         let mut tail = log.tail(partition)?;
         loop {
             tail.wait_for(|tail| *tail > next).await.context("the log's end is not told any more")?;
@@ -237,14 +262,33 @@ impl Index {
                 next = entry.offset.next();
             }
             let mut batch = rows.batch();
+            let changes = news.iter().filter_map(|moved: &Moved| moved.change.as_ref());
+            changes.for_each(|(before, line)| count(&mut active, before.as_ref(), line));
+            batch.put(active_key(partition), serde_json::to_vec(&active)?);
             if let Some(filter) = &filter {
                 batch.put(position_key(partition), serde_json::to_vec(&Position::join(next, filter))?);
             }
             self.store.write(batch)?;
+            self.open_in(partition).clone_from(&active);
             self.progress[usize::from(partition.0)].send_replace(next);
             self.note(partition, None);
             news.into_iter().for_each(moved);
         }
+    }
+
+    fn open_in(&self, partition: Partition) -> std::sync::MutexGuard<'_, Active> {
+        self.active[usize::from(partition.0)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many executions are open, by framework.
+    pub(crate) fn active(&self) -> Vec<(String, u64)> {
+        let mut sums = BTreeMap::<String, i64>::new();
+        for partition in (0..self.active.len() as u16).map(Partition) {
+            for (framework, count) in &*self.open_in(partition) {
+                *sums.entry(framework.clone()).or_default() += count;
+            }
+        }
+        sums.into_iter().map(|(framework, count)| (framework, count.max(0) as u64)).collect()
     }
 
     fn take(

@@ -1,5 +1,9 @@
 //! Keys: who is let in, and as what.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use omium_api::port::{Caller, Failure, FailureKind, Role};
 use omium_api::views::{IssuedKey, KeyView};
 use omium_schemas::catalogue::{CreateTenant, IssueKey, KeyRole, RevokeKey};
@@ -9,6 +13,34 @@ use super::control::random;
 use super::executions::now;
 use super::{Engine, view};
 use crate::readable::hex;
+
+/// How long a key that was good counts as good while nobody can look: a revocation acts after that time at the latest.
+const VERIFIED: Duration = Duration::from_secs(10);
+/// How many keys are remembered.
+const MOST_VERIFIED: usize = 10_000;
+
+/// Keys that were good when somebody looked last.
+#[derive(Default)]
+pub(super) struct Verified(Mutex<BTreeMap<String, (Digest, Caller, Instant)>>);
+
+impl Verified {
+    fn get(&self, public: &str, verifier: &Digest) -> Option<Caller> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (good, caller, at) = known.get(public)?;
+        (good == verifier && at.elapsed() < VERIFIED).then(|| caller.clone())
+    }
+
+    fn put(&self, verifier: Digest, caller: &Caller) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_VERIFIED && !known.contains_key(&caller.key) {
+            known.retain(|_, (.., at)| at.elapsed() < VERIFIED);
+            if known.len() >= MOST_VERIFIED {
+                return;
+            }
+        }
+        known.insert(caller.key.clone(), (verifier, caller.clone(), Instant::now()));
+    }
+}
 
 /// In microseconds.
 const DAY: u64 = 24 * 60 * 60 * 1_000_000;
@@ -75,15 +107,25 @@ impl Engine {
         Ok(shown(public, key.role, key.expires_at))
     }
 
-    pub(super) async fn known_key(&self, text: &str) -> Option<Caller> {
-        let (public, secret) = text.strip_prefix("om_")?.split_once('_')?;
-        let control = self.control().await.ok()?;
-        let key = control.keys.get(public)?;
-        if key.expires_at.is_some_and(|end| end <= now()) || Digest::of(secret.as_bytes()) != key.verifier {
-            return None;
+    /// Whose key this is; nothing where it is none. Where that cannot be read now, whoever was known a moment ago is let
+    /// in still, and others are told to come back: "no" would send them away for good.
+    pub(super) async fn known_key(&self, text: &str) -> Result<Option<Caller>, Failure> {
+        let Some((public, secret)) = text.strip_prefix("om_").and_then(|key| key.split_once('_')) else {
+            return Ok(None);
+        };
+        let verifier = Digest::of(secret.as_bytes());
+        let control = match self.control().await {
+            Ok(control) => control,
+            Err(failure) => return self.verified.get(public, &verifier).map(Some).ok_or(failure),
+        };
+        let Some(key) = control.keys.get(public) else { return Ok(None) };
+        if key.expires_at.is_some_and(|end| end <= now()) || verifier != key.verifier {
+            return Ok(None);
         }
-        let label = control.tenants.get(&key.tenant)?.clone();
-        Some(Caller { tenant: key.tenant, label, role: role(key.role), key: public.to_owned() })
+        let Some(label) = control.tenants.get(&key.tenant).cloned() else { return Ok(None) };
+        let caller = Caller { tenant: key.tenant, label, role: role(key.role), key: public.to_owned() };
+        self.verified.put(verifier, &caller);
+        Ok(Some(caller))
     }
 
     /// Whether the key of somebody who was let in before still opens what it did. A node that cannot look now does not

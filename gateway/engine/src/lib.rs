@@ -8,6 +8,7 @@ mod contents;
 mod control;
 mod core;
 mod dispatch;
+mod draining;
 mod ends;
 mod events;
 mod executions;
@@ -95,6 +96,8 @@ pub struct Engine {
     in_flight: calls::InFlight,
     order: calls::Order,
     room: calls::Room,
+    verified: keys::Verified,
+    native_calls: draining::Calls,
 }
 
 /// What the node does to the world: hands work on, and says when a partition has ended.
@@ -141,7 +144,7 @@ impl Engine {
             blobs: parts.blobs.clone(),
             history: History { log: parts.log.clone(), index },
             board: Board::default(),
-            metrics: Metrics::default(),
+            metrics: Metrics::since(executions::now()),
             definitions: Mutex::default(),
             followed: Mutex::default(),
             ends: Ends::default(),
@@ -152,6 +155,8 @@ impl Engine {
             in_flight: calls::InFlight::default(),
             order: calls::Order::default(),
             room: calls::Room::default(),
+            verified: keys::Verified::default(),
+            native_calls: draining::Calls::default(),
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;
@@ -184,6 +189,11 @@ impl Engine {
     /// Why a partition has ended by itself, as soon as one has.
     pub fn ended(&self) -> watch::Receiver<Option<String>> {
         self.ended.subscribe()
+    }
+
+    /// Native agents begin no call any more. Resolves when those that are on their way have their end in the log.
+    pub async fn drain(&self) {
+        self.native_calls.drain().await;
     }
 
     /// Saves everything and stops.

@@ -19,7 +19,9 @@ const AT_ONCE: u32 = 256;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Performs steps of native agents until the engine goes away.
-pub fn seat(engine: &Arc<Engine>, upstream: Upstream) {
+///
+/// Without a model's server each step fails by name.
+pub fn seat(engine: &Arc<Engine>, upstream: Option<Upstream>) {
     let (steps, mut told) = mpsc::channel(AT_ONCE as usize);
     let info = WorkerInfo {
         name: "native".into(),
@@ -29,7 +31,7 @@ pub fn seat(engine: &Arc<Engine>, upstream: Upstream) {
     };
     let id = engine.board.seat(None, info, steps);
     let weak = Arc::downgrade(engine);
-    let http = reqwest::Client::new();
+    let http = client(upstream.as_ref());
     tokio::spawn(async move {
         let mut running: Vec<(String, Sending, tokio::task::AbortHandle)> = Vec::new();
         while let Some(told) = told.recv().await {
@@ -53,7 +55,22 @@ pub fn seat(engine: &Arc<Engine>, upstream: Upstream) {
     });
 }
 
-async fn performed(engine: Weak<Engine>, seat: u64, task: Task, upstream: Upstream, http: reqwest::Client) {
+/// What a model's server redirects to has not been consented to, and a proxy cannot reach this machine.
+fn client(upstream: Option<&Upstream>) -> reqwest::Client {
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(10));
+    let here = upstream.is_some_and(|upstream| omium_edge::is_loopback(&upstream.base_url));
+    if here { client.no_proxy() } else { client }.build().unwrap_or_default()
+}
+
+async fn performed(
+    engine: Weak<Engine>,
+    seat: u64,
+    task: Task,
+    upstream: Option<Upstream>,
+    http: reqwest::Client,
+) {
     let Some(engine) = engine.upgrade() else { return };
     let sending = task.sending();
     let Some(key) = engine.board.of_seat(seat, &task.execution, sending) else { return };
@@ -83,12 +100,13 @@ impl Engine {
         self: &Arc<Self>,
         key: StreamKey,
         task: &Task,
-        upstream: Upstream,
+        upstream: Option<Upstream>,
         http: &reqwest::Client,
     ) -> Performed {
         if self.begin_native(key, task.sending()).await.is_err() {
             return Performed::NotBegun;
         }
+        let Some(upstream) = upstream else { return Performed::Ended(no_upstream()) };
         let Ok(native) = self.native_task(key, task, upstream).await else { return Performed::NotBegun };
         let record = NativeRecord::new(self, key, task.sending());
         match perform(native, &record, http).await {
@@ -152,4 +170,11 @@ impl Engine {
             local_programs: true,
         })
     }
+}
+
+fn no_upstream() -> Outcome {
+    let reason =
+        "this node was started without a model's server; start it with --upstream URL or OMIUM_UPSTREAM_URL";
+    let (class, reason) = (FailureClass::ModelError, reason.to_owned());
+    Outcome::Failed { class, reason, retryable: false, retry_after: None }
 }

@@ -66,7 +66,7 @@ impl Programs for Served {
 
 #[async_trait]
 impl Port for Served {
-    async fn authenticate(&self, key: &str) -> Option<Caller> {
+    async fn authenticate(&self, key: &str) -> Result<Option<Caller>, Failure> {
         self.0.known_key(key).await
     }
 
@@ -75,6 +75,10 @@ impl Port for Served {
     }
 
     fn ready(&self) -> bool {
+        self.readable() && self.0.node().standing().iter().all(|partition| partition.led)
+    }
+
+    fn readable(&self) -> bool {
         self.0.ended().borrow().is_none()
     }
 
@@ -83,7 +87,7 @@ impl Port for Served {
     }
 
     fn counts(&self) -> Counts {
-        self.0.metrics.counts()
+        Counts { active: self.0.history.index.active(), ..self.0.metrics.counts() }
     }
 
     async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure> {

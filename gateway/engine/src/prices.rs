@@ -54,7 +54,7 @@ impl Engine {
 
     /// Gives a model a price where it has none. What somebody has set stays.
     pub async fn suggest_price(&self, key: &str, model: &str, price: Price) -> Result<(), Failure> {
-        let Some(caller) = self.known_key(key).await.filter(|caller| caller.role >= Role::Admin) else {
+        let Some(caller) = self.known_key(key).await?.filter(|caller| caller.role >= Role::Admin) else {
             return Ok(());
         };
         let known = self.known_prices(&caller).await?;

@@ -57,7 +57,7 @@ impl Desk {
         };
         let key = engine.admit("default", KeyRole::Admin).await.unwrap();
         let served = Served(engine.clone());
-        let caller = served.authenticate(&key).await.unwrap();
+        let caller = served.authenticate(&key).await.unwrap().unwrap();
         Desk { engine, served, caller }
     }
 
@@ -337,7 +337,7 @@ async fn a_key_that_was_revoked_is_not_known_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let desk = Desk::open(dir.path()).await;
     let other = desk.engine.admit("default", KeyRole::Viewer).await.unwrap();
-    let other = desk.served.authenticate(&other).await.unwrap();
+    let other = desk.served.authenticate(&other).await.unwrap().unwrap();
     assert!(desk.served.knows(&other).await && desk.served.knows(&desk.caller).await);
     let revoke = RevokeKey { tenant: other.tenant, key: other.key.clone() };
     let told = desk.engine.node().submit(Request::new(super::control_key(), revoke)).await;

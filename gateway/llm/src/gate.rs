@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use omium_edge::Slot;
 use omium_openai::{
     Endpoint, Place, Request, append_instruction, ask_for_usage, canonical, hold_to_schema, second_key,
     without_usage,
@@ -18,7 +19,7 @@ use crate::port::{Answered, Attempt, Change, Failed, Ledger, Looked, Question, R
 use crate::reply::{Passed, Reply, held};
 use crate::tail;
 use crate::to_the_end::ToTheEnd;
-use crate::upstream::{LONGEST, Upstream, passed_back, refused, unreached};
+use crate::upstream::{LONGEST, Upstream, passed_back, refused, whole};
 
 /// How often one request is asked in all. The policy of the execution ends it long before.
 const MOST_ROUNDS: usize = 20;
@@ -32,6 +33,8 @@ pub(crate) struct Incoming {
     pub(crate) endpoint: Endpoint,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// The request's place, kept until the call has its end in the log.
+    pub(crate) _slot: Option<Slot>,
 }
 
 /// How the answer is to travel.
@@ -113,18 +116,20 @@ impl Incoming {
     /// Asks once.
     async fn ask(&self, form: Form, question: &Question<'_>, patch: Patch<'_>) -> Result<Asked, Refused> {
         let Patch { changes, patch_set, hold, seen } = patch;
+        self.upstream.is_there()?;
         let changed = changed(question.request, changes)?;
         let call = self.ledger.begin(&self.attempt, question, patch_set, changed.as_deref(), seen).await?;
         let sent = self.sent(form, changed);
-        let response = match self.upstream.send(self.endpoint.path(), &self.headers, Some(sent)).await {
-            Ok(response) => response,
+        let arriving = match self.upstream.send(self.endpoint.path(), &self.headers, sent).await {
+            Ok(arriving) => arriving,
             Err(failed) => return self.no_answer(call, failed).await.map(Asked::Passed),
         };
+        let response = &arriving.response;
         let (status, headers) = (response.status(), passed_back(response.headers()));
         if form.stream && !hold && status == StatusCode::OK && tail::is_stream(&headers) {
-            return Ok(Asked::Passed(tail::begin(self.clone(), call, form, headers, response)));
+            return Ok(Asked::Passed(tail::begin(self.clone(), call, form, headers, arriving)));
         }
-        let body = match whole(response).await {
+        let body = match whole(arriving, LONGEST).await {
             Ok(body) => body,
             Err(failed) => return self.no_answer(call, failed).await.map(Asked::Passed),
         };
@@ -217,21 +222,4 @@ fn changed(request: &Request<'_>, changes: &[Change]) -> Result<Option<String>, 
         body = next.or(body);
     }
     Ok(body)
-}
-
-async fn whole(mut response: reqwest::Response) -> Result<Bytes, Failed> {
-    let mut body = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(|error| unreached(&error))? {
-        body.extend_from_slice(&part);
-        if body.len() > LONGEST {
-            let reason = format!("the answer is longer than {LONGEST} bytes");
-            return Err(Failed {
-                class: ModelErrorClass::MalformedAnswer,
-                status: 200,
-                reason,
-                retryable: false,
-            });
-        }
-    }
-    Ok(body.into())
 }

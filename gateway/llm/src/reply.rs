@@ -6,13 +6,16 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use omium_edge::Code;
 use omium_openai::Endpoint;
 use omium_schemas::Seq;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 
 use crate::port::{Failed, Refused};
+use crate::tail::{self, Parts};
 use crate::to_the_end::ToTheEnd;
 
 /// How long a client hears nothing while its answer is held back; then it is told that something is on its way.
@@ -58,6 +61,7 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, axum::Json(self.body())).into_response();
+        response.extensions_mut().insert(Code(self.code));
         let headers = response.headers_mut();
         // Clients obey this before they look at the status.
         headers.insert("x-should-retry", HeaderValue::from_static(if self.again { "true" } else { "false" }));
@@ -99,10 +103,8 @@ pub(crate) enum Passed {
     /// Something whole, which may have been held back.
     Whole(Result<Reply, Refused>),
     /// A stream that has begun.
-    Parts(HeaderMap, Stream),
+    Parts(HeaderMap, Parts),
 }
-
-type Stream = mpsc::Receiver<Result<Bytes, std::io::Error>>;
 
 /// Waits for an answer that may be held back. A client of a stream is kept from giving up.
 pub(crate) async fn held(stream: bool, mut answer: ToTheEnd<Passed>) -> Response {
@@ -137,11 +139,11 @@ fn kept_alive(mut answer: ToTheEnd<Passed>) -> Response {
             }
         };
         let last = match answer {
-            Passed::Whole(Ok(reply)) if reply.status == StatusCode::OK => reply.body,
-            Passed::Whole(Ok(reply)) => Bytes::from([b"data: ".as_slice(), &reply.body, b"\n\n"].concat()),
+            Passed::Whole(Ok(reply)) if tail::is_stream(&reply.headers) => reply.body,
+            Passed::Whole(Ok(reply)) => as_event(&reply.body),
             Passed::Whole(Err(refused)) => Bytes::from(format!("data: {}\n\n", refused.body())),
             Passed::Parts(_, mut begun) => {
-                while let Some(part) = begun.recv().await {
+                while let Some(part) = begun.next().await {
                     if parts.send(part).await.is_err() {
                         // The call goes on to its end: whoever passes the parts on does not depend on us.
                         begun.close();
@@ -152,13 +154,24 @@ fn kept_alive(mut answer: ToTheEnd<Passed>) -> Response {
         };
         let _ = parts.send(Ok(last)).await;
     });
-    streamed(HeaderMap::new(), body)
+    streamed(HeaderMap::new(), ReceiverStream::new(body))
+}
+
+/// What is no stream of events, as one event of it.
+fn as_event(body: &[u8]) -> Bytes {
+    let lines = body.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.is_empty());
+    let mut event: Vec<u8> = lines.flat_map(|line| [b"data: ", line, b"\n"].concat()).collect();
+    event.push(b'\n');
+    event.into()
 }
 
 /// An answer in parts.
-fn streamed(mut headers: HeaderMap, parts: Stream) -> Response {
+fn streamed(
+    mut headers: HeaderMap,
+    parts: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+) -> Response {
     headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("text/event-stream"));
-    let mut response = Response::new(Body::from_stream(ReceiverStream::new(parts)));
+    let mut response = Response::new(Body::from_stream(parts));
     response.headers_mut().extend(headers);
     response
 }

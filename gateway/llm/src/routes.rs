@@ -1,23 +1,29 @@
-//! The routes: one OpenAI-compatible address for each execution.
+//! The routes: one OpenAI-compatible address for each execution. The token is looked at before the body is read.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, post};
+use axum::routing::any;
+use bytes::Bytes;
+use omium_edge::{Slot, Unread, read_body};
 use omium_openai::Endpoint;
 
 use crate::gate::{self, Incoming};
 use crate::port::{Attempt, Ledger, Refused};
 use crate::reply::Reply;
 use crate::tools;
-use crate::upstream::{Upstream, passed_back};
+use crate::upstream::{Upstream, passed_back, whole};
 
 /// The largest body that is taken.
 const MAX_BODY: usize = 32 << 20;
+/// The longest list of models.
+const MAX_MODELS: usize = 4 << 20;
 
 #[derive(Clone)]
 struct Gate {
@@ -27,12 +33,20 @@ struct Gate {
 
 /// Everything below `/x/`.
 pub fn router(ledger: Arc<dyn Ledger>, upstream: Upstream) -> Router {
-    Router::new()
-        .route("/x/{execution}/v1/{*path}", any(model))
-        .route("/x/{execution}/tools", post(begin_tool))
-        .route("/x/{execution}/tools/{call}", post(end_tool))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Gate { ledger, upstream })
+    let inner = Router::new()
+        .route("/{execution}/v1/{*path}", any(model))
+        .route("/{execution}/tools", any(begin_tool))
+        .route("/{execution}/tools/{call}", any(end_tool))
+        .fallback(unknown)
+        .with_state(Gate { ledger, upstream });
+    Router::new().nest("/x", inner)
+}
+
+/// Somebody whose token was good, and what he has sent.
+struct Asked {
+    attempt: Attempt,
+    parts: Parts,
+    body: Body,
 }
 
 impl Gate {
@@ -44,63 +58,126 @@ impl Gate {
         };
         self.ledger.attempt(execution, token.trim()).await
     }
+
+    /// Looks at the head alone.
+    async fn asked(&self, execution: &str, request: Request) -> Result<Asked, Refused> {
+        let (parts, body) = request.into_parts();
+        let attempt = self.attempt(execution, &parts.headers).await?;
+        if let Some(slot) = parts.extensions.get::<Slot>() {
+            slot.belongs_to(attempt.tenant);
+        }
+        Ok(Asked { attempt, parts, body })
+    }
+}
+
+async fn read(slot: Option<&Slot>, body: Body) -> Result<Bytes, Refused> {
+    read_body(slot, body, MAX_BODY).await.map_err(|unread| match unread {
+        Unread::TooLong => {
+            let detail = format!("the body has more than {MAX_BODY} bytes");
+            Refused::new(413, "too-large", detail, "send less at once, or a reference to the data")
+        }
+        Unread::TooSlow => Refused {
+            again: true,
+            ..Refused::new(408, "slow-body", "the body came too slowly", "send it again, faster")
+        },
+        Unread::NoRoom => {
+            let detail = "as many bodies as fit are in memory";
+            Refused { again: true, ..Refused::new(503, "busy", detail, "send it again in a moment") }
+        }
+        Unread::Broken(why) => Refused::new(400, "cut-body", why, "send the whole body"),
+    })
 }
 
 async fn model(
     State(gate): State<Gate>,
-    Path((execution, path)): Path<(String, String)>,
-    method: Method,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let attempt = match gate.attempt(&execution, &headers).await {
-        Ok(attempt) => attempt,
-        Err(refused) => return refused.into_response(),
-    };
-    match (Endpoint::at(&path), method) {
-        (Some(endpoint), Method::POST) => {
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let Path((execution, path)) = path.map_err(bad_path)?;
+    let Asked { attempt, parts, body } = gate.asked(&execution, request).await?;
+    let Parts { method, headers, extensions, .. } = parts;
+    let slot = extensions.get::<Slot>().cloned();
+    match (Endpoint::at(&path), model_name(&path)) {
+        (Some(endpoint), _) if method == Method::POST => {
+            let body = read(slot.as_ref(), body).await?;
             let Gate { ledger, upstream } = gate;
-            gate::answer(Incoming { ledger, upstream, attempt, endpoint, headers, body }).await
+            Ok(gate::answer(Incoming { ledger, upstream, attempt, endpoint, headers, body, _slot: slot })
+                .await)
         }
-        (None, Method::GET) if path == "models" || path.starts_with("models/") => {
-            models(&gate, &path, &headers).await.unwrap_or_else(IntoResponse::into_response)
-        }
-        _ => {
-            let known: Vec<&str> = Endpoint::ALL.iter().map(|endpoint| endpoint.path()).collect();
-            let detail =
-                format!("the gate does not know `{path}`: what it let pass there could not be recorded");
-            let hint = format!("it knows models, {}", known.join(", "));
-            Refused::new(404, "unknown-operation", detail, hint).into_response()
-        }
+        (Some(_), _) => Ok(wrong_method("POST")),
+        (None, Some(name)) if method == Method::GET => models(&gate, name, &headers).await,
+        (None, Some(_)) => Ok(wrong_method("GET")),
+        (None, None) => Err(unknown_operation(&path)),
     }
 }
 
+/// Which model a path asks about, or `None` inside for all of them; nothing where it asks about something else. Ids of
+/// some providers have a slash, and no other letter that would lead elsewhere.
+fn model_name(path: &str) -> Option<Option<&str>> {
+    if path == "models" {
+        return Some(None);
+    }
+    let name = path.strip_prefix("models/")?;
+    let good = |part: &str| {
+        let letters = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-@+".contains(&byte));
+        letters && !part.is_empty() && !part.bytes().all(|byte| byte == b'.')
+    };
+    (name.len() <= 256 && name.split('/').all(good)).then_some(Some(name))
+}
+
 /// What models there are changes nothing and costs nothing: it is passed on and not recorded.
-async fn models(gate: &Gate, path: &str, headers: &HeaderMap) -> Result<Response, Refused> {
-    let answer =
-        gate.upstream.send(path, headers, None).await.map_err(|failed| Refused::of_model(&failed))?;
-    let (status, headers) = (answer.status(), passed_back(answer.headers()));
-    let body =
-        answer.bytes().await.map_err(|error| Refused::of_model(&crate::upstream::unreached(&error)))?;
+async fn models(gate: &Gate, name: Option<&str>, headers: &HeaderMap) -> Result<Response, Refused> {
+    let arriving = gate.upstream.models(name, headers).await?;
+    let (status, headers) = (arriving.response.status(), passed_back(arriving.response.headers()));
+    let body = whole(arriving, MAX_MODELS).await.map_err(|failed| Refused::of_model(&failed))?;
     Ok(Reply { status, headers, body }.into_response())
 }
 
 async fn begin_tool(
     State(gate): State<Gate>,
-    Path(execution): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
 ) -> Result<Response, Refused> {
-    let attempt = gate.attempt(&execution, &headers).await?;
+    let Path(execution) = path.map_err(bad_path)?;
+    let Asked { attempt, parts, body } = gate.asked(&execution, request).await?;
+    if parts.method != Method::POST {
+        return Ok(wrong_method("POST"));
+    }
+    let body = read(parts.extensions.get(), body).await?;
     tools::begin(&*gate.ledger, &attempt, &body).await
 }
 
 async fn end_tool(
     State(gate): State<Gate>,
-    Path((execution, call)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Bytes,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
 ) -> Result<Response, Refused> {
-    let attempt = gate.attempt(&execution, &headers).await?;
+    let Path((execution, call)) = path.map_err(bad_path)?;
+    let Asked { attempt, parts, body } = gate.asked(&execution, request).await?;
+    if parts.method != Method::POST {
+        return Ok(wrong_method("POST"));
+    }
+    let body = read(parts.extensions.get(), body).await?;
     tools::end(&*gate.ledger, &attempt, &call, &body).await
+}
+
+async fn unknown(request: Request) -> Refused {
+    unknown_operation(request.uri().path())
+}
+
+fn unknown_operation(path: &str) -> Refused {
+    let known: Vec<&str> = Endpoint::ALL.iter().map(|endpoint| endpoint.path()).collect();
+    let path: String = path.chars().filter(|letter| !letter.is_control()).take(200).collect();
+    let detail = format!("the gate does not know `{path}`: what it let pass there could not be recorded");
+    Refused::new(404, "unknown-operation", detail, format!("it knows models, {}", known.join(", ")))
+}
+
+fn bad_path(why: PathRejection) -> Refused {
+    Refused::new(400, "bad-path", why.body_text(), "paths are UTF-8, percent-encoded")
+}
+
+fn wrong_method(right: &'static str) -> Response {
+    let hint = format!("send {right}");
+    let refused = Refused::new(405, "wrong-method", "this address does not take this method", hint);
+    ([(header::ALLOW, right)], refused).into_response()
 }

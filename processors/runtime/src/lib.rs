@@ -15,6 +15,7 @@ mod window;
 pub use book::{Book, Unacknowledged};
 pub use driver::{
     Node, NodeParts, OpenError, PartitionStanding, Request, Telemetry, TrimError, Working, World,
+    opens_execution,
 };
 pub use key::{
     PlainHasher, StreamKey, WindowKey, open_key, open_prefix, partition_prefix, position_key, stream_key,

@@ -42,6 +42,11 @@ pub trait Vault: Send + Sync {
     /// The key that new content of this stream is sealed under; nothing where the subject was erased.
     fn sealing(&self, stream: &StreamKey) -> Option<DataKey>;
 
+    /// The same, and nothing also where it was never made: for those who only look.
+    fn known(&self, stream: &StreamKey) -> Option<DataKey> {
+        if self.has(stream) { self.sealing(stream) } else { None }
+    }
+
     /// A key by its name; nothing where it was destroyed.
     fn opening(&self, stream: &StreamKey, id: KeyId) -> Option<DataKey>;
 

@@ -176,3 +176,26 @@ fn without_its_master_key_a_vault_does_not_open_and_says_what_is_missing() {
     std::fs::write(files.master(), master).unwrap();
     files.vault();
 }
+
+#[test]
+fn a_first_start_that_was_killed_leaves_nothing_that_a_second_one_stumbles_over() {
+    let files = Files::new();
+    std::fs::write(files.master(), "").unwrap();
+    std::fs::write(files.master().with_extension("new"), "half a ke").unwrap();
+    let key = files.open().unwrap().sealing(&stream("a")).unwrap();
+    assert_eq!(files.open().unwrap().sealing(&stream("a")).unwrap().digest(b"x"), key.digest(b"x"));
+}
+
+#[test]
+fn who_only_looks_makes_no_key() {
+    let files = Files::new();
+    let vault = files.open().unwrap();
+    vault.sealing(&stream("a")).unwrap();
+    let size = || std::fs::metadata(files.keys()).unwrap().len();
+    let before = size();
+    for number in 0..20 {
+        assert!(vault.known(&stream(&format!("made-up-{number}"))).is_none());
+    }
+    assert!(vault.known(&stream("a")).is_some());
+    assert_eq!(size(), before);
+}

@@ -92,6 +92,13 @@ pub(crate) enum Ask<'a> {
     Text(&'a str),
 }
 
+/// A proxy cannot reach this machine, and would be shown the key.
+fn client(url: &str) -> reqwest::Client {
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let client = if omium_edge::is_loopback(url) { client.no_proxy() } else { client };
+    client.build().unwrap_or_default()
+}
+
 impl Connection {
     pub(crate) fn new(target: &Target) -> Connection {
         let noted = std::fs::read(note_path(&data_dir())).ok();
@@ -105,7 +112,7 @@ impl Connection {
         let key = target.key.clone().or_else(|| env("OMIUM_KEY")).or_else(|| noted.map(|noted| noted.key));
         let url = url.unwrap_or_else(|| "http://127.0.0.1:7460".to_owned());
         Connection {
-            client: reqwest::Client::new(),
+            client: client(&url),
             url: url.trim_end_matches('/').to_owned(),
             key: key.unwrap_or_default(),
         }

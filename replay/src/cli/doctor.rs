@@ -60,18 +60,32 @@ async fn answers(target: &Target) -> Finding {
     let what = "server";
     match Connection::new(target).get("/ready").await {
         Ok(_) => Finding { what, fine: true, text: "one answers and is ready".to_owned() },
-        Err(Trouble::Unreachable { url, .. }) => {
-            let stale = note_path(&data_dir()).exists();
+        Err(Trouble::Unreachable { url, .. }) => absent(target, &url),
+        Err(Trouble::Refused { body, .. }) => {
+            let detail = body["detail"].as_str().unwrap_or("it does not say why");
+            let reads = Connection::new(target).get("/ready?for=read").await.is_ok();
+            let also = if reads { "what is there can be read" } else { "nothing can be read either" };
             let text = format!(
-                "none answers at {url}{}; start one with `omium dev`",
-                if stale { ", though dev.json names it" } else { "" }
+                "one answers and is not ready: {detail}; {also}; what it says on stderr has the cause"
             );
-            Finding { what, fine: true, text }
+            Finding { what, fine: false, text }
         }
-        Err(_) => {
-            Finding { what, fine: false, text: "one answers and is not ready; its log says why".to_owned() }
-        }
+        Err(Trouble::Here(text)) => Finding { what, fine: false, text },
     }
+}
+
+/// Where somebody was named and nobody answers, something is wrong; a machine on which none was started yet is fine.
+fn absent(target: &Target, url: &str) -> Finding {
+    let what = "server";
+    if note_path(&data_dir()).exists() {
+        let text = format!("none answers at {url}, though dev.json names it: it has died; start it again");
+        return Finding { what, fine: false, text };
+    }
+    if target.is_named() {
+        let text = format!("none answers at {url}; start it, or name another one with --url or OMIUM_URL");
+        return Finding { what, fine: false, text };
+    }
+    Finding { what, fine: true, text: "none runs here yet; start one with `omium dev`".to_owned() }
 }
 
 fn port() -> Finding {

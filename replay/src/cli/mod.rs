@@ -73,6 +73,11 @@ impl Target {
         self.json
     }
 
+    /// Whether somebody has said where it answers.
+    pub(crate) fn is_named(&self) -> bool {
+        self.url.is_some() || std::env::var_os("OMIUM_URL").is_some_and(|url| !url.is_empty())
+    }
+
     /// This one, whatever the surroundings say.
     pub(crate) fn at(url: String, key: String) -> Target {
         Target { url: Some(url), key: Some(key), json: false }

@@ -44,6 +44,17 @@ impl Dev {
         self.child = serve(self.data.path(), &self.words);
     }
 
+    /// Asks it to stop.
+    pub(crate) fn terminate(&self) {
+        Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+    }
+
+    /// Waits until it has stopped by itself, and starts it again on the same data.
+    pub(crate) fn wait_and_start(&mut self) {
+        assert!(self.child.wait().unwrap().success());
+        self.child = serve(self.data.path(), &self.words);
+    }
+
     /// Kills it and starts it again a week later, as far as it can tell. Nothing where the machine cannot shift a clock.
     pub(crate) fn kill_and_start_a_week_later(&mut self) -> Option<()> {
         let library = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use omium_limits::{Limits, Room, json, told};
 use omium_schemas::catalogue::{EffectClass, ToolErrorClass};
 use omium_workflow::{Part, Template};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde_json::{Map, Value, json};
 
@@ -16,7 +16,6 @@ use super::shape::{Shape, known, mapping, text};
 use super::toolbox::{Called, Context, Invocation};
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
-const MOST_REDIRECTS: usize = 5;
 /// How much of an error's body the model is told.
 const REASON: usize = 1_000;
 const MOST_REASON: usize = 4_000;
@@ -160,31 +159,30 @@ impl Http {
         Ok(Request { method: self.method.clone(), url, headers, body })
     }
 
-    /// Sends it, and follows redirects one by one: each place is looked at before it is gone to.
+    /// Sends it. Where the server sends to another place the definition has to name that place: what stands there may be
+    /// somebody else's answer.
     async fn send(
         &self,
-        mut request: Request,
+        request: Request,
         effect: EffectClass,
         within: Duration,
     ) -> Result<reqwest::Response, Called> {
-        for _ in 0..=MOST_REDIRECTS {
-            let client = self.private.client(&request.url);
-            let client = client.map_err(|why| Called::failed(ToolErrorClass::Forbidden, why.to_string()))?;
-            let mut builder = client
-                .request(request.method.clone(), request.url.clone())
-                .headers(request.headers.clone())
-                .timeout(within);
-            if let Some(body) = &request.body {
-                builder = builder.body(body.clone());
-            }
-            let response = builder.send().await.map_err(|error| unreached(&error, effect))?;
-            match moved(&response) {
-                Some(location) => request = request.redirected(response.status(), &location)?,
-                None => return Ok(response),
-            }
+        let client = self.private.client(&request.url);
+        let client = client.map_err(|why| Called::failed(ToolErrorClass::Forbidden, why.to_string()))?;
+        let Request { method, url, headers, body } = request;
+        let mut builder = client.request(method, url).headers(headers).timeout(within);
+        if let Some(body) = body {
+            builder = builder.body(body);
         }
-        let reason = format!("the server redirects more than {MOST_REDIRECTS} times");
-        Err(Called::failed(ToolErrorClass::Other, reason))
+        let response = builder.send().await.map_err(|error| unreached(&error, effect))?;
+        if response.status().is_redirection() {
+            let reason = format!(
+                "the server answered {} and sends to another place, which is not followed; write that address in the tool",
+                response.status()
+            );
+            return Err(Called::failed(ToolErrorClass::Other, reason));
+        }
+        Ok(response)
     }
 
     async fn answer(&self, mut response: reqwest::Response, effect: EffectClass, used: &Used) -> Called {
@@ -209,44 +207,6 @@ impl Http {
         }
         // What is no JSON, or would come back as something else, is a text.
         Called::Answered(json::parse(text.as_bytes(), &LIMITS).unwrap_or_else(|_| text.into()))
-    }
-}
-
-impl Request {
-    fn redirected(mut self, status: StatusCode, location: &str) -> Result<Request, Called> {
-        let wrong = |why: String| Called::failed(ToolErrorClass::MalformedResult, why);
-        let next =
-            self.url.join(location).map_err(|why| wrong(format!("the redirect cannot be read: {why}")))?;
-        if !matches!(next.scheme(), "http" | "https") {
-            return Err(wrong(format!("the redirect leads to `{}:`, which is not HTTP", next.scheme())));
-        }
-        if next.origin() != self.url.origin() {
-            // Whoever stands there was not meant to see what the definition's host is told.
-            let secret: Vec<HeaderName> = self
-                .headers
-                .iter()
-                .filter(|(_, value)| value.is_sensitive())
-                .map(|(name, _)| name.clone())
-                .collect();
-            for name in secret.iter().chain(&[AUTHORIZATION, COOKIE]) {
-                self.headers.remove(name);
-            }
-        }
-        let as_get = status == StatusCode::SEE_OTHER
-            || (matches!(status, StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND)
-                && self.method == Method::POST);
-        if as_get && self.method != Method::HEAD {
-            self.method = Method::GET;
-            self.body = None;
-            self.headers.remove(CONTENT_TYPE);
-        } else if self.body.is_some() && next.origin() != self.url.origin() {
-            return Err(wrong(format!(
-                "the redirect would send the body to {}",
-                next.origin().ascii_serialization()
-            )));
-        }
-        self.url = next;
-        Ok(self)
     }
 }
 
@@ -297,12 +257,6 @@ fn encoded(text: &str) -> String {
         }
     }
     out
-}
-
-fn moved(response: &reqwest::Response) -> Option<String> {
-    let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-    let location = response.headers().get(LOCATION).filter(|_| redirects)?;
-    Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
 
 fn unreached(error: &reqwest::Error, effect: EffectClass) -> Called {

@@ -111,8 +111,6 @@ async fn answer(State(hits): State<Arc<Mutex<Vec<Hit>>>>, request: Request) -> a
         "/book" => axum::Json(json!({"booked": true})).into_response(),
         "/echo" => format!("{:?} {body}", parts.headers.get("authorization")).into_response(),
         "/moved" => Redirect::temporary(&query).into_response(),
-        "/seen-other" => Redirect::to("/rate?of=redirect").into_response(),
-        "/loop" => Redirect::temporary("/loop").into_response(),
         "/long" => "x".repeat(5_000).into_response(),
         "/gone" => (axum::http::StatusCode::GONE, "it is gone").into_response(),
         "/gateway" => (axum::http::StatusCode::BAD_GATEWAY, "lost").into_response(),

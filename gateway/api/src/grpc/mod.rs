@@ -4,6 +4,9 @@ mod checkpoints;
 
 use std::sync::Arc;
 
+use axum::extract::State;
+use axum::response::Response;
+use omium_edge::Slot;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
@@ -29,7 +32,7 @@ pub(crate) async fn caller(
     let Some(key) = bearer.and_then(|value| value.strip_prefix("Bearer ")) else {
         return Err(Status::unauthenticated("the call has no key; send `authorization: Bearer om_…`"));
     };
-    let Some(caller) = engine.authenticate(key.trim()).await else {
+    let Some(caller) = engine.authenticate(key.trim()).await.map_err(status)? else {
         return Err(Status::unauthenticated(
             "the key is unknown, revoked or too old; ask an admin of the tenant for a new one",
         ));
@@ -39,6 +42,27 @@ pub(crate) async fn caller(
         return Err(Status::permission_denied(text.to_lowercase()));
     }
     Ok(caller)
+}
+
+/// The largest message about checkpoints: ids and names.
+pub(crate) const MAX_QUESTION: usize = 64 << 10;
+
+/// Looks at the key before a message is read: what decodes messages does so before any of our code is asked.
+pub(crate) async fn with_key(
+    State(engine): State<Arc<dyn Engine>>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let metadata = MetadataMap::from_headers(request.headers().clone());
+    match caller(&engine, &metadata, Role::Viewer).await {
+        Ok(caller) => {
+            if let Some(slot) = request.extensions().get::<Slot>() {
+                slot.belongs_to(caller.tenant);
+            }
+            next.run(request).await
+        }
+        Err(status) => status.into_http(),
+    }
 }
 
 /// A failure as gRPC tells it; code and hint go along as metadata.

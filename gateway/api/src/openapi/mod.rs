@@ -70,7 +70,7 @@ fn described(operation: &Operation) -> Value {
         None => described["security"] = json!([]),
     }
     if let Some(body) = &operation.body {
-        described["requestBody"] = json!({ "required": true, "content": content(body) });
+        described["requestBody"] = json!({ "required": operation.needs_body, "content": content(body) });
     }
     described
 }
@@ -79,6 +79,9 @@ fn content(body: &Body) -> Value {
     match body {
         Body::Json(schema, example) => {
             json!({ "application/json": { "schema": schema, "example": example } })
+        }
+        Body::Object(kind) => {
+            json!({ *kind: { "schema": { "type": "object" }, "example": { "type": "object" } } })
         }
         Body::Text(kind, example) => json!({ *kind: { "schema": { "type": "string" }, "example": example } }),
         Body::Nothing => json!({}),

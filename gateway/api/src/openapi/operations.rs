@@ -25,6 +25,8 @@ pub(super) struct Operation {
     /// Name, type, meaning, example.
     pub(super) query: &'static [(&'static str, &'static str, &'static str, &'static str)],
     pub(super) body: Option<Body>,
+    /// Whether something is wrong without the body; else it stands for what is usual.
+    pub(super) needs_body: bool,
     pub(super) status: u16,
     pub(super) answer: Body,
 }
@@ -32,6 +34,8 @@ pub(super) struct Operation {
 pub(super) enum Body {
     Json(Value, Value),
     Text(&'static str, &'static str),
+    /// A JSON object of this type whose form is not ours to describe.
+    Object(&'static str),
     Nothing,
 }
 
@@ -46,12 +50,34 @@ fn get(
     summary: &'static str,
     answer: Body,
 ) -> Operation {
-    Operation { method: "get", path, id, summary, role, query: &[], body: None, status: 200, answer }
+    Operation {
+        method: "get",
+        path,
+        id,
+        summary,
+        role,
+        query: &[],
+        body: None,
+        needs_body: true,
+        status: 200,
+        answer,
+    }
 }
 
 fn post(path: &'static str, id: &'static str, summary: &'static str, answer: Body) -> Operation {
     let role = Some(Role::Developer);
-    Operation { method: "post", path, id, summary, role, query: &[], body: None, status: 200, answer }
+    Operation {
+        method: "post",
+        path,
+        id,
+        summary,
+        role,
+        query: &[],
+        body: None,
+        needs_body: true,
+        status: 200,
+        answer,
+    }
 }
 
 pub(super) fn all(schemas: &mut SchemaGenerator) -> Vec<Operation> {
@@ -94,6 +120,7 @@ fn workflows(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         Operation {
             query: &[FILE],
             body: definition(),
+            needs_body: false,
             role: VIEWER,
             ..post(
                 "/api/v1/workflows/validate",
@@ -114,7 +141,7 @@ fn workflows(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             "getWorkflowSchema",
             None,
             "The JSON Schema of definitions, for editors",
-            Body::Text("application/schema+json", "{\"type\": \"object\"}"),
+            Body::Object("application/schema+json"),
         ),
     ]
 }
@@ -294,6 +321,7 @@ fn programs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         },
         Operation {
             status: 201,
+            needs_body: false,
             ..action(
                 "/api/v1/executions/{id}/attempts",
                 "beginAttempt",

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use omium_edge::{Slot, Stop};
 use omium_schemas::{Label, TenantId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,6 +22,9 @@ use crate::port::{Caller, Engine, Role, WorkerInfo};
 
 /// How many things one message may hold.
 pub(crate) const BATCH: usize = 1_000;
+
+/// How many messages wait for a worker that does not read. Each has about 1 MiB at most.
+const UNREAD: usize = 4;
 
 const MAX_CAPACITY: u32 = 10_000;
 
@@ -79,8 +83,11 @@ impl Service for Workers {
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::WorkStream>, Status> {
         let caller = caller(&self.0.engine, request.metadata(), Role::Worker).await?;
-        let (out, told) = mpsc::channel(64);
+        let (out, told) = mpsc::channel(UNREAD);
         let desk = self.0.clone();
+        if let Some(slot) = request.extensions().get::<Slot>() {
+            tokio::spawn(hang_up(slot.stop().clone(), out.clone()));
+        }
         // Some clients send nothing before they have seen the answer's headers, so the answer does not wait for `register`.
         tokio::spawn(async move {
             if let Err(status) = desk.greet(caller, request.into_inner(), &out).await {
@@ -89,6 +96,16 @@ impl Service for Workers {
             }
         });
         Ok(Response::new(ReceiverStream::new(told)))
+    }
+}
+
+/// Tells a worker to go elsewhere when the node stops. What it does goes on: it says so where it registers again.
+async fn hang_up(stop: Stop, out: mpsc::Sender<Result<EngineMessage, Status>>) {
+    tokio::select! {
+        () = stop.begun() => {
+            let _ = out.send(Err(Status::unavailable("this node stops; register again in a moment"))).await;
+        }
+        () = out.closed() => {}
     }
 }
 

@@ -11,6 +11,7 @@ use omium_api::proto::workers_client::WorkersClient;
 use omium_api::proto::{
     EngineMessage, Heartbeat, Perform, Register, Sending, WorkerItem, WorkerMessage, engine_item::Kind,
 };
+use omium_edge::{Limits, Stop};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,7 +23,8 @@ use crate::engine::{Memory, Served};
 pub(crate) struct Server {
     pub(crate) memory: Arc<Memory>,
     pub(crate) address: SocketAddr,
-    serving: tokio::task::JoinHandle<()>,
+    pub(crate) stop: Stop,
+    serving: tokio::task::JoinHandle<usize>,
 }
 
 impl Drop for Server {
@@ -43,11 +45,17 @@ pub(crate) async fn serve(times: WorkerTimes) -> Server {
     let router = omium_api::router_with(Arc::new(Served(memory.clone())), times);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Server { memory, address, serving }
+    let stop = Stop::default();
+    let server = omium_edge::Server::new(listener, router, Limits::default(), stop.clone()).unwrap();
+    Server { memory, address, stop, serving: tokio::spawn(server.run()) }
 }
 
 impl Server {
+    /// Returns when the listener has ended.
+    pub(crate) async fn ended(mut self) {
+        (&mut self.serving).await.unwrap();
+    }
+
     pub(crate) async fn channel(&self) -> Channel {
         Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
     }

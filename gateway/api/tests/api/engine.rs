@@ -186,15 +186,19 @@ impl Programs for Served {
 
 #[async_trait]
 impl Engine for Served {
-    async fn authenticate(&self, key: &str) -> Option<Caller> {
-        Some(match key {
+    async fn authenticate(&self, key: &str) -> Result<Option<Caller>, Failure> {
+        Ok(Some(match key {
             "viewer" => caller(1, Role::Viewer),
             "worker" => caller(1, Role::Worker),
             "developer" => caller(1, Role::Developer),
             "admin" => caller(1, Role::Admin),
             "foreign" => caller(2, Role::Admin),
-            _ => return None,
-        })
+            "away" => {
+                let hint = "send it again in a moment";
+                return Err(Failure::new(FailureKind::Busy, "not-leading", "keys cannot be read now", hint));
+            }
+            _ => return Ok(None),
+        }))
     }
 
     async fn knows(&self, caller: &Caller) -> bool {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a failed test may panic")]
 
 mod board;
+mod bounds;
 mod checkpoints;
 mod client;
 mod conformance;

@@ -285,7 +285,12 @@ async fn metrics_have_the_names_labels_and_buckets_that_dashboards_know() {
     let id = memory.started(&caller(1, Role::Developer));
     let rollback = format!("/api/v1/executions/{id}/rollback");
     ask(&router, "POST", &rollback, "developer", r#"{"to": 1}"#).await;
-    let body = text(ask(&router, "GET", "/metrics", "", "").await).await;
+    for key in ["", "nobody", "developer", "away"] {
+        let body = text(ask(&router, "GET", "/metrics", key, "").await).await;
+        assert!(body.lines().any(|line| line == r#"omium_executions_started_total{framework="native"} 3"#));
+        assert!(!body.contains("t1"), "only an admin is told names of tenants: {body}");
+    }
+    let body = text(ask(&router, "GET", "/metrics", "admin", "").await).await;
     for line in [
         r#"omium_executions_started_total{framework="native",tenant_id="t1"} 3"#,
         r#"omium_active_executions{framework="native"} 1"#,
@@ -341,5 +346,26 @@ async fn an_answer_says_one_thing() {
         (r#"{"answer": "repeat"}"#, "bad-body"),
     ] {
         assert_eq!(problem(answer(wrong).await).await, code, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_looked_up_now_is_not_called_a_wrong_one() {
+    let (_, router) = router();
+    let answer = ask(&router, "GET", "/api/v1/workflows", "away", "").await;
+    assert_eq!(
+        (answer.status(), &answer.headers()["retry-after"]),
+        (axum::http::StatusCode::SERVICE_UNAVAILABLE, &"1".parse::<axum::http::HeaderValue>().unwrap())
+    );
+    assert_eq!(problem(answer).await, "not-leading");
+}
+
+#[tokio::test]
+async fn readiness_is_told_for_reading_and_for_writing() {
+    let (_, router) = router();
+    for (path, status) in
+        [("/ready", 200), ("/ready?for=read", 200), ("/ready?for=write", 200), ("/ready?for=luck", 400)]
+    {
+        assert_eq!(ask(&router, "GET", path, "", "").await.status(), status, "{path}");
     }
 }

@@ -136,7 +136,8 @@ impl Ledger for Gate {
         if claim.key.stream.to_string() != execution {
             return Err(unknown());
         }
-        let data_key = self.0.vault.sealing(&claim.key).ok_or_else(unknown)?;
+        // Nobody has looked at the seal yet: a made-up token must make no key.
+        let data_key = self.0.vault.known(&claim.key).ok_or_else(unknown)?;
         if !token::holds(told, &claim, now(), &data_key) {
             return Err(unknown());
         }

@@ -15,6 +15,7 @@ use omium_schemas::catalogue::{FailureClass, ToolErrorClass};
 use serde_json::Value;
 
 use super::{Asker, Begun, BegunTool as Tool, Known, ModelFailed, Owner, Patched, Recorder, ToolEnd};
+use crate::draining::Underway;
 use crate::reading::Told;
 use crate::{Engine, answers};
 
@@ -25,7 +26,7 @@ pub(crate) struct NativeRecord<'e> {
     sending: Sending,
     told: Told,
     /// Calls that were begun and have not ended: they are not in flight any more when this is dropped.
-    open: Mutex<Vec<Seq>>,
+    open: Mutex<Vec<(Seq, Underway)>>,
 }
 
 impl<'e> NativeRecord<'e> {
@@ -37,18 +38,24 @@ impl<'e> NativeRecord<'e> {
         Recorder::new(self.engine, Owner::sending(self.key, self.sending))
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, Vec<Seq>> {
+    fn open(&self) -> std::sync::MutexGuard<'_, Vec<(Seq, Underway)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A node that stops begins no call any more.
+    fn begins(&self) -> Result<Underway, NotRecorded> {
+        let reason = "this node stops; the step goes on where it starts again";
+        self.engine.native_calls.begin().ok_or_else(|| NotRecorded { reason: reason.to_owned(), fails: None })
+    }
+
     fn close(&self, call: Seq) {
-        self.open().retain(|open| *open != call);
+        self.open().retain(|(open, _)| *open != call);
     }
 }
 
 impl Drop for NativeRecord<'_> {
     fn drop(&mut self) {
-        for call in self.open().drain(..) {
+        for (call, _) in self.open().drain(..) {
             self.engine.in_flight.untrack(self.key, call);
         }
     }
@@ -89,9 +96,10 @@ impl Calls for NativeRecord<'_> {
                 return Ok(BegunModel::Recorded(answer.to_vec()));
             }
         };
+        let underway = self.begins()?;
         let begun = recorder.start_model(&state, &asked, Patched::default()).await.map_err(not_recorded)?;
         let Begun::New(call) = begun else { return Err(not_recorded(answers::unknown())) };
-        self.open().push(call);
+        self.open().push((call, underway));
         Ok(BegunModel::New(call))
     }
 
@@ -121,8 +129,12 @@ impl Calls for NativeRecord<'_> {
         let ToolCall { agent, caller, tool, effect, arguments } = call;
         let asker = Asker { agent, caller, position: None };
         let call = super::ToolCall { asker, tool, effect, arguments };
+        let underway = self.begins()?;
         Ok(match self.recorder().start_tool(&call).await.map_err(not_recorded)? {
-            Tool::New(call) => BegunTool::New(call),
+            Tool::New(call) => {
+                self.open().push((call, underway));
+                BegunTool::New(call)
+            }
             Tool::Recorded { result, .. } => BegunTool::Recorded(result),
             Tool::Failed { reason, .. } => {
                 BegunTool::Failed(ToolFailure { class: ToolErrorClass::Other, reason })
@@ -133,12 +145,14 @@ impl Calls for NativeRecord<'_> {
 
     async fn complete_tool(&self, call: Seq, result: &Value) -> Result<(), NotRecorded> {
         let told = self.recorder().end_tool(call, ToolEnd::Answered(result.clone())).await;
+        self.close(call);
         told.map(|_| ()).map_err(not_recorded)
     }
 
     async fn fail_tool(&self, call: Seq, failure: &ToolFailure) -> Result<(), NotRecorded> {
         let ToolFailure { class, reason } = failure.clone();
         let told = self.recorder().end_tool(call, ToolEnd::Failed(class, reason)).await;
+        self.close(call);
         told.map(|_| ()).map_err(not_recorded)
     }
 }

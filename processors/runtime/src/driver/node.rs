@@ -8,7 +8,7 @@ use bytes::Bytes;
 use omium_log::{BlobError, Blobs, Log, LogError};
 use omium_processor::Processors;
 use omium_schemas::catalogue::{Command, Origin};
-use omium_schemas::{Branch, Digest, Epoch, Offset, Partition, Seq, StepId, TraceContext};
+use omium_schemas::{Branch, Digest, Epoch, Offset, Partition, Seq, StepId, StreamKind, TraceContext};
 use omium_store::{Store, StoreError};
 use opentelemetry::trace::TraceContextExt;
 use tokio::sync::watch;
@@ -226,6 +226,13 @@ impl<P: Processors> Node<P> {
         if !request.command.has_content() || self.vault.has(&request.key) {
             return Ok(());
         }
+        // Nobody makes keys of streams that there are not: whoever may write could fill the vault with names.
+        if request.key.stream.kind() == StreamKind::Execution
+            && !opens_execution(&request.command)
+            && self.view(request.key).await?.is_none()
+        {
+            return Ok(());
+        }
         self.provide_key(request.key).await
     }
 
@@ -399,6 +406,11 @@ pub enum OpenError {
     /// A partition did not come under this node's lead.
     #[error("partition {0} cannot be led by this node: {1}")]
     NotLed(Partition, Ended),
+}
+
+/// Whether a command begins the stream that it is for.
+pub fn opens_execution(command: &Command) -> bool {
+    matches!(command, Command::StartExecution(_) | Command::StartFork(_) | Command::StartProgram(_))
 }
 
 fn advance(phase: &mut Phase, to: Phase) -> bool {

@@ -298,14 +298,24 @@ fn make_master(place: &Path) -> Result<[u8; 32], VaultError> {
     if let Ok(secret) = read_master(place, place) {
         return Ok(secret);
     }
+    let made = failed("making the master key", place);
+    // One that was cut short by a kill stands for no key yet; one that says something is somebody's, and is kept.
+    if std::fs::metadata(place).is_ok_and(|found| found.len() > 0) {
+        return Err(made(std::io::Error::other("another file stands there; move it away")));
+    }
     let secret = random();
+    let mut beside = place.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
     let mut options = OpenOptions::new();
-    let made = options.write(true).create_new(true).mode(0o600).open(place).and_then(|mut file| {
-        writeln!(file, "{}", Digest(secret).hex())?;
-        file.sync_all()?;
-        sync_parent(place)
-    });
-    made.map_err(failed("making the master key", place))?;
+    let written =
+        options.write(true).create(true).truncate(true).mode(0o600).open(&beside).and_then(|mut file| {
+            writeln!(file, "{}", Digest(secret).hex())?;
+            file.sync_all()?;
+            std::fs::rename(&beside, place)?;
+            sync_parent(place)
+        });
+    written.map_err(made)?;
     Ok(secret)
 }
 

@@ -11,6 +11,8 @@ use super::package::python_path;
 
 /// How much of the end of the output is looked at for its last line.
 const TAIL: usize = 64 * 1024;
+/// Names of this machine.
+const OURS: &str = "127.0.0.1,localhost,::1";
 /// The longest last line that is kept as the result.
 const LINE: usize = 16 * 1024;
 
@@ -20,6 +22,13 @@ pub(super) struct Child<'a> {
     /// Where it sends its calls.
     pub(super) gate: &'a str,
     pub(super) token: &'a str,
+}
+
+/// What goes to no proxy: the gate is on this machine, and what is sent to it holds the token and all prompts.
+fn no_proxy(name: &str) -> String {
+    let known = std::env::var(name).or_else(|_| std::env::var(name.to_uppercase())).unwrap_or_default();
+    let known = known.trim_end_matches(',');
+    if known.is_empty() { OURS.to_owned() } else { format!("{known},{OURS}") }
 }
 
 /// How a program has ended.
@@ -43,6 +52,8 @@ impl Child<'_> {
             .env("OMIUM_TOKEN", self.token)
             .env("OMIUM_EXECUTION", self.execution)
             .env("PYTHONUNBUFFERED", "1")
+            .env("NO_PROXY", no_proxy("NO_PROXY"))
+            .env("no_proxy", no_proxy("no_proxy"))
             .stdout(Stdio::piped())
             .kill_on_drop(false);
         let mut path: Vec<_> = python_path()?;
