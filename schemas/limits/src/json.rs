@@ -90,7 +90,9 @@ pub enum Refused {
         name: &'static str,
     },
     /// It holds an integer that would come back as another number.
-    #[error("the integer at byte {at} does not fit into 64 bits; send it as a text, so that it stays what it is")]
+    #[error(
+        "the integer at byte {at} does not fit into 64 bits; send it as a text, so that it stays what it is"
+    )]
     Integer {
         /// Where.
         at: usize,
@@ -121,7 +123,11 @@ pub fn parse(text: &[u8], limits: &Limits) -> Result<Value, Refused> {
     serde_json::from_slice(text).map_err(|why| Refused::NotJson {
         at: why.column(),
         // Beyond the grammar this parser only minds numbers like 1e400 and half of a surrogate pair.
-        what: if why.to_string().contains("number") { "a number out of range" } else { "a letter that there is not" },
+        what: if why.to_string().contains("number") {
+            "a number out of range"
+        } else {
+            "a letter that there is not"
+        },
     })
 }
 
@@ -489,7 +495,12 @@ mod tests {
 
     #[test]
     fn what_is_written_again_is_no_longer_than_was_told() {
-        for text in ["[1e15,1e15,-1e-7,123456789.5e10,1E5]", "{\"a\\/b\": \"\\u0041\", \"b\": [ 1 , 2 ]}", "-0", "1e-300"] {
+        for text in [
+            "[1e15,1e15,-1e-7,123456789.5e10,1E5]",
+            "{\"a\\/b\": \"\\u0041\", \"b\": [ 1 , 2 ]}",
+            "-0",
+            "1e-300",
+        ] {
             let value: Value = serde_json::from_str(text).unwrap();
             let written = value.to_string().len();
             assert!(written <= counted(text).unwrap().written, "{text}: {written}");

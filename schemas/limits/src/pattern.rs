@@ -74,7 +74,9 @@ impl Pattern {
         }
         match jsonschema_regex::to_rust_regex(text) {
             Ok(translated) => Pattern::new(&translated),
-            Err(()) => Err(format!("the pattern `{}` cannot be used: it is no regular expression", told(text))),
+            Err(()) => {
+                Err(format!("the pattern `{}` cannot be used: it is no regular expression", told(text)))
+            }
         }
     }
 

@@ -39,14 +39,27 @@ fn what_does_not_fit_is_told_with_its_place_and_never_with_its_value() {
     wrong(schema.clone(), json!([]), "is not of type object");
     wrong(schema.clone(), json!({"apr": 9}), "is greater than the maximum of 8.5 at `/apr`");
     wrong(schema.clone(), json!({"apr": "secret"}), "is not of type number at `/apr`");
-    wrong(schema.clone(), json!({"apr": 5, "kind": "secret"}), "is none of the values that are allowed at `/kind`");
-    wrong(schema.clone(), json!({"apr": 5, "note": "secret"}), "has 6 characters, 3 at most are asked for at `/note`");
-    wrong(schema.clone(), json!({"apr": 5, "list": [1, 1.0]}), "holds item 1 twice, which is not allowed at `/list`");
+    wrong(
+        schema.clone(),
+        json!({"apr": 5, "kind": "secret"}),
+        "is none of the values that are allowed at `/kind`",
+    );
+    wrong(
+        schema.clone(),
+        json!({"apr": 5, "note": "secret"}),
+        "has 6 characters, 3 at most are asked for at `/note`",
+    );
+    wrong(
+        schema.clone(),
+        json!({"apr": 5, "list": [1, 1.0]}),
+        "holds item 1 twice, which is not allowed at `/list`",
+    );
     wrong(schema.clone(), json!({"apr": 5, "list": [1, 1.5]}), "is not of type integer at `/list/1`");
     wrong(schema.clone(), json!({"apr": 5, "x": 1}), "holds `x`, which is not asked for");
     let long = json!({"apr": 5, "x".repeat(1 << 20): 1});
     assert!(check(&schema, &long).unwrap_err().to_string().len() < 200);
-    let several = Schema::read(&schema).unwrap().violations(&json!({"kind": 1, "note": 1}), 5, &mut Fuel::default());
+    let several =
+        Schema::read(&schema).unwrap().violations(&json!({"kind": 1, "note": 1}), 5, &mut Fuel::default());
     assert_eq!(several.unwrap().len(), 3);
 }
 
@@ -121,13 +134,16 @@ fn hostile() -> Vec<(Value, Value)> {
         (json!({"items": {"contains": {"const": 1}}}), json!(vec![numbers; 50])),
         (json!({"uniqueItems": true}), json!(texts)),
         (json!({"items": {"pattern": "(a*)*(b{1,50}){1,50}$"}}), json!(vec!["a".repeat(10_000); 1_000])),
-        (json!({"additionalProperties": {"$ref": "#"}, "patternProperties": {"^a": {"$ref": "#"}, "a$": {"$ref": "#"}, "a": {"$ref": "#"}}}), {
-            let mut value = json!(1);
-            for _ in 0..100 {
-                value = json!({"a": value});
-            }
-            value
-        }),
+        (
+            json!({"additionalProperties": {"$ref": "#"}, "patternProperties": {"^a": {"$ref": "#"}, "a$": {"$ref": "#"}, "a": {"$ref": "#"}}}),
+            {
+                let mut value = json!(1);
+                for _ in 0..100 {
+                    value = json!({"a": value});
+                }
+                value
+            },
+        ),
     ]
 }
 
@@ -159,29 +175,40 @@ fn value() -> impl Strategy<Value = Value> {
     leaf().prop_recursive(3, 20, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map("[abc]", inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
+            prop::collection::btree_map("[abc]", inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
 }
 
 fn plain_schema() -> impl Strategy<Value = Value> {
-    let kind = prop::sample::select(&["null", "boolean", "number", "integer", "string", "array", "object"][..]);
+    let kind =
+        prop::sample::select(&["null", "boolean", "number", "integer", "string", "array", "object"][..]);
     prop_oneof![
         Just(json!({})),
         Just(json!(false)),
         Just(json!({"$ref": "#/$defs/d"})),
         kind.clone().prop_map(|kind| json!({"type": kind})),
-        (kind.clone(), kind).prop_map(|(a, b)| if a == b { json!({"type": a}) } else { json!({"type": [a, b]}) }),
+        (kind.clone(), kind).prop_map(|(a, b)| if a == b {
+            json!({"type": a})
+        } else {
+            json!({"type": [a, b]})
+        }),
         prop::collection::vec(leaf(), 1..4).prop_map(|values| {
             let mut unique = Vec::new();
-            values.into_iter().for_each(|value| if !unique.contains(&value) { unique.push(value) });
+            values.into_iter().for_each(|value| {
+                if !unique.contains(&value) {
+                    unique.push(value)
+                }
+            });
             json!({"enum": unique})
         }),
         leaf().prop_map(|value| json!({"const": value})),
         (-2_i64..3).prop_map(|n| json!({"minimum": n, "exclusiveMaximum": n + 2})),
         (1_u32..4).prop_map(|n| json!({"multipleOf": f64::from(n) / 2.0})),
         (0_usize..3).prop_map(|n| json!({"minLength": n, "maxItems": n, "minProperties": n})),
-        prop::sample::select(&["^a", "b$", "[ab]{2}", r"^\w*$"][..]).prop_map(|pattern| json!({"pattern": pattern})),
+        prop::sample::select(&["^a", "b$", "[ab]{2}", r"^\w*$"][..])
+            .prop_map(|pattern| json!({"pattern": pattern})),
         prop::collection::vec("[abc]", 0..3).prop_map(|mut names| {
             names.sort();
             names.dedup();
@@ -212,7 +239,7 @@ fn schema() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_answers_are_those_of_a_validator_that_counts_nothing(schema in schema(), values in prop::collection::vec(value(), 1..6)) {

@@ -126,7 +126,9 @@ impl<'s> Check<'s, '_> {
     fn number(&mut self, rules: &Numbers, number: &Number) -> Result<bool, Spent> {
         self.fuel.take(1)?;
         let than = |bound: &Option<Number>, wrong: &[Ordering]| {
-            bound.as_ref().is_some_and(|bound| order(number, bound).is_none_or(|order| wrong.contains(&order)))
+            bound
+                .as_ref()
+                .is_some_and(|bound| order(number, bound).is_none_or(|order| wrong.contains(&order)))
         };
         let said = |bound: &Option<Number>| bound.as_ref().map(Number::to_string).unwrap_or_default();
         if than(&rules.least, &[Ordering::Less]) {
@@ -347,7 +349,10 @@ impl<'s> Check<'s, '_> {
             match self.how_many(&rules.one, value, own, 2)? {
                 1 => {}
                 0 => fits = self.none_of(&rules.one, value)?,
-                _ => fits = self.wrong(|| "fits more than one of the forms, of which it may have one".to_owned()),
+                _ => {
+                    fits =
+                        self.wrong(|| "fits more than one of the forms, of which it may have one".to_owned())
+                }
             }
         }
         if let Some(id) = rules.not

@@ -160,7 +160,8 @@ impl<'s> Reader<'s> {
             .find_map(|key| entries.get(*key).map(|to| (*key, to)));
         let Some((key, to)) = found else { return Ok(None) };
         let Some(to) = to.as_str() else { return Err(self.wrong(format!("`{key}` is not a text"))) };
-        let outside = || format!("`{}` refers to something outside of the schema; write it under `$defs`", told(to));
+        let outside =
+            || format!("`{}` refers to something outside of the schema; write it under `$defs`", told(to));
         let local = match to.strip_prefix(self.id).filter(|_| !self.id.is_empty()) {
             Some(rest) => rest,
             None => to,
@@ -290,7 +291,8 @@ impl<'s> Reader<'s> {
         for (pattern, id) in self.mapping(entries, "patternProperties")? {
             patterns.push((self.pattern(pattern)?, id));
         }
-        let own = |found: Vec<(&'s String, Id)>| found.into_iter().map(|(name, id)| (name.clone(), id)).collect();
+        let own =
+            |found: Vec<(&'s String, Id)>| found.into_iter().map(|(name, id)| (name.clone(), id)).collect();
         let mut objects = Objects {
             fewest: self.count(entries, "minProperties")?,
             most: self.count(entries, "maxProperties")?,
@@ -376,7 +378,9 @@ impl<'s> Reader<'s> {
     fn count(&self, entries: &'s Entries, key: &str) -> Result<Option<usize>, Unusable> {
         let Some(written) = entries.get(key) else { return Ok(None) };
         let whole = written.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=9e15).contains(number));
-        whole.map(|number| Some(number as usize)).ok_or_else(|| self.wrong(format!("`{key}` is not a whole number")))
+        whole
+            .map(|number| Some(number as usize))
+            .ok_or_else(|| self.wrong(format!("`{key}` is not a whole number")))
     }
 
     fn wrong(&self, what: impl Into<String>) -> Unusable {
