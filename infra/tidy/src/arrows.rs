@@ -15,10 +15,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("omium-rules", &["omium-limits"]),
     ("omium-processor", &["omium-limits", "omium-schemas"]),
     ("omium-execution", &["omium-limits", "omium-schemas", "omium-processor", "omium-rules"]),
-    (
-        "omium-detector",
-        &["omium-limits", "omium-schemas", "omium-processor", "omium-rules", "omium-openai"],
-    ),
+    ("omium-detector", &["omium-limits", "omium-schemas", "omium-processor", "omium-rules", "omium-openai"]),
     ("omium-recovery", &["omium-schemas", "omium-processor"]),
     ("omium-log", &["omium-schemas"]),
     ("omium-store", &["omium-schemas"]),
@@ -89,10 +86,7 @@ pub const PURE: &[&str] = &[
 
 /// What libraries of pure crates hold inside, where nothing of it shows in what they say: a map that keeps the order of
 /// insertion, ids that are never drawn.
-pub const TOLERATED: &[(&str, &str)] = &[
-    ("saphyr-parser", "hashlink"),
-    ("cel", "antlr4rust"),
-];
+pub const TOLERATED: &[(&str, &str)] = &[("saphyr-parser", "hashlink"), ("cel", "antlr4rust")];
 
 /// What no pure crate may be linked with, also not through others: it waits, stores, talks, reads a clock or rolls dice.
 pub const IMPURE: &[&str] = &[

@@ -1,9 +1,10 @@
 //! What an answer says, whichever way it came.
 
+use omium_limits::{Limits, json};
 use omium_schemas::catalogue::{FinishReason, Usage};
 use serde_json::Value;
 
-use crate::form::as_body;
+use crate::form::whole;
 use crate::{Endpoint, Events};
 
 /// What is said of a body in which nothing answers.
@@ -12,6 +13,9 @@ const NO_ANSWER: &str = "the model's server answered with a good status and no a
 const SAID: usize = 500;
 /// More tokens than one call can use: whoever tells more is not believed.
 const MOST_TOKENS: i64 = 100_000_000;
+/// What an answer may cost once it is built. It is only looked at, and stays the bytes it is.
+pub(crate) const LIMITS: Limits =
+    Limits { bytes: 64 << 20, depth: json::DEPTH, nodes: 4_000_000, memory: 256 << 20, as_bytes: true };
 
 /// An answer, as far as anybody has to understand it.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +104,7 @@ fn nothing() -> Answer {
 }
 
 fn body(endpoint: Endpoint, bytes: &[u8]) -> (Option<Value>, bool) {
-    if let Ok(body) = serde_json::from_slice::<Value>(bytes) {
+    if let Ok(body) = json::parse(bytes, &LIMITS) {
         return (Some(body), true);
     }
     let events = Events::all(bytes);
@@ -108,9 +112,8 @@ fn body(endpoint: Endpoint, bytes: &[u8]) -> (Option<Value>, bool) {
         Endpoint::Responses => event.is_last(),
         _ => event.is_done(),
     };
-    let whole = events.iter().any(ended);
-    let body = as_body(endpoint, bytes).and_then(|body| serde_json::from_slice(&body).ok());
-    (body, whole)
+    let is_whole = events.iter().any(ended) && !events.iter().any(crate::events::Event::is_cut);
+    (whole(endpoint, &events), is_whole)
 }
 
 fn chat(body: &Value) -> Answer {

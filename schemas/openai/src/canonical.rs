@@ -158,6 +158,12 @@ mod tests {
     }
 
     #[test]
+    fn what_nests_without_end_stands_for_itself() {
+        let deep = "[".repeat(200_000) + &"]".repeat(200_000);
+        assert_eq!(canonical("p", deep.as_bytes()).len(), deep.len() + 2);
+    }
+
+    #[test]
     fn what_is_no_json_stands_for_itself_and_the_path_belongs_to_it() {
         assert_eq!(canonical("p", &[255, 1]), [b'1', b' ', b'p', b'\n', 255, 1]);
         assert_ne!(canonical("a", b"{}"), canonical("b", b"{}"));
