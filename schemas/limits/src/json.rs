@@ -100,7 +100,7 @@ pub enum Refused {
 }
 
 /// Names by which the JSON library marks numbers and raw texts of its own.
-const RESERVED: [&str; 2] = ["$serde_json::private::Number", "$serde_json::private::RawValue"];
+pub const RESERVED: [&str; 2] = ["$serde_json::private::Number", "$serde_json::private::RawValue"];
 
 /// Looks whether a text is JSON within limits, without building anything. Neither deep nor wide texts cost more than their
 /// length.

@@ -4,11 +4,13 @@
 mod fuel;
 pub mod json;
 mod pattern;
+mod room;
 pub mod schema;
 mod told;
 
 pub use fuel::{Fuel, Spent};
 pub use json::Limits;
 pub use pattern::Pattern;
+pub use room::{Room, TooLarge};
 pub use schema::Schema;
 pub use told::{NAME, clipped, told};
