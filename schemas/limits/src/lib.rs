@@ -13,4 +13,4 @@ pub use json::Limits;
 pub use pattern::Pattern;
 pub use room::{Room, TooLarge};
 pub use schema::Schema;
-pub use told::{NAME, clipped, told};
+pub use told::{NAME, clipped, clipped_bytes, told};

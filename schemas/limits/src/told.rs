@@ -10,12 +10,18 @@ pub fn told(text: &str) -> String {
 
 /// A text of others in at most `most` bytes and on one line.
 pub fn clipped(text: &str, most: usize) -> String {
-    let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    let mut short: String = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if end < text.len() {
+    let begin = clipped_bytes(text, most);
+    let mut short: String = begin.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if begin.len() < text.len() {
         short.push('…');
     }
     short
+}
+
+/// The beginning of a text in at most so many bytes, as it is.
+pub fn clipped_bytes(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
 }
 
 #[cfg(test)]

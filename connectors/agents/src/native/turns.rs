@@ -82,7 +82,7 @@ struct Performance<'a> {
     until: Instant,
     native: Native,
     toolbox: Toolbox,
-    schema: Option<jsonschema::Validator>,
+    schema: Option<omium_limits::Schema>,
     messages: Vec<Value>,
     /// How often each tool was called with the same arguments, so that the second is another effect.
     repeated: BTreeMap<Digest, u32>,
@@ -103,9 +103,9 @@ impl<'a> Performance<'a> {
         };
         let native = Native::read(&task.definition).map_err(invalid)?;
         let toolbox = Toolbox::read(&native.tools, &task.tools).map_err(invalid)?;
-        let schema = task.output_schema.as_ref().map(jsonschema::validator_for).transpose();
+        let schema = task.output_schema.as_ref().map(omium_limits::Schema::read).transpose();
         let schema =
-            schema.map_err(|why| invalid(vec![format!("`output_schema` is not a JSON Schema: {why}")]))?;
+            schema.map_err(|why| invalid(vec![format!("`output_schema` cannot be used: {why}")]))?;
         let mut messages = Vec::new();
         if let Some(system) = &native.system {
             messages.push(json!({"role": "system", "content": fill(system, &task.scope)?}));
@@ -240,11 +240,11 @@ impl<'a> Performance<'a> {
         let name = wanted["function"]["name"].as_str().unwrap_or_default();
         let arguments = match wanted["function"]["arguments"].as_str().unwrap_or("{}") {
             "" => Ok(json!({})),
-            text => serde_json::from_str::<Value>(text),
+            text => omium_limits::json::parse(text.as_bytes(), &omium_limits::Limits::default()),
         };
         let arguments = match arguments {
             Ok(arguments) => arguments,
-            Err(why) => return Ok(json!({"error": format!("the arguments are not JSON: {why}")})),
+            Err(why) => return Ok(json!({"error": format!("the arguments cannot be used: {why}")})),
         };
         match self.toolbox.prepare(name, arguments) {
             Ok(invocation) => self.call(invocation).await,
