@@ -43,7 +43,11 @@ mod tests {
         assert_eq!(read("```json\n{\"apr\": 5}\n```", Some(&validator)), Ok(json!({"apr": 5})));
         let wrong = read("{\"apr\": 9}", Some(&validator)).unwrap_err();
         assert_eq!(wrong, "is greater than the maximum of 8.5 at `/apr`");
-        assert!(read("five", Some(&validator)).unwrap_err().starts_with("the answer cannot be used (it is not JSON"));
+        assert!(
+            read("five", Some(&validator))
+                .unwrap_err()
+                .starts_with("the answer cannot be used (it is not JSON")
+        );
         assert_eq!(read("five", None), Ok(json!("five")));
         assert!(read(" \n", None).is_err());
     }

@@ -104,8 +104,7 @@ impl<'a> Performance<'a> {
         let native = Native::read(&task.definition).map_err(invalid)?;
         let toolbox = Toolbox::read(&native.tools, &task.tools).map_err(invalid)?;
         let schema = task.output_schema.as_ref().map(omium_limits::Schema::read).transpose();
-        let schema =
-            schema.map_err(|why| invalid(vec![format!("`output_schema` cannot be used: {why}")]))?;
+        let schema = schema.map_err(|why| invalid(vec![format!("`output_schema` cannot be used: {why}")]))?;
         let mut messages = Vec::new();
         if let Some(system) = &native.system {
             messages.push(json!({"role": "system", "content": fill(system, &task.scope)?}));

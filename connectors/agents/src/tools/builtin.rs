@@ -12,8 +12,7 @@ use super::toolbox::Called;
 /// How long a result may get.
 const MOST_BYTES: usize = 4 << 20;
 /// What a text that holds JSON may be.
-const LIMITS: Limits =
-    Limits { bytes: 16 << 20, depth: json::DEPTH, nodes: 1_000_000, memory: 128 << 20, as_bytes: false };
+const LIMITS: Limits = Limits { bytes: 16 << 20, nodes: 1_000_000, memory: 128 << 20, ..Limits::VALUES };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Builtin {
@@ -93,7 +92,8 @@ fn take(arguments: &Value) -> Result<Value, String> {
     let parsed;
     let value = match &arguments["value"] {
         Value::String(text) => {
-            parsed = json::parse(text.as_bytes(), &LIMITS).map_err(|why| format!("`value` cannot be used: {why}"))?;
+            parsed = json::parse(text.as_bytes(), &LIMITS)
+                .map_err(|why| format!("`value` cannot be used: {why}"))?;
             &parsed
         }
         value => value,
@@ -118,7 +118,8 @@ fn at(value: &Value, path: &str, room: &mut Room) -> Result<Value, String> {
             Value::Array(items) => name.parse::<usize>().ok().and_then(|index| items.get(index)),
             other => other.get(name),
         };
-        value = inner.ok_or_else(|| format!("`{}` finds nothing: there is no `{}` there", told(path), told(name)))?;
+        value = inner
+            .ok_or_else(|| format!("`{}` finds nothing: there is no `{}` there", told(path), told(name)))?;
     }
     room.value(value).map_err(|why| why.to_string())?;
     Ok(value.clone())

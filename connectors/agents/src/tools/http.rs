@@ -24,8 +24,7 @@ const MOST_REASON: usize = 4_000;
 const MOST_URL: usize = 64 << 10;
 const MOST_REQUEST: usize = 16 << 20;
 /// What an answer may cost once it is built.
-const LIMITS: Limits =
-    Limits { bytes: 16 << 20, depth: json::DEPTH, nodes: 1_000_000, memory: 128 << 20, as_bytes: false };
+const LIMITS: Limits = Limits { bytes: 16 << 20, nodes: 1_000_000, memory: 128 << 20, ..Limits::VALUES };
 
 /// A request with placeholders.
 #[derive(Debug)]
@@ -56,8 +55,8 @@ impl Http {
         let url = url(&text(entries, "url")?.ok_or("`http` needs a `url`")?)?;
         let mut headers = Vec::new();
         for (name, value) in mapping(entries, "headers")?.unwrap_or_default() {
-            let parsed =
-                HeaderName::try_from(name.as_str()).map_err(|_| format!("`{}` is no header's name", told(&name)))?;
+            let parsed = HeaderName::try_from(name.as_str())
+                .map_err(|_| format!("`{}` is no header's name", told(&name)))?;
             headers.push((parsed, Written::read(&value)?));
         }
         Ok(Http {
@@ -105,7 +104,10 @@ impl Http {
         let request = match self.request(invocation, context, &mut used) {
             Ok(request) => request,
             Err(reason) => {
-                return Called::failed(ToolErrorClass::InvalidArguments, used.taken_out_of(&reason, MOST_REASON));
+                return Called::failed(
+                    ToolErrorClass::InvalidArguments,
+                    used.taken_out_of(&reason, MOST_REASON),
+                );
             }
         };
         match self.send(request, invocation.effect, within).await {
@@ -145,7 +147,8 @@ impl Http {
             let key = HeaderValue::try_from(context.effect_key).map_err(|why| why.to_string())?;
             headers.insert("idempotency-key", key);
         }
-        let body = self.body.as_ref().map(|body| body.fill(&scope, context.secrets, used, room)).transpose()?;
+        let body =
+            self.body.as_ref().map(|body| body.fill(&scope, context.secrets, used, room)).transpose()?;
         let body = body.map(|body| match body {
             Value::String(text) => text,
             value => {
@@ -267,7 +270,8 @@ fn url(text: &str) -> Result<Vec<Part>, String> {
 }
 
 fn filled(part: &Part, scope: &Value, room: &mut Room) -> Result<String, String> {
-    let value = Template::Text(vec![part.clone()]).render_within(scope, room).map_err(|why| why.to_string())?;
+    let value =
+        Template::Text(vec![part.clone()]).render_within(scope, room).map_err(|why| why.to_string())?;
     Ok(plain(value))
 }
 

@@ -28,8 +28,7 @@ use super::toolbox::{Called, Context, Invocation};
 const MOST_REASON: usize = 4_000;
 const MOST_SETTING: usize = 64 << 10;
 /// What a result may cost once it is built.
-const LIMITS: Limits =
-    Limits { bytes: 16 << 20, depth: json::DEPTH, nodes: 1_000_000, memory: 128 << 20, as_bytes: false };
+const LIMITS: Limits = Limits { bytes: 16 << 20, nodes: 1_000_000, memory: 128 << 20, ..Limits::VALUES };
 
 /// What a program that is started inherits; our own keys are not among it.
 const INHERITED: [&str; 7] = ["PATH", "HOME", "LANG", "TMPDIR", "TMP", "USER", "XDG_CACHE_HOME"];
@@ -109,9 +108,10 @@ impl Server {
                 Ok(tools) => Called::Answered(json!({"tools": tools})),
                 Err(why) => Called::failed(ToolErrorClass::MalformedResult, why.to_string()),
             },
-            Err(error) => {
-                Called::failed(ToolErrorClass::Other, connection.used.taken_out_of(&error.to_string(), MOST_REASON))
-            }
+            Err(error) => Called::failed(
+                ToolErrorClass::Other,
+                connection.used.taken_out_of(&error.to_string(), MOST_REASON),
+            ),
         }
     }
 
@@ -201,11 +201,15 @@ impl Server {
 
     async fn connect(&self, context: &Context<'_>) -> Result<Connection, String> {
         let mut used = Used::default();
-        let fill =
-            |written: &Written, used: &mut Used| match written.fill(&Value::Null, context.secrets, used, &mut Room::of(MOST_SETTING))? {
-                Value::String(text) => Ok::<_, String>(text),
-                other => Ok(other.to_string()),
-            };
+        let fill = |written: &Written, used: &mut Used| match written.fill(
+            &Value::Null,
+            context.secrets,
+            used,
+            &mut Room::of(MOST_SETTING),
+        )? {
+            Value::String(text) => Ok::<_, String>(text),
+            other => Ok(other.to_string()),
+        };
         let service = match &self.reach {
             Reach::Program { command, env } => {
                 if !context.local_programs {
@@ -242,7 +246,10 @@ impl Server {
             }
         };
         let service = service.map_err(|why| {
-            used.taken_out_of(&format!("the MCP server `{}` does not begin to talk: {why}", self.name), MOST_REASON)
+            used.taken_out_of(
+                &format!("the MCP server `{}` does not begin to talk: {why}", self.name),
+                MOST_REASON,
+            )
         })?;
         Ok(Connection { service, used })
     }

@@ -53,7 +53,9 @@ impl Written {
                 used.add(name, &value);
                 format!("{prefix}{value}").into()
             }
-            Written::Template(template) => template.render_within(scope, room).map_err(|why| why.to_string())?,
+            Written::Template(template) => {
+                template.render_within(scope, room).map_err(|why| why.to_string())?
+            }
             Written::List(items) => {
                 items.iter().map(|item| item.fill(scope, secrets, used, room)).collect::<Result<_, _>>()?
             }

@@ -56,7 +56,11 @@ impl Shape {
         }
         let builtin = match text(entries, "builtin")? {
             Some(name) => Some(Builtin::named(&name).ok_or_else(|| {
-                format!("nothing called `{}` is built in; there are: {}", told(&name), Builtin::NAMES.join(", "))
+                format!(
+                    "nothing called `{}` is built in; there are: {}",
+                    told(&name),
+                    Builtin::NAMES.join(", ")
+                )
             })?),
             None => None,
         };
@@ -147,7 +151,8 @@ fn only(entries: &Map<String, Value>) -> Result<Option<Vec<String>>, String> {
 
 fn timeout(entries: &Map<String, Value>) -> Result<Option<Duration>, String> {
     let Some(text) = text(entries, "timeout")? else { return Ok(None) };
-    let wrong = || format!("`timeout: {}` is not a length of time up to 1h; write 500ms, 10s or 2m", told(&text));
+    let wrong =
+        || format!("`timeout: {}` is not a length of time up to 1h; write 500ms, 10s or 2m", told(&text));
     let length = humantime::parse_duration(&text).map_err(|_| wrong())?;
     let fits = (Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&length);
     if fits { Ok(Some(length)) } else { Err(wrong()) }

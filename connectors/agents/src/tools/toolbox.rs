@@ -158,7 +158,8 @@ impl Toolbox {
         }
         let http = Http::read(shape.http.as_ref().ok_or(shape::NO_KIND)?, &shape)?;
         let parameters = shape.parameters.clone().unwrap_or_else(|| http.guessed_parameters());
-        let schema = Schema::read(&parameters).map_err(|why| format!("`parameters` cannot be used: {why}"))?;
+        let schema =
+            Schema::read(&parameters).map_err(|why| format!("`parameters` cannot be used: {why}"))?;
         self.tools.push(Tool {
             name: name.to_owned(),
             description: shape.description.unwrap_or_default(),
@@ -209,7 +210,9 @@ impl Toolbox {
                 .check(&arguments, &mut Fuel::default())
                 .map_err(|why| format!("these arguments do not fit `{name}`: {why}"))?,
             Parameters::Unusable(why) => {
-                return Err(format!("`{name}` cannot be called: its schema of arguments cannot be used: {why}"));
+                return Err(format!(
+                    "`{name}` cannot be called: its schema of arguments cannot be used: {why}"
+                ));
             }
         }
         Ok(Invocation { tool: name.to_owned(), arguments, effect: tool.effect, target: Target::Tool(at) })
