@@ -66,6 +66,9 @@ type State = StreamState<<Suite as Processors>::State>;
 /// How many streams that wait for nothing each partition keeps in memory: somebody may look at what has just ended.
 const RESIDENTS: usize = 2_000;
 
+/// How long a partition may compute before somebody should know.
+const COMPUTING: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How an engine is set.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -151,6 +154,7 @@ impl Engine {
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;
+        engine.history.index.belongs_to(node.log_id()).context("the index can be deleted; it is made anew")?;
         assert!(engine.node.set(node).is_ok(), "nobody else sets it");
         for partition in (0..log.partitions()).map(Partition) {
             let (index, log) = (engine.history.index.clone(), log.clone());
@@ -180,6 +184,27 @@ impl Engine {
     /// Why a partition has ended by itself, as soon as one has.
     pub fn ended(&self) -> watch::Receiver<Option<String>> {
         self.ended.subscribe()
+    }
+
+    /// Why this node does not work as it should, one sentence each: parts of its data that are gone or are another log's,
+    /// an index that stands still, partitions that are not led or compute without an end. Waits for nobody, so it can be
+    /// asked whatever the partitions do.
+    pub fn wholeness(&self) -> Vec<String> {
+        let Some(node) = self.node.get() else { return vec!["the node is being opened".to_owned()] };
+        let mut reasons = node.wholeness();
+        reasons.extend(self.history.index.troubles());
+        for omium_runtime::PartitionStanding { partition, led, ended, computing } in node.standing() {
+            match ended {
+                Some(why) => reasons.push(format!("partition {partition} has ended: {why}")),
+                None if !led => reasons.push(format!("partition {partition} is being taken over")),
+                None => {}
+            }
+            if computing >= COMPUTING {
+                let seconds = computing.as_secs();
+                reasons.push(format!("partition {partition} has been computing for {seconds} s"));
+            }
+        }
+        reasons
     }
 
     /// Saves everything and stops.

@@ -75,11 +75,16 @@ impl Port for Served {
     }
 
     fn ready(&self) -> bool {
-        self.0.ended().borrow().is_none()
+        self.0.ended().borrow().is_none() && self.0.wholeness().is_empty()
     }
 
     fn health(&self) -> Vec<(String, bool)> {
-        vec![("engine".to_owned(), self.ready()), ("publisher".to_owned(), self.0.troubles.none())]
+        let running = self.0.ended().borrow().is_none();
+        vec![
+            ("engine".to_owned(), running),
+            ("data".to_owned(), self.0.wholeness().is_empty()),
+            ("publisher".to_owned(), self.0.troubles.none()),
+        ]
     }
 
     fn counts(&self) -> Counts {

@@ -32,6 +32,7 @@ use crate::port::{Ended, Input, Now, Output, Parcel};
 use crate::sealing::Vault;
 use crate::snapshot::{Position, Snapshot, Used};
 use commands::Asked;
+pub(crate) use commands::log_id;
 pub use deciding::Deciding;
 pub(crate) use deciding::Noted;
 pub(crate) use needs::IN_PLACE;
