@@ -17,6 +17,7 @@ mod keys;
 mod ledger;
 mod metrics;
 mod native;
+mod offline;
 mod port;
 mod prices;
 mod programs;
@@ -54,6 +55,7 @@ use metrics::Metrics;
 
 pub use ledger::Books;
 pub use native::seat as seat_native;
+pub use offline::cancel as cancel_offline;
 pub use port::Served;
 pub use publish::{Shown, Topics, start as publish};
 
