@@ -47,6 +47,14 @@ enum Tool {
         #[arg(long, value_name = "N", requires = "records")]
         partition: Option<u16>,
     },
+    /// Cancels an execution while no process has the data folder open, where the server ends before anybody can.
+    #[command(after_help = EXITS)]
+    Cancel {
+        /// The data folder, which holds `log`.
+        data: PathBuf,
+        /// The execution, as `ex_…`.
+        execution: String,
+    },
     /// Does offline what the next opening would do, and nothing else: cuts off a torn end.
     #[command(after_help = EXITS)]
     Repair {
@@ -76,6 +84,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
             say(if *json { json::inspected(&found).to_string() } else { found.to_string() }.trim_end());
             true
         }),
+        Tool::Cancel { data, execution } => return cancel(data, execution),
         Tool::Repair { dir, apply, json, .. } => {
             let how = if *apply { Repair::Apply } else { Repair::DryRun };
             repair(&RealDisk, dir, Vec::new(), how).map(|done| {
@@ -88,6 +97,26 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => failed(&error),
+    }
+}
+
+fn cancel(data: &std::path::Path, execution: &str) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("omium: no threads could be started: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match runtime.block_on(omium_engine::cancel_offline(data, execution)) {
+        Ok(()) => {
+            say(&format!("{execution} is cancelled"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("omium: {error:#}");
+            ExitCode::from(2)
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod index;
 mod keys;
 mod metrics;
 mod native;
+mod offline;
 mod port;
 mod prices;
 mod programs;
@@ -53,6 +54,7 @@ use metrics::Metrics;
 
 pub use calls::Gate;
 pub use native::seat as seat_native;
+pub use offline::cancel as cancel_offline;
 pub use port::Served;
 pub use publish::{Shown, Topics, start as publish};
 
@@ -64,6 +66,9 @@ type State = StreamState<<Suite as Processors>::State>;
 
 /// How many streams that wait for nothing each partition keeps in memory: somebody may look at what has just ended.
 const RESIDENTS: usize = 2_000;
+
+/// How long a partition may compute before somebody should know.
+const COMPUTING: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How an engine is set.
 #[derive(Clone, Debug)]
@@ -160,6 +165,11 @@ impl Engine {
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;
+        engine
+            .history
+            .index
+            .belongs_to(node.log_id())
+            .context("the index can be deleted; it is made anew")?;
         assert!(engine.node.set(node).is_ok(), "nobody else sets it");
         for partition in (0..log.partitions()).map(Partition) {
             let (index, log) = (engine.history.index.clone(), log.clone());
@@ -194,6 +204,27 @@ impl Engine {
     /// Native agents begin no call any more. Resolves when those that are on their way have their end in the log.
     pub async fn drain(&self) {
         self.native_calls.drain().await;
+    }
+
+    /// Why this node does not work as it should, one sentence each: parts of its data that are gone or are another log's,
+    /// an index that stands still, partitions that are not led or compute without an end. Waits for nobody, so it can be
+    /// asked whatever the partitions do.
+    pub fn wholeness(&self) -> Vec<String> {
+        let Some(node) = self.node.get() else { return vec!["the node is being opened".to_owned()] };
+        let mut reasons = node.wholeness();
+        reasons.extend(self.history.index.troubles());
+        for omium_runtime::PartitionStanding { partition, led, ended, computing } in node.standing() {
+            match ended {
+                Some(why) => reasons.push(format!("partition {partition} has ended: {why}")),
+                None if !led => reasons.push(format!("partition {partition} is being taken over")),
+                None => {}
+            }
+            if computing >= COMPUTING {
+                let seconds = computing.as_secs();
+                reasons.push(format!("partition {partition} has been computing for {seconds} s"));
+            }
+        }
+        reasons
     }
 
     /// Saves everything and stops.

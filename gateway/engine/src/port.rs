@@ -75,7 +75,7 @@ impl Port for Served {
     }
 
     fn ready(&self) -> bool {
-        self.readable() && self.0.node().standing().iter().all(|partition| partition.led)
+        self.readable() && self.0.wholeness().is_empty()
     }
 
     fn readable(&self) -> bool {
@@ -83,7 +83,12 @@ impl Port for Served {
     }
 
     fn health(&self) -> Vec<(String, bool)> {
-        vec![("engine".to_owned(), self.ready()), ("publisher".to_owned(), self.0.troubles.none())]
+        let running = self.0.ended().borrow().is_none();
+        vec![
+            ("engine".to_owned(), running),
+            ("data".to_owned(), self.0.wholeness().is_empty()),
+            ("publisher".to_owned(), self.0.troubles.none()),
+        ]
     }
 
     fn counts(&self) -> Counts {

@@ -114,6 +114,7 @@ fn follow(engine: &Arc<Engine>, place: &std::path::Path, publication: Arc<dyn Pu
         let follower = Follower {
             engine: Arc::downgrade(engine),
             log: log.clone(),
+            id: engine.node().log_id(),
             partition,
             publication: publication.clone(),
             file: place.join(format!("{}-{}.json", publication.topic().name(), partition.0)),
@@ -133,6 +134,8 @@ fn follow(engine: &Arc<Engine>, place: &std::path::Path, publication: Arc<dyn Pu
 struct Follower {
     engine: Weak<Engine>,
     log: Arc<dyn Log>,
+    /// What tells the log from all others.
+    id: [u8; 16],
     partition: Partition,
     publication: Arc<dyn Publication>,
     file: PathBuf,
@@ -143,7 +146,7 @@ impl Follower {
     async fn run(&self) {
         let topic = self.publication.topic().name();
         let mut wait = AGAIN.0;
-        let mut position = Position::load(&self.file);
+        let mut position = Position::load(&self.file, self.id);
         loop {
             let before = position.clone();
             let Err(error) = self.advance(&mut position).await else { return };
@@ -196,7 +199,7 @@ impl Follower {
             self.publication.topic().publish(&records).await?;
             filter = reached;
             if let Some(filter) = &filter {
-                let reached = Position::new(next, filter);
+                let reached = Position::new(self.id, next, filter);
                 // Only what is acknowledged is behind a position: a crash in between doubles records and loses none.
                 reached.save(&self.file)?;
                 *position = Some(reached);

@@ -37,6 +37,48 @@ agents:
   - {id: only, framework: program}
 ";
 
+fn lanes(name: &str, count: usize, order: &str) -> String {
+    let mut text = format!("name: {name}\nexecution_order: {order}\nagents:\n");
+    for n in 0..count {
+        let after = if order == "graph" && n > 0 { ", after: [a0]" } else { "" };
+        text.push_str(&format!("  - {{id: a{n}, framework: program{after}, timeout: 1s}}\n"));
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_lanes_start_time_out_fan_out_and_are_cancelled() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    for (name, order) in [("wide", "parallel"), ("fan", "graph")] {
+        desk.served.publish(&desk.caller, "f", &lanes(name, 1_000, order)).await.unwrap();
+    }
+    let wide = desk.started_as("wide", None, json!({})).await.unwrap().id;
+    let fan = desk.started_as("fan", None, json!({})).await.unwrap().id;
+    let cancelled = desk.started_as("wide", None, json!({})).await.unwrap().id;
+    desk.served.act(&desk.caller, &cancelled, Action::Cancel, None).await.unwrap();
+    assert_eq!(desk.show(&cancelled).await.status, "cancelled");
+    let failed = desk.until(&wide, "failed").await;
+    assert!(failed.steps.iter().all(|step| step.status != "waiting"));
+    assert_eq!(desk.until(&fan, "failed").await.steps.len(), 1_000, "its first step timed out");
+    desk.engine.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_execution_can_be_cancelled_while_nothing_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "f", ONE).await.unwrap();
+    let id = desk.started_as("one", None, json!({})).await.unwrap().id;
+    desk.engine.stop().await.unwrap();
+    drop(desk);
+    super::cancel_offline(dir.path(), &id).await.unwrap();
+    assert!(super::cancel_offline(dir.path(), &id).await.is_err(), "it does not go on any more");
+    let desk = Desk::open(dir.path()).await;
+    assert_eq!(desk.show(&id).await.status, "cancelled");
+    desk.engine.stop().await.unwrap();
+}
+
 struct Desk {
     engine: Arc<Engine>,
     served: Served,

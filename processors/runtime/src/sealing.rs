@@ -9,6 +9,7 @@ use omium_schemas::{BlobId, BlobRef, Content, Digest, Kept, KeyId, Seq};
 use sha2::{Digest as _, Sha256};
 
 use crate::key::StreamKey;
+use crate::vault::VaultError;
 
 /// A data key, ready for use.
 #[derive(Clone)]
@@ -53,6 +54,12 @@ pub trait Vault: Send + Sync {
     /// Whether there is nothing left to be done before content of this stream can be sealed.
     fn has(&self, _stream: &StreamKey) -> bool {
         true
+    }
+
+    /// Binds the keys to a log. Keys of another one are refused, and so are fresh keys beside a log that is not `new`:
+    /// what it holds could never be opened.
+    fn bind(&self, _log: [u8; 16], _new: bool) -> Result<(), VaultError> {
+        Ok(())
     }
 
     /// Makes the keys of these streams where they are missing, and returns when they are durable. May block: whoever

@@ -1,14 +1,18 @@
 //! When things go wrong, beside what goes wrong on the way.
 
+use omium_runtime::Role;
 use omium_schemas::Partition;
 
 use crate::counts::Fault;
+use crate::node::CLOSE;
 use crate::world::{Action, World};
 
 /// What a run has to have seen before it may come to rest.
 pub(crate) const COMMANDS: u64 = 200;
 pub(crate) const FAULTS: u64 = 20;
 pub(crate) const CRASHES: u64 = 3;
+/// In microseconds.
+const YEAR: u64 = 365 * 24 * 3_600_000_000;
 /// About as many commands are still acknowledged after the last fault.
 const LEFT: u64 = 25;
 
@@ -16,7 +20,12 @@ impl World {
     pub(crate) fn plan_faults(&mut self) {
         self.plan_election();
         let node = self.chance.below(self.nodes.len() as u64) as usize;
-        let by = self.chance.between(0, 60_000_000) as i64 - 30_000_000;
+        let by = match self.chance.below(4) {
+            // For a moment it is another hour, or another year.
+            0 => self.chance.between(0, 7_200_000_000) as i64 - 3_600_000_000,
+            1 => self.chance.between(0, 20 * YEAR) as i64 - 10 * YEAR as i64,
+            _ => self.chance.between(0, 60_000_000) as i64 - 30_000_000,
+        };
         let at = self.chance.between(100_000, 2_000_000);
         self.after(at, Action::Jump(node, by));
     }
@@ -53,7 +62,9 @@ impl World {
     pub(crate) fn jump(&mut self, node: usize, by: i64) {
         if by != 0 && self.faulty {
             self.fault(Fault::ClockJump);
-            self.nodes[node].skew += by;
+            let begins = |shell: &crate::world::Shell| matches!(shell.role(), Role::Opening(..));
+            let begins = self.nodes[node].shells.iter().any(begins);
+            self.nodes[node].skew += if begins { by.clamp(-CLOSE, CLOSE) } else { by };
             let back = self.chance.between(200_000, 3_000_000);
             self.after(back, Action::Jump(node, 0));
         } else {

@@ -32,6 +32,9 @@ pub(crate) struct Node {
     pub(crate) skew: i64,
 }
 
+/// By how much a clock may be off at most where it is believed, in microseconds.
+pub(crate) const CLOSE: i64 = 30_000_000;
+
 pub(crate) const NEVER_FAILS: &str = "the store in memory never fails";
 
 impl World {
@@ -447,6 +450,9 @@ impl World {
         let seen = self.nodes[node].shells[at].epoch();
         let epoch = epoch.max(seen).next();
         self.leaders[at] = (node, epoch);
+        // Who begins to lead believes its clock, and what it writes by a clock that is an hour ahead is an hour late. What
+        // is looked for here is that a leader which knows better is not misled.
+        self.nodes[node].skew = self.nodes[node].skew.clamp(-CLOSE, CLOSE);
         let (life, seed) = (self.life(node, partition), self.chance.bytes());
         self.feed(life, partition, Input::Lead(epoch, seed));
     }

@@ -124,7 +124,7 @@ impl<P: Processors> Cell<P> {
     }
 
     /// Asks for the partition under an epoch that none of this node's shells has asked for before.
-    pub(super) fn lead(self: &Arc<Self>, log: &dyn Log) -> Result<(), LogError> {
+    pub(super) fn lead(self: &Arc<Self>, log: &dyn Log, seed: [u8; 16]) -> Result<(), LogError> {
         let seat = Seat::of(self);
         let appender = log.attach(self.partition, Arc::new(seat))?;
         *self.appender.write().unwrap_or_else(PoisonError::into_inner) = Some(appender);
@@ -132,7 +132,7 @@ impl<P: Processors> Cell<P> {
         inside.asked = inside.asked.max(inside.shell.epoch()).next();
         let epoch = inside.asked;
         drop(inside);
-        self.feed(Input::Lead(epoch, clock::random()));
+        self.feed(Input::Lead(epoch, seed));
         Ok(())
     }
 

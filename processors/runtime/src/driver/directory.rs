@@ -10,6 +10,7 @@ use omium_schemas::{BlockNo, Partition};
 use omium_store::{RocksStore, Settings, Store};
 
 use super::node::{NodeParts, OpenError, World};
+use super::places::make_folder;
 use crate::key::position_key;
 use crate::shell::Config;
 use crate::snapshot::Position;
@@ -23,20 +24,19 @@ impl NodeParts {
         config: Config,
         world: Arc<dyn World>,
     ) -> Result<NodeParts, OpenError> {
-        let made = std::fs::create_dir_all(root);
+        let made = make_folder(root);
         made.map_err(|error| OpenError::Directory(root.to_owned(), error.to_string()))?;
         let store = RocksStore::open(&root.join("state"), Settings::default())?;
         let blobs = BlobDirectory::open(root.join("blobs"))?;
         let vault = FileVault::open(&root.join("keys"), &root.join("master.key"))?;
-        let under_way = Some(root.join("under-way"));
         let (store, blobs, vault) = (Arc::new(store), Arc::new(blobs), Arc::new(vault));
-        Ok(NodeParts { log, store, blobs, vault, world, config, under_way })
+        Ok(NodeParts { log, store, blobs, vault, world, config, root: Some(root.to_owned()) })
     }
 
     /// Log, state, blobs and keys in this directory, which is made where it is missing. The master key stands beside
     /// the rest until an operator moves it elsewhere.
     pub fn in_directory(root: &Path, config: Config, world: Arc<dyn World>) -> Result<NodeParts, OpenError> {
-        let made = std::fs::create_dir_all(root);
+        let made = make_folder(root);
         made.map_err(|error| OpenError::Directory(root.to_owned(), error.to_string()))?;
         let mut options = EmbeddedOptions::new(root.join("log"), config.partitions)?;
         let state = root.join("state");
@@ -57,7 +57,7 @@ impl NodeParts {
             vault: Arc::new(vault),
             world,
             config,
-            under_way: Some(root.join("under-way")),
+            root: Some(root.to_owned()),
         })
     }
 }

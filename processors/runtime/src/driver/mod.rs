@@ -11,6 +11,7 @@ mod intact;
 mod keys;
 mod node;
 mod opening;
+mod places;
 mod retake;
 mod seat;
 mod suspects;

@@ -1,6 +1,6 @@
 //! A node that leads every partition of its log: the embedded default, and one node on Kafka.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::content::{Contents, left_out};
 use super::intact::Rests;
 use super::keys::Keys;
 use super::opening::{catch_up, open_shell};
+use super::places::Places;
 use super::suspects::{Suspects, Working};
 use super::telemetry::Telemetry;
 use super::trim::{self, TrimError};
@@ -28,7 +29,7 @@ use super::{clock, deadline};
 use crate::key::StreamKey;
 use crate::port::{Answer, Dispatch, Ended, Input, Submission};
 use crate::sealing::Vault;
-use crate::shell::Config;
+use crate::shell::{Config, log_id};
 use crate::vault::VaultError;
 
 /// How often it is looked whether a partition has stopped, or never will.
@@ -67,8 +68,9 @@ pub struct NodeParts {
     pub world: Arc<dyn World>,
     /// How its shells are set.
     pub config: Config,
-    /// Where it notes what takes long, so that the next process knows what has ended this one; nothing where it does not.
-    pub under_way: Option<PathBuf>,
+    /// The folder that all of this lies in; nothing where it lies in none. The node looks there whether everything is in
+    /// its place, and notes what takes long, so that the next process knows what has ended this one.
+    pub root: Option<PathBuf>,
 }
 
 /// A node.
@@ -84,6 +86,8 @@ pub struct Node<P: Processors> {
     deadline: Duration,
     suspects: Arc<Suspects>,
     watch: Mutex<Option<Watch>>,
+    log_id: [u8; 16],
+    places: Arc<Places>,
 }
 
 /// How one partition is doing, told without asking it.
@@ -106,7 +110,7 @@ impl<P: Processors> Node<P> {
         let parts = Arc::new(parts);
         let phase = watch::Sender::new(Phase::Running);
         let telemetry = Telemetry::new(&opentelemetry::global::meter("omium"));
-        let suspects = Suspects::open(parts.under_way.clone());
+        let suspects = Suspects::open(parts.root.as_ref().map(|root| root.join("under-way")));
         let convicted = suspects.convicted();
         let mut cells = Vec::new();
         let (mut arriving, mut resting) = (Vec::new(), Vec::new());
@@ -131,10 +135,11 @@ impl<P: Processors> Node<P> {
             parts.config.deadline_micros,
             phase.subscribe(),
         )));
-        let watch = Mutex::new(Some(Watch::begin(&cells, suspects.clone())));
-        let node = Node {
-            suspects,
-            watch,
+        let mut node = Node {
+            suspects: suspects.clone(),
+            watch: Mutex::default(),
+            log_id: [0; 16],
+            places: Arc::new(Places::open(None, [0; 16], true)),
             deadline: Duration::from_micros(parts.config.deadline_micros),
             cells,
             tasks: Mutex::new(tasks),
@@ -145,19 +150,38 @@ impl<P: Processors> Node<P> {
             contents: Contents { vault: parts.vault.clone(), blobs: parts.blobs.clone() },
             keys: Keys::new(parts.vault.clone()),
         };
-        if let Err(error) = node.take_over(resting).await {
-            node.halt().await;
-            return Err(error);
+        match node.take_over(parts.root.as_deref(), resting).await {
+            Ok((log_id, places)) => (node.log_id, node.places) = (log_id, places),
+            Err(error) => {
+                node.halt().await;
+                return Err(error);
+            }
         }
+        let watch = Watch::begin(&node.cells, suspects, node.places.clone());
+        *node.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
         convicted.iter().for_each(|key| node.suspects.acquit(key));
         Ok(node)
     }
 
-    async fn take_over(&self, resting: Vec<Option<Rests>>) -> Result<(), OpenError> {
+    async fn take_over(
+        &self,
+        root: Option<&Path>,
+        resting: Vec<Option<Rests>>,
+    ) -> Result<([u8; 16], Arc<Places>), OpenError> {
         for ((partition, cell), rests) in (0..).map(Partition).zip(&self.cells).zip(resting) {
             let folded = catch_up(&*self.log, partition, cell, rests).await;
             folded.map_err(|why| OpenError::NotLed(partition, why))?;
-            cell.lead(&*self.log)?;
+        }
+        let seed = clock::random();
+        let book = self.cells.first().map(|cell| cell.lock().shell.book().clone()).unwrap_or_default();
+        let new = book.partitions == 0;
+        let log_id = if new { log_id(&seed) } else { book.id };
+        // Before anything is written: keys that are not this log's must not seal anything of it.
+        self.vault.bind(log_id, new)?;
+        let places = Arc::new(Places::open(root, log_id, new));
+        places.wholeness().iter().for_each(|reason| tracing::error!("{reason}"));
+        for (at, cell) in self.cells.iter().enumerate() {
+            cell.lead(&*self.log, if at == 0 { seed } else { clock::random() })?;
         }
         for (partition, cell) in (0..).map(Partition).zip(&self.cells) {
             let mut standing = cell.standing.subscribe();
@@ -166,7 +190,17 @@ impl<P: Processors> Node<P> {
                 return Err(OpenError::NotLed(partition, why));
             }
         }
-        Ok(())
+        Ok((log_id, places))
+    }
+
+    /// What tells this log from all others.
+    pub fn log_id(&self) -> [u8; 16] {
+        self.log_id
+    }
+
+    /// Why this node is not whole: folders that are gone, or are of another log. Waits for nobody.
+    pub fn wholeness(&self) -> Vec<String> {
+        self.places.wholeness()
     }
 
     /// How many partitions it has.

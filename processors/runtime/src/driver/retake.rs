@@ -119,7 +119,7 @@ impl<P: Processors> Carrier<P> {
         }
         // Where it could not read the log, its own last word is on its way here.
         if role != Role::Ended {
-            cell.lead(&*self.parts.log)?;
+            cell.lead(&*self.parts.log, clock::random())?;
         }
         if *self.phase.borrow() >= Phase::Finishing {
             // The shell of that moment was asked to stop; this one was not.

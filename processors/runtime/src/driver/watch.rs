@@ -9,6 +9,7 @@ use omium_processor::Processors;
 
 use super::cell::Cell;
 use super::clock;
+use super::places::Places;
 use super::suspects::Suspects;
 use crate::key::StreamKey;
 
@@ -43,17 +44,26 @@ struct Watched<P: Processors> {
 }
 
 impl Watch {
-    pub(super) fn begin<P: Processors>(cells: &[Arc<Cell<P>>], suspects: Arc<Suspects>) -> Watch {
+    pub(super) fn begin<P: Processors>(
+        cells: &[Arc<Cell<P>>],
+        suspects: Arc<Suspects>,
+        places: Arc<Places>,
+    ) -> Watch {
         let over = Arc::new(AtomicBool::new(false));
         let watched =
             cells.iter().map(|cell| Watched { cell: Arc::downgrade(cell), turn: None, told: false });
         let (mut watched, until): (Vec<_>, _) = (watched.collect(), over.clone());
         let look = move || {
+            let mut looked = clock::now().boot;
             while !until.load(Ordering::Acquire) {
                 let boot = clock::now().boot;
                 let computing: Vec<StreamKey> =
                     watched.iter_mut().filter_map(|watched| watched.look(boot, &suspects)).collect();
                 suspects.note(boot, &computing);
+                if places.any() && boot.saturating_sub(looked) >= TOO_LONG {
+                    looked = boot;
+                    places.look();
+                }
                 thread::park_timeout(LOOK);
             }
         };

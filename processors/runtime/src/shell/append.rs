@@ -47,6 +47,8 @@ impl<P: Processors> Shell<P> {
     pub(super) fn close(&mut self, time: Time) {
         let Role::Leading(epoch) = self.role else { return };
         let (no, prev) = (self.ahead.no.next(), self.ahead.prev);
+        // Times of blocks never fall, whatever the clocks do.
+        let time = time.max(self.ahead.time);
         let head = BlockHead {
             kind: BlockKind::Frames,
             partition: self.partition,

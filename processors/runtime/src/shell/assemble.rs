@@ -385,7 +385,7 @@ impl<P: Processors> Shell<P> {
         let first = Seq(last.0 - events.len() as u64);
         let no = self.ahead.no.next();
         self.residents.change(&key, state, LastFrame::Hashed(hash), no);
-        self.ahead.time = time;
+        self.ahead.time = self.ahead.time.max(time);
         if let Some(window) = asked.window.take() {
             self.use_key(window, Used { first, last, at: time, request: origin.request });
         }

@@ -9,11 +9,6 @@ use super::{Role, Shell};
 use crate::key::StreamKey;
 use crate::port::{Dispatch, Now, Output, Submission};
 
-/// By how much wall clock and boot clock may part before deadlines hold.
-const PARTING: u128 = 10_000_000;
-/// After how long a clock that has been moved is believed.
-const STEADY: u64 = 30_000_000;
-
 impl<P: Processors> Shell<P> {
     /// Sends out what a stream now waits for and has not been sent, forgets what it no longer waits for, sets its timer.
     pub(super) fn settle_due(&mut self, key: &StreamKey, now: Now) {
@@ -104,10 +99,8 @@ impl<P: Processors> Shell<P> {
         self.empty_inbox(now);
         self.resend(now);
         self.write_acknowledgements(now);
-        if !self.clocks_agree(now) {
-            return;
-        }
-        while let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now.wall) {
+        let time = self.time(now);
+        while let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= time) {
             self.timers.remove(&(at, key));
             match self.residents.get_mut(&key) {
                 Some(slot) => slot.timer = None,
@@ -122,7 +115,7 @@ impl<P: Processors> Shell<P> {
 
     fn ring(&mut self, key: StreamKey, now: Now) {
         let deadline = self.residents.get(&key).and_then(|slot| P::due(&slot.value.state).deadline);
-        if let Some(at) = deadline.filter(|at| *at <= now.wall) {
+        if let Some(at) = deadline.filter(|at| *at <= self.time(now)) {
             let mark = self.figures.decided;
             self.issue(key, MeetDeadline { at }, now);
             if self.figures.decided == mark {
@@ -131,33 +124,6 @@ impl<P: Processors> Shell<P> {
             }
         }
         self.settle_due(&key, now);
-    }
-
-    /// A clock that is moved must not make a thousand deadlines pass at once. They hold until the clocks agree again, or
-    /// until the new time has stood for long enough to be the time.
-    fn clocks_agree(&mut self, now: Now) -> bool {
-        let apart = |a: Now, b: Now| {
-            (i128::from(a.wall.0) - i128::from(a.boot)) - (i128::from(b.wall.0) - i128::from(b.boot))
-        };
-        let first = *self.clocks.get_or_insert(now);
-        if apart(now, first).unsigned_abs() <= PARTING {
-            self.parted = None;
-            return true;
-        }
-        let parted = *self.parted.get_or_insert_with(|| {
-            let text = "wall clock and boot clock have parted by more than 10 s: deadlines hold";
-            self.outputs.push(Output::Alarm(text.to_owned()));
-            now
-        });
-        if apart(now, parted).unsigned_abs() > PARTING {
-            self.parted = Some(now);
-        } else if now.boot.saturating_sub(parted.boot) >= STEADY {
-            self.outputs.push(Output::Alarm("the wall clock is steady again: deadlines pass".to_owned()));
-            self.clocks = Some(now);
-            self.parted = None;
-            return true;
-        }
-        false
     }
 
     /// Streams that the store says wait for something are looked at, some at a time.

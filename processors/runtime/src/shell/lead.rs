@@ -53,7 +53,7 @@ impl<P: Processors> Shell<P> {
         let prev = self.last_hash();
         self.ahead = Ahead { no: self.filter.no, prev, time: self.filter.time };
         self.role = Role::Leading(epoch);
-        self.clocks = Some(now);
+        self.belief.begin(now);
         self.outputs.push(Output::Led(epoch));
         self.open_book(now);
         self.quarantine_suspects(now);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use omium_processor::Processors;
 use omium_schemas::catalogue::{AcknowledgeMessages, Command, DeliverMessage, Message};
 use omium_schemas::mutant::Mutant;
-use omium_schemas::{Content, Partition, Time};
+use omium_schemas::{Content, Partition};
 
 use super::commands::Asked;
 use super::{Role, Shell};
@@ -15,8 +15,8 @@ use crate::key::StreamKey;
 use crate::port::{Now, Output, Parcel};
 use crate::sealing::{self, Place};
 
-/// After how long without any progress unacknowledged parcels are sent again.
-const PATIENCE_MS: u64 = 1_000;
+/// After how many microseconds without any progress unacknowledged parcels are sent again.
+const PATIENCE: u64 = 1_000_000;
 /// How many may be acknowledged before that is written down. Until then they are kept, so it must not be many.
 const UNWRITTEN: i64 = 128;
 
@@ -220,10 +220,10 @@ impl<P: Processors> Shell<P> {
 
     /// Once nothing has moved for a while, what is on its way is taken for lost.
     pub(super) fn resend(&mut self, now: Now) {
-        if now.wall < self.resent_at.plus_millis(PATIENCE_MS) && now.wall >= self.resent_at {
+        if now.boot < self.resent_at.saturating_add(PATIENCE) {
             return;
         }
-        self.resent_at = now.wall;
+        self.resent_at = now.boot;
         let mut stuck = Vec::new();
         for (to, lane) in &mut self.lanes {
             if lane.before == lane.acknowledged && lane.sent > lane.acknowledged {
@@ -257,7 +257,7 @@ impl<P: Processors> Shell<P> {
 
     /// A new leader knows of nothing that is on its way.
     pub(super) fn send_anew(&mut self) {
-        self.resent_at = Time(0);
+        self.resent_at = 0;
         self.lanes.clear();
         let mut owed: Vec<Partition> = self.book.outbox.keys().map(|(to, _)| *to).collect();
         owed.dedup();

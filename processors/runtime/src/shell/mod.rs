@@ -4,6 +4,7 @@
 
 mod append;
 mod assemble;
+mod belief;
 mod carry;
 mod commands;
 mod deciding;
@@ -32,6 +33,7 @@ use crate::port::{Ended, Input, Now, Output, Parcel};
 use crate::sealing::Vault;
 use crate::snapshot::{Position, Snapshot, Used};
 use commands::Asked;
+pub(crate) use commands::log_id;
 pub use deciding::Deciding;
 pub(crate) use deciding::Noted;
 pub(crate) use needs::IN_PLACE;
@@ -178,9 +180,8 @@ pub struct Shell<P: Processors> {
     seed: ([u8; 16], u64),
     stopping: bool,
     delivery: i64,
-    resent_at: Time,
-    clocks: Option<Now>,
-    parted: Option<Now>,
+    resent_at: u64,
+    belief: belief::Belief,
     outputs: Vec<Output<P::State>>,
 }
 
@@ -249,9 +250,8 @@ impl<P: Processors> Shell<P> {
             seed: ([0; 16], 0),
             stopping: false,
             delivery: 0,
-            resent_at: Time(0),
-            clocks: None,
-            parted: None,
+            resent_at: 0,
+            belief: belief::Belief::default(),
             outputs: Vec::new(),
         }
     }
@@ -260,6 +260,9 @@ impl<P: Processors> Shell<P> {
     pub fn handle(&mut self, input: Input, now: Now) {
         if self.role == Role::Ended {
             return self.refuse_all(input);
+        }
+        if matches!(self.role, Role::Leading(_)) {
+            self.outputs.extend(self.belief.look(now).map(Output::Alarm));
         }
         match input {
             Input::Submit(submission) => self.submit(Asked::new(submission), now),
@@ -353,9 +356,10 @@ impl<P: Processors> Shell<P> {
         }
     }
 
-    /// The time of what is decided now: the clock's, but never before what was decided last.
+    /// The time of what is decided now. It may be before that of an earlier frame, whose leader had another clock: what
+    /// is measured from it must not wait until a wrong time has come true.
     fn time(&self, now: Now) -> Time {
-        self.ahead.time.max(now.wall)
+        self.belief.time(now)
     }
 
     fn seq_of(&self, key: &StreamKey) -> Option<Seq> {

@@ -56,8 +56,9 @@ impl<P: Processors> Shell<P> {
         self.unsaved_records = 0;
         self.saved_at = now.boot;
         self.figures.snapshots += 1;
-        let forget = Time(position.time.0.saturating_sub(WINDOW_MICROS));
-        let forget = Some(forget).filter(|_| self.parted.is_none());
+        // By the clock that is believed: a block's time may be far ahead of it.
+        let time = position.time.min(self.time(now));
+        let forget = Some(Time(time.0.saturating_sub(WINDOW_MICROS)));
         Snapshot { partition: self.partition, position, streams, window, forget }
     }
 

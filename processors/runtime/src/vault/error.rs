@@ -34,6 +34,16 @@ pub enum VaultError {
         /// What is wrong.
         why: &'static str,
     },
+    /// The keys are not those of the log.
+    #[error(
+        "{keys} {why}. Bring the files `keys` and `master.key` that belong to this log, from a backup or from the node that had it"
+    )]
+    OtherLog {
+        /// The file of keys.
+        keys: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The keys are there and what opens them is not.
     #[error("{keys} holds keys, but the master key {master} that opens them {why}; restore it from a backup")]
     NoMaster {

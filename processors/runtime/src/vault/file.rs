@@ -42,6 +42,8 @@ struct Writer {
     master: Wrapper,
     /// How many slots there are, the head included.
     slots: u64,
+    /// The log whose keys these are.
+    log: [u8; 16],
 }
 
 impl FileVault {
@@ -54,10 +56,10 @@ impl FileVault {
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(place);
         let file = file.map_err(io("opening"))?;
         if fresh {
-            file.write_all_at(&Slot::Head { certain: 1 }.bytes(), 0).map_err(io("writing"))?;
+            file.write_all_at(&Slot::Head { certain: 1, log: [0; 16] }.bytes(), 0).map_err(io("writing"))?;
             file.sync_all().and_then(|()| sync_parent(place)).map_err(io("syncing"))?;
         }
-        let mut writer = Writer { master: Wrapper::new(&secret), slots: 1 };
+        let mut writer = Writer { master: Wrapper::new(&secret), slots: 1, log: [0; 16] };
         let known = RwLock::new(writer.read(&file, place, master)?);
         let (wanted, writer) = (Mutex::default(), Mutex::new(writer));
         Ok(FileVault { place: place.to_owned(), file, known, wanted, writer })
@@ -164,6 +166,24 @@ impl Vault for FileVault {
         self.key(stream, id.0)
     }
 
+    fn bind(&self, log: [u8; 16], new: bool) -> Result<(), VaultError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (empty, keys) = (writer.slots == 1, self.place.clone());
+        if writer.log == log {
+            return Ok(());
+        }
+        if empty && !new {
+            let why = "holds no keys, but the log holds content: it would stay closed for ever";
+            return Err(VaultError::OtherLog { keys, why });
+        }
+        if !empty && writer.log != [0; 16] {
+            return Err(VaultError::OtherLog { keys, why: "holds the keys of another log" });
+        }
+        writer.log = log;
+        let told = writer.tell(&self.file).and_then(|()| self.file.sync_data());
+        told.map_err(failed("writing", &self.place))
+    }
+
     fn has(&self, stream: &StreamKey) -> bool {
         self.known().streams.contains_key(stream)
     }
@@ -200,9 +220,10 @@ impl Writer {
                 Err(error) => Err(failed("reading", place)(error)),
             }
         };
-        let Some(Slot::Head { certain }) = next()? else {
+        let Some(Slot::Head { certain, log }) = next()? else {
             return Err(VaultError::Foreign { place: place.to_owned() });
         };
+        self.log = log;
         if length / (SLOT as u64) < certain {
             return Err(damaged(
                 length / SLOT as u64,
@@ -246,7 +267,7 @@ impl Writer {
     /// Says in the head how many slots are on disk for good: what is missing of them later was lost, not torn. This
     /// itself need not be synced, the next keys' sync takes it along.
     fn tell(&self, file: &File) -> std::io::Result<()> {
-        file.write_all_at(&Slot::Head { certain: self.slots }.bytes(), 0)
+        file.write_all_at(&Slot::Head { certain: self.slots, log: self.log }.bytes(), 0)
     }
 
     /// New keys for these streams, and for tenants that have none yet.
@@ -298,24 +319,22 @@ fn make_master(place: &Path) -> Result<[u8; 32], VaultError> {
     if let Ok(secret) = read_master(place, place) {
         return Ok(secret);
     }
-    let made = failed("making the master key", place);
-    // One that was cut short by a kill stands for no key yet; one that says something is somebody's, and is kept.
+    // What cannot be read and is not empty is somebody's key, and stays.
     if std::fs::metadata(place).is_ok_and(|found| found.len() > 0) {
-        return Err(made(std::io::Error::other("another file stands there; move it away")));
+        return read_master(place, place);
     }
     let secret = random();
-    let mut beside = place.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
+    let beside = place.with_extension("key.tmp");
     let mut options = OpenOptions::new();
-    let written =
+    let made =
         options.write(true).create(true).truncate(true).mode(0o600).open(&beside).and_then(|mut file| {
             writeln!(file, "{}", Digest(secret).hex())?;
             file.sync_all()?;
+            // Whole or not at all: half a key would keep every later start from succeeding.
             std::fs::rename(&beside, place)?;
             sync_parent(place)
         });
-    written.map_err(made)?;
+    made.map_err(failed("making the master key", place))?;
     Ok(secret)
 }
 

@@ -19,8 +19,9 @@ pub(super) struct Wrapped {
 /// What stands in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
-    /// The first slot: that this is a vault, and how many slots are certain to be there.
-    Head { certain: u64 },
+    /// The first slot: that this is a vault, how many slots are certain to be there, and of which log the keys are; zeros
+    /// where nobody has said so yet.
+    Head { certain: u64, log: [u8; 16] },
     /// A tenant's key, under the master key.
     Tenant(TenantId, Wrapped),
     /// A stream's data key, under its tenant's key.
@@ -33,9 +34,10 @@ impl Slot {
     pub(super) fn bytes(&self) -> [u8; SLOT] {
         let mut bytes = [0; SLOT];
         match self {
-            Slot::Head { certain } => {
+            Slot::Head { certain, log } => {
                 bytes[..8].copy_from_slice(&MAGIC);
                 bytes[8..16].copy_from_slice(&certain.to_le_bytes());
+                bytes[16..32].copy_from_slice(log);
             }
             Slot::Tenant(tenant, wrapped) => {
                 bytes[0] = 1;
@@ -63,7 +65,8 @@ impl Slot {
             return None;
         }
         if bytes[..8] == MAGIC {
-            return Some(Slot::Head { certain: u64::from_le_bytes(bytes[8..16].try_into().ok()?) });
+            let (certain, log) = (bytes[8..16].try_into().ok()?, bytes[16..32].try_into().ok()?);
+            return Some(Slot::Head { certain: u64::from_le_bytes(certain), log });
         }
         match bytes[0] {
             1 => Some(Slot::Tenant(TenantId(bytes[8..24].try_into().ok()?), Wrapped::read(bytes)?)),

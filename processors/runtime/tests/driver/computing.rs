@@ -122,7 +122,7 @@ async fn what_ended_three_processes_in_a_row_is_quarantined_and_can_be_released(
         let (world, events) = TestWorld::new();
         let vault = Arc::new(MemoryVault::new([7; 32]));
         let (blobs, config) = (Arc::<KeptBlobs>::default(), place.config());
-        let parts = NodeParts { log, store, blobs, vault, world, config, under_way: Some(notes.clone()) };
+        let parts = NodeParts { log, store, blobs, vault, world, config, root: Some(dir.path().to_owned()) };
         Running::new(Node::open(parts).await.expect("a node"), events)
     };
     let stream = account("deadly");

@@ -23,7 +23,7 @@ const SEGMENT: u32 = 1 << 20;
 async fn node_on(log: Arc<dyn Log>, store: Arc<dyn Store>, config: Config) -> BankNode {
     let (world, told) = TestWorld::new();
     let (blobs, vault) = (Arc::<KeptBlobs>::default(), Arc::new(MemoryVault::new([7; 32])));
-    let parts = NodeParts { log, store, blobs, vault, world, config, under_way: None };
+    let parts = NodeParts { log, store, blobs, vault, world, config, root: None };
     Running::new(Node::<BankSuite>::open(parts).await.expect("a node"), told)
 }
 

@@ -69,7 +69,7 @@ impl Place {
         let (log, store) = self.parts();
         let (world, events) = TestWorld::new();
         let vault = Arc::new(MemoryVault::new([7; 32]));
-        let parts = NodeParts { log, store, blobs, vault, world, config, under_way: None };
+        let parts = NodeParts { log, store, blobs, vault, world, config, root: None };
         Running::new(Node::open(parts).await.expect("a node"), events)
     }
 
