@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Running, data_dir, note_path};
-use omium_engine::{Books, Engine, Options, Served, Shown, Topics, publish, seat_native};
+use omium_engine::{Engine, Gate, Options, Served, Shown, Topics, publish, seat_native};
 
 /// Where it answers, if that is free.
 pub(crate) const PORT: u16 = 7460;
@@ -167,7 +167,7 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
     let engine = open(&data, &kind).await?;
     let models = Models::of(options, &kind).await?;
     let gate =
-        omium_llm::router(Arc::new(Books::new(engine.clone())), models.gate().with_calls(limits.connections));
+        omium_llm::router(Arc::new(Gate::new(engine.clone())), models.gate().with_calls(limits.connections));
     seat_native(&engine, models.native());
     let url = format!("http://{address}");
     let key = key(&engine, &data).await?;

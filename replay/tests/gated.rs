@@ -40,6 +40,8 @@ async fn bodies_and_headers_pass_byte_for_byte_in_both_directions() {
     let upstream = Upstream::start(|body| {
         if body.contains("broken") {
             (429, "application/json", "{ \"error\":{\"code\":\"slow\"} }".into())
+        } else if body.contains("\"input\"") {
+            (200, "application/json", "{\"data\":[{\"embedding\":[0.5]}],\"model\":\"e\"}".into())
         } else {
             says("hi")
         }
@@ -260,10 +262,17 @@ async fn nonsense_is_told_what_is_wrong_with_it() {
     let upstream = Upstream::start(writer).await;
     let dev = served(&upstream).await;
     let program = Program::open(&dev, "auto").await;
+    // Closed nesting is sound JSON: nothing but a limit of depth ends it.
+    let closed = format!("{{\"x\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
+    let objects = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
     for (path, body, status, code) in [
         ("/v1/chat/completions", "{", 400, "bad-body"),
         ("/v1/chat/completions", "[]", 400, "bad-body"),
         ("/v1/chat/completions", &*"[".repeat(100_000), 400, "bad-body"),
+        ("/v1/chat/completions", &*closed, 400, "bad-body"),
+        ("/v1/completions", &*closed, 400, "bad-body"),
+        ("/v1/embeddings", &*closed, 400, "bad-body"),
+        ("/v1/responses", &*objects, 400, "bad-body"),
         ("/v1/images/generations", "{}", 404, "unknown-operation"),
         ("/tools", "{}", 400, "bad-body"),
         ("/tools", r#"{"caller":"a","tool":"t","effect":"nice"}"#, 400, "bad-body"),

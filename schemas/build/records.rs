@@ -9,9 +9,10 @@ use super::canonical::{parsing_canonical_form, print, rabin, self_contained};
 use super::model::{Catalogue, Enum, Field, Kind, Record, Shape, Slots, TopRecord};
 
 /// Shared types that the crate writes by hand, and their Rust names.
-const BY_HAND: [(&str, &str); 6] = [
+const BY_HAND: [(&str, &str); 7] = [
     ("omium.TenantId", "TenantId"),
     ("omium.StreamId", "StreamId"),
+    ("omium.BlobId", "BlobId"),
     ("omium.Digest", "Digest"),
     ("omium.Entropy", "[u8; 16]"),
     ("omium.Sealed", ""),

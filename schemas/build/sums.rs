@@ -33,6 +33,7 @@ pub(crate) fn sum(kind: Kind, records: &[&TopRecord]) -> String {
         "
 {docs}
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = \"one is made for each frame; a box would be an allocation for each\")]
 pub enum {name} {{
 {variants}}}
 

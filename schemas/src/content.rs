@@ -14,7 +14,45 @@ use crate::position::Seq;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct KeyId(pub u64);
 
-/// Content in one of its three forms. Only the sealed forms can be written.
+/// Names one blob: random, drawn by whoever writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct BlobId(pub [u8; 16]);
+
+impl BlobId {
+    /// Lower-case hexadecimal, 32 characters.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads what [`BlobId::hex`] writes.
+    pub fn from_hex(text: &str) -> Option<BlobId> {
+        let digits = |at: usize| u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok();
+        let mut id = [0; 16];
+        let right = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        for (at, byte) in id.iter_mut().enumerate() {
+            *byte = digits(at).filter(|_| right)?;
+        }
+        Some(BlobId(id))
+    }
+}
+
+/// Where cipher text lies that is too long for a frame: a run of bytes of one blob. It says all that it takes to open
+/// them, wherever it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct BlobRef {
+    /// The data key they are sealed under.
+    pub key: KeyId,
+    /// The blob.
+    pub blob: BlobId,
+    /// The first byte of the run.
+    pub at: u64,
+    /// How many sealed bytes there are.
+    pub length: u64,
+    /// Their SHA-256.
+    pub sha256: Digest,
+}
+
+/// Content in one of its forms. Only the sealed forms can be written.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     /// Plain bytes, as a command brings them and `decide` makes them. The shell seals them.
@@ -26,18 +64,22 @@ pub enum Content {
         /// Cipher text and tag.
         bytes: Bytes,
     },
-    /// Cipher text too long for a frame, kept in the blob store under the digest of its sealed bytes.
-    Blob {
-        /// The data key it is sealed under.
-        key: KeyId,
-        /// SHA-256 of the sealed bytes: the blob's name.
-        sha256: Digest,
-        /// How many sealed bytes there are.
-        length: u64,
-    },
+    /// Cipher text that lies in the blob store.
+    Blob(Box<BlobRef>),
+    /// Plain bytes that lie sealed in the blob store already. A frame holds the reference.
+    Moved(Box<Moved>),
     /// Sealed content together with what it takes to open it again: the form in which state holds it. It is written
     /// like what it holds; the rest is known from its place in the log.
     Kept(Box<Kept>),
+}
+
+/// Plain bytes, and where their cipher text lies.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The plain bytes.
+    pub plain: Bytes,
+    /// Where they lie sealed.
+    pub to: BlobRef,
 }
 
 /// Sealed content and its place.
@@ -64,7 +106,8 @@ impl Content {
     pub fn length(&self) -> u64 {
         match self {
             Content::Open(bytes) | Content::Sealed { bytes, .. } => bytes.len() as u64,
-            Content::Blob { length, .. } => *length,
+            Content::Blob(blob) => blob.length,
+            Content::Moved(moved) => moved.to.length,
             Content::Kept(kept) => kept.content.length(),
         }
     }
@@ -73,7 +116,8 @@ impl Content {
     pub fn plain(&self) -> Option<&Bytes> {
         match self {
             Content::Open(bytes) => Some(bytes),
-            Content::Sealed { .. } | Content::Blob { .. } | Content::Kept(_) => None,
+            Content::Moved(moved) => Some(&moved.plain),
+            Content::Sealed { .. } | Content::Blob(_) | Content::Kept(_) => None,
         }
     }
 }
@@ -85,14 +129,16 @@ impl fmt::Debug for Content {
             Content::Open(bytes) => write!(f, "open({} bytes)", bytes.len()),
             Content::Kept(kept) => fmt::Debug::fmt(&kept.content, f),
             Content::Sealed { key, bytes } => write!(f, "sealed({} bytes under key {})", bytes.len(), key.0),
-            Content::Blob { key, sha256, length } => {
-                write!(f, "blob({sha256:?}, {length} bytes under key {})", key.0)
+            Content::Blob(blob) => {
+                write!(f, "blob({}, {} bytes under key {})", blob.blob.hex(), blob.length, blob.key.0)
             }
+            Content::Moved(moved) => write!(f, "moved({} bytes)", moved.plain.len()),
         }
     }
 }
 
-/// The Avro record `omium.Sealed`: `key` long, `bytes` bytes, `blob` null or `omium.BlobRef` (`sha256`, `length`).
+/// The Avro record `omium.Sealed`: `key` long, `bytes` bytes, `blob` null or `omium.BlobRef` (`blob`, `at`, `length`,
+/// `sha256`).
 impl Avro for Content {
     fn write(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self {
@@ -103,15 +149,8 @@ impl Avro for Content {
                 bytes.write(out)?;
                 0_i64.write(out)
             }
-            Content::Blob { key, sha256, length } => {
-                key.write(out)?;
-                0_i64.write(out)?;
-                1_i64.write(out)?;
-                sha256.write(out)?;
-                i64::try_from(*length)
-                    .map_err(|_| EncodeError::TooLarge { what: "a blob's length" })?
-                    .write(out)
-            }
+            Content::Blob(blob) => write_blob(blob, out),
+            Content::Moved(moved) => write_blob(&moved.to, out),
         }
     }
 
@@ -124,15 +163,31 @@ impl Avro for Content {
                 Err(DecodeError::Malformed { what: "omium.Sealed", why: "it has bytes in place and a blob" })
             }
             1 => {
+                let blob = BlobId(reader.fixed()?);
+                let at = natural(reader, "a blob's offset")?;
+                let length = natural(reader, "a blob's length")?;
                 let sha256 = Digest::read(reader)?;
-                let length = i64::read(reader)?;
-                let length = u64::try_from(length)
-                    .map_err(|_| DecodeError::Negative { what: "a blob's length", value: length })?;
-                Ok(Content::Blob { key, sha256, length })
+                Ok(Content::Blob(Box::new(BlobRef { key, blob, at, length, sha256 })))
             }
             index => Err(DecodeError::Branch { what: "omium.Sealed.blob", index }),
         }
     }
+}
+
+fn write_blob(blob: &BlobRef, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let natural = |number: u64, what| i64::try_from(number).map_err(|_| EncodeError::TooLarge { what });
+    blob.key.write(out)?;
+    0_i64.write(out)?;
+    1_i64.write(out)?;
+    out.extend_from_slice(&blob.blob.0);
+    natural(blob.at, "a blob's offset")?.write(out)?;
+    natural(blob.length, "a blob's length")?.write(out)?;
+    blob.sha256.write(out)
+}
+
+fn natural(reader: &mut Reader<'_>, what: &'static str) -> Result<u64, DecodeError> {
+    let value = i64::read(reader)?;
+    u64::try_from(value).map_err(|_| DecodeError::Negative { what, value })
 }
 
 impl Avro for KeyId {

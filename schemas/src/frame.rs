@@ -15,8 +15,8 @@ use crate::position::{Seq, Time};
 const FIXED: usize = 87;
 /// The largest frame that a block can hold.
 pub const MAX_FRAME: usize = MAX_BLOCK - BLOCK_HEAD - BLOCK_CRC;
-/// The most records that one frame holds: its command and 256 events.
-pub const MAX_RECORDS: usize = 257;
+/// The most records that one frame holds: its command and 8,192 events, so eight for each of a thousand lanes.
+pub const MAX_RECORDS: usize = 8193;
 
 const HAS_ACTOR: u8 = 1;
 const HAS_TRACE: u8 = 2;
@@ -61,7 +61,7 @@ pub struct RecordRef<'a> {
     /// Its schema.
     pub kind: TypeId,
     /// The index in the frame of the record that caused it. The command is 0 and causes itself.
-    pub cause: u8,
+    pub cause: u16,
     /// Its Avro bytes.
     pub body: &'a [u8],
 }
@@ -108,14 +108,17 @@ impl<'a> FrameBuilder<'a> {
     pub fn record(
         &mut self,
         kind: TypeId,
-        cause: u8,
+        cause: u16,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
         if usize::from(self.count) == MAX_RECORDS {
             return Err(EncodeError::TooLarge { what: "the number of records in a frame" });
         }
         self.out.extend_from_slice(&kind.0.to_le_bytes());
-        self.out.push(cause);
+        if cause >= 0x80 {
+            self.out.push(cause as u8 & 0x7f | 0x80);
+        }
+        self.out.push(if cause >= 0x80 { (cause >> 7) as u8 } else { cause as u8 });
         // The body is written where it stays, and only then moved up by what its length takes beyond one byte.
         let place = self.out.len();
         self.out.push(0);
@@ -172,7 +175,7 @@ impl Frame {
         if count == 0 || usize::from(count) > MAX_RECORDS {
             return Err(DecodeError::Malformed {
                 what: "a frame",
-                why: "it holds no record, or more than 257",
+                why: "it holds no record, or more than 8193",
             });
         }
         let head = FrameHead {
@@ -196,7 +199,7 @@ impl Frame {
         let mut reader = Reader::new(&frame.bytes[records..]);
         for index in 0..count {
             let record = record(&mut reader)?;
-            if u16::from(record.cause) > index.saturating_sub(1) {
+            if record.cause > index.saturating_sub(1) {
                 return Err(DecodeError::Malformed { what: "a record", why: "its cause is not before it" });
             }
         }
@@ -233,7 +236,8 @@ impl Frame {
 
 fn record<'a>(reader: &mut Reader<'a>) -> Result<RecordRef<'a>, DecodeError> {
     let kind = TypeId(u16::from_le_bytes(reader.fixed()?));
-    let [cause] = reader.fixed()?;
+    let cause = u16::try_from(reader.varint()?)
+        .map_err(|_| DecodeError::Malformed { what: "a record", why: "its cause is not before it" })?;
     let length = reader.varint()?;
     let left = reader.left().len();
     let length = usize::try_from(length).map_err(|_| DecodeError::Short { wanted: length, left })?;
@@ -324,6 +328,19 @@ mod tests {
             let bodies: Vec<&[u8]> = frame.records().map(|record| record.body).collect();
             assert_eq!(bodies, [&body[..], b"next"], "{length} bytes");
         }
+    }
+
+    #[test]
+    fn as_many_records_as_a_frame_holds_read_back_with_their_causes() {
+        let mut out = Vec::new();
+        let mut builder = FrameBuilder::new(&head(None), &mut out);
+        for n in 0..MAX_RECORDS as u16 {
+            builder.record(TypeId(7), n.saturating_sub(1), |_| Ok(())).expect("room");
+        }
+        assert!(builder.record(TypeId(7), 0, |_| Ok(())).is_err());
+        builder.finish();
+        let frame = Frame::parse(out.into()).expect("what was written");
+        assert!(frame.records().zip(0..).all(|(record, n)| record.cause == u16::saturating_sub(n, 1)));
     }
 
     #[test]

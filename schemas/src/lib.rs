@@ -16,7 +16,7 @@ pub mod position;
 pub use avro::{Avro, DecodeError, EncodeError, Reader};
 pub use block::{Block, BlockBuilder, BlockError, BlockHead, BlockKind, ClosedBlock, MAX_BLOCK};
 pub use catalogue::{Command, Event, Origin, RecordKind, SCHEMAS, Schema, schema};
-pub use content::{Content, Kept, KeyId};
+pub use content::{BlobId, BlobRef, Content, Kept, KeyId, Moved};
 pub use digest::Digest;
 pub use filter::{Filter, Ignored, Verdict};
 pub use frame::{Frame, FrameBuilder, FrameHead, MAX_FRAME, RecordRef, TraceContext, TypeId};

@@ -48,11 +48,13 @@ pub enum Mutant {
     TenantForgotten,
     /// Content is called sealed and is not.
     SealedInName,
+    /// Content that is not at hand is taken for nothing.
+    MissingIsNull,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 22] = [
+    pub const ALL: [Mutant; 23] = [
         Mutant::AckBeforeSync,
         Mutant::AckWithoutProof,
         Mutant::NoFence,
@@ -75,6 +77,7 @@ impl Mutant {
         Mutant::SnapshotOffByOne,
         Mutant::TenantForgotten,
         Mutant::SealedInName,
+        Mutant::MissingIsNull,
     ];
 
     /// Whether this bug is switched on for the current thread.

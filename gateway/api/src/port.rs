@@ -257,6 +257,8 @@ pub enum Outcome {
         reason: String,
         /// Whether trying again could help.
         retryable: bool,
+        /// How long trying again is to wait at least, where somebody said so.
+        retry_after: Option<Duration>,
     },
 }
 
@@ -291,8 +293,8 @@ pub enum ToolEnd {
 pub struct ToolBegun {
     /// Where it stands; its seq names the call.
     pub done: Done,
-    /// What it answered when an earlier sending of the step made it: it is not made again.
-    pub recorded: Option<Value>,
+    /// What came of it when an earlier sending of the step made it: its result, or why it failed. It is not made again.
+    pub recorded: Option<Result<Value, String>>,
 }
 
 fn unrecorded() -> Failure {

@@ -3,11 +3,20 @@
 use omium_api::port::{Failure, FailureKind};
 use omium_api::views::Done;
 use omium_processor::{Refusal, Why};
-use omium_runtime::Answer;
+use omium_runtime::{Answer, Unreadable};
 
 pub(super) fn done(answer: Answer) -> Result<Done, Failure> {
+    decided(answer).map(|done| shown(&done))
+}
+
+pub(super) fn shown(done: &omium_runtime::Done) -> Done {
+    Done { seq: done.first.0, last: done.last.0, repeated: done.repeated }
+}
+
+/// The same with what was decided.
+pub(super) fn decided(answer: Answer) -> Result<omium_runtime::Done, Failure> {
     match answer {
-        Answer::Done(done) => Ok(Done { seq: done.first.0, last: done.last.0, repeated: done.repeated }),
+        Answer::Done(done) => Ok(done),
         Answer::Refused(refusal) => Err(refused(refusal)),
         Answer::OtherRequest => Err(Failure::new(
             FailureKind::Conflict,
@@ -15,12 +24,7 @@ pub(super) fn done(answer: Answer) -> Result<Done, Failure> {
             "this idempotency key came with another request before",
             "send the same request again, or take a new key",
         )),
-        Answer::Busy => Err(Failure::new(
-            FailureKind::Busy,
-            "busy",
-            "more commands wait than can be taken",
-            "send it again in a moment, with the same idempotency key",
-        )),
+        Answer::Busy => Err(busy("more commands wait than can be taken")),
         Answer::Full(why) => Err(Failure::new(
             FailureKind::Full,
             "disk-full",
@@ -72,6 +76,27 @@ pub(super) fn refused(refusal: Refusal) -> Failure {
     }
 }
 
+/// Content that a caller needs cannot be read.
+pub(super) fn unreadable(what: &str, why: &Unreadable) -> Failure {
+    let detail = format!("{what} cannot be read: {why}");
+    match why {
+        Unreadable::NotNow(_) => {
+            Failure::new(FailureKind::Busy, "unavailable", detail, "try again in a moment")
+        }
+        Unreadable::NoKey => {
+            let hint =
+                "nothing brings it back if it was erased; otherwise restore the file `keys` from a backup";
+            Failure::new(FailureKind::Conflict, "erased", detail, hint)
+        }
+        _ => Failure::new(
+            FailureKind::Conflict,
+            "unreadable",
+            detail,
+            "restore the folder `blobs` of this node from a backup",
+        ),
+    }
+}
+
 /// Something inside failed that is nobody's mistake outside.
 pub(super) fn broken(error: &anyhow::Error) -> Failure {
     tracing::error!(error = %format!("{error:#}"), "a request could not be answered");
@@ -81,4 +106,35 @@ pub(super) fn broken(error: &anyhow::Error) -> Failure {
         "the engine could not read what it needs",
         "try again; the node's log says more",
     )
+}
+
+pub(super) fn busy(detail: &str) -> Failure {
+    let hint = "send it again in a moment, with the same idempotency key";
+    Failure::new(FailureKind::Busy, "busy", detail, hint)
+}
+
+/// What was paid for or done is kept, and nothing is done twice meanwhile.
+pub(super) fn waiting_for_the_log() -> Failure {
+    Failure::new(
+        FailureKind::Full,
+        "log-waits",
+        "the log takes nothing for now; the outcome is kept in memory and written as soon as it can be",
+        "send the same again in a moment; free some space if the disk is full",
+    )
+}
+
+pub(super) fn no_open_call() -> Failure {
+    let detail = "the step has no such open call";
+    let hint = "`call` is the seq that `call_tool` was accepted with; a call ends once";
+    Failure::new(FailureKind::Conflict, "no-open-call", detail, hint)
+}
+
+pub(super) fn erased() -> Failure {
+    let detail = "the execution's key was destroyed: nothing of it is recorded any more";
+    Failure::new(FailureKind::Conflict, "erased", detail, "start another execution")
+}
+
+/// Whether the log may take the same later.
+pub(super) fn passes(failure: &Failure) -> bool {
+    matches!(failure.kind, FailureKind::Busy | FailureKind::Full | FailureKind::Unknown)
 }

@@ -1,78 +1,23 @@
-//! Where steps wait for whoever performs them: workers with credit on one side, tasks on the other.
+//! The board with channels to its workers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use omium_api::port::{Sending, Task, ToWorker, WorkerInfo};
+use omium_api::port::{Sending, ToWorker, WorkerInfo};
 use omium_runtime::StreamKey;
-use omium_schemas::{Seq, TenantId};
+use omium_schemas::TenantId;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-/// A step on its way to somebody.
-#[derive(Clone, Debug)]
-pub(super) struct Offer {
-    pub(super) key: StreamKey,
-    pub(super) sending: Sending,
-    pub(super) task: Task,
-}
+use crate::core::board::{Board as Core, Cancelled, Handed, Offer};
 
 #[derive(Default)]
 pub(super) struct Board(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
-    next: u64,
-    seats: BTreeMap<u64, Seat>,
-    waiting: VecDeque<Offer>,
-}
-
-struct Seat {
-    /// Whose steps it performs; everybody's where it is a part of the engine itself.
-    tenant: Option<TenantId>,
-    info: WorkerInfo,
-    credit: u32,
-    draining: bool,
-    /// Its connection is broken and it may come back.
-    away: bool,
-    held: BTreeMap<(StreamKey, Sending), Held>,
-    steps: mpsc::Sender<ToWorker>,
-}
-
-/// A sending that somebody has.
-struct Held {
-    /// The name that he knows the execution by.
-    execution: String,
-    /// The tool calls that he has made or been served in it.
-    calls: BTreeSet<Seq>,
-}
-
-impl Seat {
-    fn takes(&self, offer: &Offer) -> bool {
-        self.credit > 0
-            && !self.draining
-            && !self.away
-            && self.tenant.is_none_or(|tenant| tenant == offer.key.tenant)
-            && self.info.frameworks.contains(&offer.task.framework)
-    }
-
-    /// Hands a step over; gives it back where nobody takes it out at the other end.
-    fn give(&mut self, offer: Offer) -> Option<Offer> {
-        let Offer { key, sending, task } = offer;
-        let execution = task.execution.clone();
-        match self.steps.try_send(ToWorker::Perform(Box::new(task))) {
-            Ok(()) => {
-                self.credit -= 1;
-                self.held.insert((key, sending), Held { execution, calls: BTreeSet::new() });
-                None
-            }
-            Err(TrySendError::Full(told) | TrySendError::Closed(told)) => {
-                self.credit = 0;
-                let ToWorker::Perform(task) = told else { return None };
-                Some(Offer { key, sending, task: *task })
-            }
-        }
-    }
+    core: Core,
+    workers: BTreeMap<u64, mpsc::Sender<ToWorker>>,
 }
 
 impl Board {
@@ -83,141 +28,81 @@ impl Board {
         steps: mpsc::Sender<ToWorker>,
     ) -> u64 {
         let mut table = self.lock();
-        table.next += 1;
-        let id = table.next;
-        let seat = Seat {
-            tenant,
-            credit: info.capacity,
-            info,
-            draining: false,
-            away: false,
-            held: BTreeMap::new(),
-            steps,
-        };
-        table.seats.insert(id, seat);
-        table.hand_out();
+        let (id, handed) = table.core.seat(tenant, info.frameworks, info.capacity);
+        table.workers.insert(id, steps);
+        table.bring(handed);
         id
     }
 
     /// Removes a worker; what it held is nobody's now.
     pub(super) fn leave(&self, id: u64) -> Vec<(StreamKey, Sending)> {
-        let left = self.lock().seats.remove(&id);
-        left.map(|seat| seat.held.into_keys().collect()).unwrap_or_default()
+        let mut table = self.lock();
+        table.workers.remove(&id);
+        table.core.leave(id)
     }
 
     pub(super) fn offer(&self, offer: Offer) {
-        let mut table = self.lock();
-        // A newer sending of the same step makes an older one pointless.
-        table.waiting.retain(|other| other.key != offer.key || other.sending.step != offer.sending.step);
-        table.waiting.push_back(offer);
-        table.hand_out();
+        self.change(|core| core.offer(offer));
     }
 
     pub(super) fn grant(&self, id: u64, credit: u32) {
-        let mut table = self.lock();
-        if let Some(seat) = table.seats.get_mut(&id) {
-            seat.credit = seat.credit.saturating_add(credit).min(100_000);
-        }
-        table.hand_out();
+        self.change(|core| core.grant(id, credit));
     }
 
     /// A worker's connection is broken, or back again.
     pub(super) fn away(&self, id: u64, away: bool) {
-        let mut table = self.lock();
-        if let Some(seat) = table.seats.get_mut(&id) {
-            seat.away = away;
-        }
-        table.hand_out();
+        self.change(|core| core.away(id, away));
     }
 
     pub(super) fn drain(&self, id: u64) {
-        if let Some(seat) = self.lock().seats.get_mut(&id) {
-            seat.draining = true;
-        }
+        self.lock().core.drain(id);
     }
 
-    /// Whether this worker has the sending, by the name that it knows the execution by.
     pub(super) fn holds(&self, id: u64) -> Vec<(String, Sending)> {
-        let table = self.lock();
-        let held = table.seats.get(&id).map(|seat| &seat.held);
-        held.into_iter().flatten().map(|((_, sending), held)| (held.execution.clone(), *sending)).collect()
+        self.lock().core.holds(id)
     }
 
-    /// Whether this worker has the sending.
     pub(super) fn has(&self, id: u64, key: StreamKey, sending: Sending) -> bool {
-        self.lock().seats.get(&id).is_some_and(|seat| seat.held.contains_key(&(key, sending)))
+        self.lock().core.has(id, key, sending)
     }
 
-    /// The stream of a sending that this worker has, whoever's it is.
     pub(super) fn of_seat(&self, id: u64, execution: &str, sending: Sending) -> Option<StreamKey> {
-        let table = self.lock();
-        let held = &table.seats.get(&id)?.held;
-        let this =
-            |(of, held): &(&(StreamKey, Sending), &Held)| of.1 == sending && held.execution == execution;
-        held.iter().find(this).map(|((key, _), _)| *key)
-    }
-
-    /// The tool calls that were made or served in a sending: all others of its step are an earlier one's.
-    pub(super) fn calls_of(&self, id: u64, key: StreamKey, sending: Sending) -> BTreeSet<Seq> {
-        let table = self.lock();
-        let held = table.seats.get(&id).and_then(|seat| seat.held.get(&(key, sending)));
-        held.map(|held| held.calls.clone()).unwrap_or_default()
-    }
-
-    pub(super) fn note_call(&self, id: u64, key: StreamKey, sending: Sending, call: Seq) {
-        let mut table = self.lock();
-        let held = table.seats.get_mut(&id).and_then(|seat| seat.held.get_mut(&(key, sending)));
-        if let Some(held) = held {
-            held.calls.insert(call);
-        }
+        self.lock().core.of_seat(id, execution, sending)
     }
 
     /// A sending is over: its worker may have another one.
-    pub(super) fn release(&self, id: u64, key: StreamKey, sending: Sending) -> bool {
-        let mut table = self.lock();
-        let had = table.seats.get_mut(&id).is_some_and(|seat| {
-            let had = seat.held.remove(&(key, sending)).is_some();
-            seat.credit += u32::from(had);
-            had
-        });
-        table.hand_out();
-        had
+    pub(super) fn release(&self, id: u64, key: StreamKey, sending: Sending) {
+        self.change(|core| core.release(id, key, sending));
     }
 
-    /// A sending is over, and whoever had it may be stuck in it: it makes no room.
+    /// A sending is over, and its worker may be stuck in it: it makes no room.
     pub(super) fn forfeit(&self, id: u64, key: StreamKey, sending: Sending) {
-        if let Some(seat) = self.lock().seats.get_mut(&id) {
-            seat.held.remove(&(key, sending));
-        }
+        self.lock().core.forfeit(id, key, sending);
     }
 
-    /// Everything of an execution that waits or is held, for whoever finds out what of it is not needed any more.
+    /// Everything of an execution that waits or is held.
     pub(super) fn of(&self, key: StreamKey) -> Vec<Sending> {
-        let table = self.lock();
-        let waiting = table.waiting.iter().filter(|offer| offer.key == key).map(|offer| offer.sending);
-        let held = table
-            .seats
-            .values()
-            .flat_map(|seat| seat.held.keys())
-            .filter(|(of, _)| *of == key)
-            .map(|(_, sending)| *sending);
-        waiting.chain(held).collect()
+        self.lock().core.of(key)
     }
 
     /// Takes a sending back, wherever it is.
     pub(super) fn withdraw(&self, key: StreamKey, sending: Sending) {
         let mut table = self.lock();
-        table.waiting.retain(|offer| (offer.key, offer.sending) != (key, sending));
-        for seat in table.seats.values_mut() {
-            if let Some(held) = seat.held.remove(&(key, sending)) {
-                seat.credit += 1;
-                let execution = held.execution;
-                let (step, delivery) = (sending.step, sending.delivery);
-                // A worker whose channel is full or gone finds out when its outcome is refused.
-                let _ = seat.steps.try_send(ToWorker::Cancel { execution, step, delivery });
-            }
+        let (cancelled, handed) = table.core.withdraw(key, sending);
+        if let Some(Cancelled { seat, execution, sending }) = cancelled
+            && let Some(worker) = table.workers.get(&seat)
+        {
+            let (step, delivery) = (sending.step, sending.delivery);
+            // A worker whose channel is full or gone finds out when its outcome is refused.
+            let _ = worker.try_send(ToWorker::Cancel { execution, step, delivery });
         }
-        table.hand_out();
+        table.bring(handed);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Core) -> Vec<Handed>) {
+        let mut table = self.lock();
+        let handed = change(&mut table.core);
+        table.bring(handed);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
@@ -226,31 +111,20 @@ impl Board {
 }
 
 impl Table {
-    fn hand_out(&mut self) {
-        let mut still: VecDeque<Offer> = VecDeque::new();
-        // Frameworks for which nobody has credit: their other offers need not be looked at.
-        let mut without: Vec<(TenantId, String)> = Vec::new();
-        while let Some(offer) = self.waiting.pop_front() {
-            let want = (offer.key.tenant, offer.task.framework.clone());
-            if without.contains(&want) {
-                still.push_back(offer);
-                continue;
-            }
-            // Who has most credit left is the one with the least to do.
-            let seat =
-                self.seats.values_mut().filter(|seat| seat.takes(&offer)).max_by_key(|seat| seat.credit);
-            match seat {
-                Some(seat) => {
-                    if let Some(offer) = seat.give(offer) {
-                        self.waiting.push_front(offer);
-                    }
-                }
-                None => {
-                    without.push(want);
-                    still.push_back(offer);
-                }
+    /// Brings steps to their workers. One that does not take any gets no more until it grants credit again, so this ends.
+    fn bring(&mut self, handed: Vec<Handed>) {
+        let mut handed = VecDeque::from(handed);
+        while let Some(Handed { seat, offer: Offer { key, sending, task } }) = handed.pop_front() {
+            let sent = match self.workers.get(&seat) {
+                Some(worker) => worker.try_send(ToWorker::Perform(Box::new(task))),
+                None => continue,
+            };
+            if let Err(TrySendError::Full(told) | TrySendError::Closed(told)) = sent
+                && let ToWorker::Perform(task) = told
+            {
+                handed
+                    .extend(self.core.not_taken(Handed { seat, offer: Offer { key, sending, task: *task } }));
             }
         }
-        self.waiting = still;
     }
 }

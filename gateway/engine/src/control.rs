@@ -4,14 +4,14 @@ use std::sync::{Arc, LazyLock, PoisonError};
 
 use omium_api::port::{Caller, Failure, FailureKind};
 use omium_api::views::WorkflowView;
-use omium_execution::{Control, Version};
+use omium_execution::{Control, Run, Version};
 use omium_runtime::Request;
 use omium_schemas::catalogue::{Command, PublishWorkflow};
-use omium_schemas::{Content, Digest, TenantId};
+use omium_schemas::{Content, TenantId};
 use omium_workflow::Definition;
 use serde_json::json;
 
-use super::{Engine, answers, control_key, view};
+use super::{Engine, answers, control_key, dispatch, view};
 
 /// The control stream as it was when somebody looked: shared, never copied.
 pub(super) struct Seen(Option<Arc<super::State>>);
@@ -146,20 +146,39 @@ impl Engine {
         Ok((number as u32, version, definition))
     }
 
-    /// The definition that an execution is pinned to.
-    pub(super) async fn pinned(
+    /// The definition that a run is pinned to; nothing where it is pinned to none. That it cannot be read now is a failure.
+    pub(super) async fn definition_of(
         &self,
         tenant: TenantId,
-        workflow: &str,
-        digest: Digest,
-    ) -> Option<Arc<Definition>> {
+        run: &Run,
+    ) -> Result<Option<Arc<Definition>>, Failure> {
+        let Some(digest) = run.version else { return Ok(None) };
         if let Some(known) = self.definitions.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
-            return Some(known.clone());
+            return Ok(Some(known.clone()));
         }
-        let control = self.control().await.ok()?;
-        let versions = control.workflows.get(&(tenant, workflow.to_owned()))?;
-        let version = versions.iter().find(|version| version.digest == digest)?;
-        self.definition(version).await.ok()
+        let control = self.control().await?;
+        let versions = control.workflows.get(&(tenant, run.workflow.clone())).map(Vec::as_slice);
+        let version = versions.unwrap_or_default().iter().find(|version| version.digest == digest);
+        let version = version.ok_or_else(|| {
+            let detail =
+                format!("the version of `{}` that the run is pinned to is not known here", run.workflow);
+            let hint = "`omium doctor` says whether this node has all that it needs";
+            Failure::new(FailureKind::Conflict, "no-such-version", detail, hint)
+        })?;
+        self.definition(version).await.map(Some)
+    }
+
+    /// Control as it is now, or nothing where the engine is over. A node that is too busy to say is asked again.
+    pub(super) async fn control_insisted(&self) -> Option<Seen> {
+        loop {
+            match self.control().await {
+                Ok(control) => return Some(control),
+                Err(failure) if answers::passes(&failure) && self.ended.borrow().is_none() => {
+                    tokio::time::sleep(dispatch::AGAIN).await;
+                }
+                Err(_) => return None,
+            }
+        }
     }
 
     async fn definition(&self, version: &Version) -> Result<Arc<Definition>, Failure> {
@@ -189,14 +208,7 @@ impl Engine {
     async fn text(&self, version: &Version) -> Result<String, Failure> {
         let blobs = self.opened(control_key(), std::iter::once(&version.definition)).await;
         let bytes = self.plain(control_key(), &blobs, &version.definition);
-        let bytes = bytes.ok_or_else(|| {
-            Failure::new(
-                FailureKind::NotFound,
-                "erased",
-                "the definition cannot be opened: its key is gone",
-                "publish it again",
-            )
-        })?;
+        let bytes = bytes.map_err(|why| answers::unreadable("the definition", &why))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

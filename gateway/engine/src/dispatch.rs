@@ -9,23 +9,27 @@ use omium_api::port::{
     WorkerSeat,
 };
 use omium_api::views::Done;
-use omium_execution::Phase;
-use omium_runtime::{Answer, Dispatch, Request, StreamKey};
+use omium_execution::{Phase, Run};
+use omium_runtime::{Answer, Dispatch, Request, StreamKey, Unreadable};
 use omium_schemas::catalogue::{
     Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, StartStep,
 };
 use omium_schemas::{Content, ExecutionId, Money, Seq, TenantId};
+use omium_workflow::Definition;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::board::Offer;
-use super::view::{Opened, scope};
-use super::{Engine, answers, contents};
+use super::core::board::Offer;
+use super::{Engine, answers};
 
 /// How many steps are prepared at once.
 const AT_ONCE: usize = 64;
 /// How long a node that is too busy to answer is left alone.
-const AGAIN: Duration = Duration::from_millis(20);
+pub(super) const AGAIN: Duration = Duration::from_millis(20);
+/// The same, when it has been too busy for a while.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(2);
+/// How long what cannot be read now is left alone.
+const LATER: Duration = Duration::from_millis(200);
 
 pub(super) fn run(engine: &Arc<Engine>, mut incoming: mpsc::UnboundedReceiver<Dispatch>) {
     let weak = Arc::downgrade(engine);
@@ -82,16 +86,30 @@ impl Engine {
 
     async fn prepare(self: &Arc<Self>, dispatch: Dispatch) {
         let key = dispatch.key;
+        // What ends the process while it is prepared is not tried for ever.
+        let _working = self.node().work_on(key);
         let (step, branch) = (dispatch.effect.step, dispatch.effect.branch);
         let sending = Sending { step, branch, epoch: dispatch.epoch, delivery: dispatch.delivery };
         match self.task(&dispatch).await {
             Ok(Some(task)) => self.board.offer(Offer { key, sending, task }),
             Ok(None) => {}
             Err(reason) => {
-                let outcome = Outcome::Failed { class: FailureClass::InvalidInput, reason, retryable: false };
-                if let Err(failure) = self.finish(key, sending, outcome).await {
-                    tracing::warn!(stream = %key.stream, detail = failure.detail, "a step that cannot begin could not be failed");
+                let class = FailureClass::InvalidInput;
+                let outcome = Outcome::Failed { class, reason, retryable: false, retry_after: None };
+                self.finish_when_taken(key, sending, outcome).await;
+            }
+        }
+    }
+
+    /// What the step is made of, all of it: a step never goes out with nothing in place of what cannot be read.
+    async fn whole_scope(&self, key: StreamKey, run: &Run) -> Result<Value, String> {
+        loop {
+            match self.scope_of(key, run).await {
+                Ok(scope) => return Ok(scope),
+                Err(Unreadable::NotNow(_)) if self.ended.borrow().is_none() => {
+                    tokio::time::sleep(LATER).await;
                 }
+                Err(why) => return Err(format!("what the step is made of cannot be read: {why}")),
             }
         }
     }
@@ -103,13 +121,9 @@ impl Engine {
         let Some(run) = stream.state.0.run() else { return Ok(None) };
         let step = dispatch.effect.step;
         let Some((plan, _)) = run.step(step) else { return Ok(None) };
-        let definition = match run.version {
-            Some(version) => self.pinned(key.tenant, &run.workflow, version).await,
-            None => None,
-        };
+        let Some(definition) = self.definition_when_there(key.tenant, run).await? else { return Ok(None) };
         let agent = definition.as_ref().and_then(|definition| definition.agent(step));
-        let blobs = self.opened(key, contents(run)).await;
-        let scope = scope(run, &Opened(&|content| self.read(key, &blobs, content)));
+        let scope = self.whole_scope(key, run).await?;
         let input = match agent.and_then(|agent| agent.input.as_ref()) {
             Some(template) => template.render(&scope).map_err(|missing| missing.to_string())?,
             None => scope,
@@ -156,16 +170,17 @@ impl Engine {
                 let output = (!output.is_null()).then(|| Content::open(output.to_string()));
                 CompleteStep { step, branch, epoch, delivery, output, cost }.into()
             }
-            Outcome::Failed { class, reason, retryable } => {
+            Outcome::Failed { class, reason, retryable, retry_after } => {
                 let reason = Some(Content::open(json!(reason).to_string()));
-                FailStep { step, branch, epoch, delivery, class, reason, retryable }.into()
+                let retry_after_ms = retry_after.and_then(|wait| i64::try_from(wait.as_millis()).ok());
+                FailStep { step, branch, epoch, delivery, class, reason, retryable, retry_after_ms }.into()
             }
         };
         let completes = matches!(command, Command::CompleteStep(_));
         let told = answers::done(self.node().submit(Request::new(key, command)).await);
         if let Err(failure) = &told
             && completes
-            && failure.kind == FailureKind::Exhausted
+            && matches!(failure.kind, FailureKind::Exhausted | FailureKind::Invalid)
         {
             // A result that there is no room for would leave the step waiting for one that there is.
             self.fail_for_want_of_room(key, sending, &failure.detail).await;
@@ -177,7 +192,8 @@ impl Engine {
         let Sending { step, branch, epoch, delivery } = sending;
         let reason = Some(Content::open(json!(format!("its result finds no room: {why}")).to_string()));
         let class = FailureClass::Other;
-        let fail = FailStep { step, branch, epoch, delivery, class, reason, retryable: false };
+        let (retryable, retry_after_ms) = (false, None);
+        let fail = FailStep { step, branch, epoch, delivery, class, reason, retryable, retry_after_ms };
         if let Err(failure) = answers::done(self.node().submit(Request::new(key, fail)).await) {
             tracing::warn!(stream = %key.stream, detail = failure.detail, "a step whose result finds no room could not be failed");
         }
@@ -288,7 +304,7 @@ impl WorkerSeat for Seated {
         call: ToolCall,
     ) -> Result<ToolBegun, Failure> {
         let (engine, key) = self.held(execution, sending)?;
-        engine.start_tool(self.id, &self.name, (key, sending), call).await
+        engine.start_tool(&self.name, (key, sending), call).await
     }
 
     async fn end_tool(
@@ -355,11 +371,71 @@ impl Engine {
         let Sending { step, branch, epoch, delivery } = sending;
         let command = LoseStep { step, branch, epoch, delivery, worker, reason };
         let told = answers::done(self.node().submit(Request::new(key, command)).await);
-        // The same attempt goes out again under another number, also where it is not known whether the loss is in the
-        // log: nobody performs it in any case.
-        if !matches!(&told, Err(failure) if failure.kind != FailureKind::Unknown) {
-            self.node().lost(key, step, branch, epoch, delivery);
-        }
+        // The same attempt goes out again under another number, whatever the log says: nobody performs it in any case.
+        self.give_back(key, sending);
         told
+    }
+
+    /// Nobody performs a sending any more. The node sends the step out again if it still waits for this one.
+    pub(super) fn give_back(&self, key: StreamKey, sending: Sending) {
+        let Sending { step, branch, epoch, delivery } = sending;
+        self.node().lost(key, step, branch, epoch, delivery);
+    }
+
+    /// Submits until the log takes or refuses it: a node that is busy, or whose disk is full, is asked again.
+    pub(super) async fn until_taken(
+        &self,
+        request: impl Fn() -> Request,
+    ) -> Result<omium_runtime::Done, Failure> {
+        let mut wait = AGAIN;
+        loop {
+            let told = answers::decided(self.node().submit(request()).await);
+            match &told {
+                Err(failure) if answers::passes(failure) && self.ended.borrow().is_none() => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(AGAIN_AT_MOST);
+                }
+                _ => return told,
+            }
+        }
+    }
+
+    /// Brings an outcome into the log, however long that takes nothing. What was done is not done again meanwhile.
+    pub(super) async fn finish_when_taken(&self, key: StreamKey, sending: Sending, outcome: Outcome) {
+        let mut wait = AGAIN;
+        loop {
+            match self.finish(key, sending, outcome.clone()).await {
+                Err(failure) if answers::passes(&failure) && self.ended.borrow().is_none() => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(AGAIN_AT_MOST);
+                }
+                Err(failure) => {
+                    tracing::info!(stream = %key.stream, code = failure.code, "the outcome of a step was not taken");
+                    return;
+                }
+                Ok(_) => return,
+            }
+        }
+    }
+
+    /// The definition that a run is pinned to, where it has one. A control stream that cannot be read now is asked again:
+    /// a step that is sent out without its definition does something else. Nothing where the engine is over.
+    async fn definition_when_there(
+        &self,
+        tenant: TenantId,
+        run: &Run,
+    ) -> Result<Option<Option<Arc<Definition>>>, String> {
+        let mut wait = AGAIN;
+        loop {
+            match self.definition_of(tenant, run).await {
+                Ok(definition) => return Ok(Some(definition)),
+                Err(_) if self.ended.borrow().is_some() => return Ok(None),
+                Err(failure) if answers::passes(&failure) => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(AGAIN_AT_MOST);
+                }
+                Err(failure) => return Err(format!("{}; {}", failure.detail, failure.hint)),
+            }
+        }
     }
 }

@@ -86,12 +86,9 @@ impl Engine {
         if run.status.is_open() {
             return Ok(None);
         }
-        let definition = match run.version {
-            Some(version) => self.pinned(key.tenant, &run.workflow, version).await,
-            None => None,
-        };
+        let definition = self.definition_of(key.tenant, run).await?;
         let blobs = self.opened(key, contents(run)).await;
-        let opened = Opened(&|content| self.read(key, &blobs, content));
+        let opened = Opened(&|content| self.viewed(key, &blobs, content));
         Ok(Some(view::ended(run, definition.as_deref(), &opened)))
     }
 }

@@ -65,7 +65,7 @@ impl Engine {
         let mut views = Vec::new();
         for (at, (record, contents)) in frame.records().zip(&contents).enumerate() {
             let mut left = contents.iter();
-            let body = body(&record, &mut || left.next().map(|content| self.read(key, &blobs, content)));
+            let body = body(&record, &mut || left.next().map(|content| self.viewed(key, &blobs, content)));
             views.push(EventView {
                 seq: frame.head.first.0 + at as u64,
                 time: view::time(frame.head.time),

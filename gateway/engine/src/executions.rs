@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::history::walk;
 use super::index::{Standing, Wanted};
 use super::view::{self, Opened};
-use super::{Engine, answers, asking, contents, control, dispatch};
+use super::{Engine, answers, calls, contents, control, dispatch};
 
 /// The largest request that is kept: inputs, a signal's body.
 const MAX_CONTENT: usize = 16 << 20;
@@ -186,7 +186,7 @@ impl Engine {
         let key = self.key_of(caller, execution)?;
         let stream = self.stream(key).await?;
         match at {
-            None => Ok(self.shown(key, &stream.state.0, stream.seq).await),
+            None => Ok(self.shown(key, &stream.state.0, stream.seq).await?),
             Some(at) if at > stream.seq || at == Seq(0) => Err(Failure::new(
                 FailureKind::NotFound,
                 "no-such-seq",
@@ -195,24 +195,26 @@ impl Engine {
             )),
             Some(at) => {
                 let state = self.history.state_at(&key, at).await.map_err(|error| answers::broken(&error))?;
-                Ok(self.shown(key, &state, at).await)
+                Ok(self.shown(key, &state, at).await?)
             }
         }
     }
 
-    pub(super) async fn shown(&self, key: StreamKey, state: &State, seq: Seq) -> ExecutionView {
+    pub(super) async fn shown(
+        &self,
+        key: StreamKey,
+        state: &State,
+        seq: Seq,
+    ) -> Result<ExecutionView, Failure> {
         let empty = Run::default();
         let run = state.run().unwrap_or(&empty);
-        let definition = match run.version {
-            Some(version) => self.pinned(key.tenant, &run.workflow, version).await,
-            None => None,
-        };
+        let definition = self.definition_of(key.tenant, run).await?;
         let blobs = self.opened(key, contents(run)).await;
-        let opened = |content: &Content| self.read(key, &blobs, content);
+        let opened = |content: &Content| self.viewed(key, &blobs, content);
         let questions = self.questions(key, run).await;
         let shown =
             view::execution(key.stream, run, seq, hash(state), definition.as_deref(), &Opened(&opened));
-        ExecutionView { questions, ..shown }
+        Ok(ExecutionView { questions, ..shown })
     }
 
     pub(super) async fn steer(
@@ -243,7 +245,7 @@ impl Engine {
                 bounded(note.as_deref().unwrap_or_default())?;
                 let stream = self.stream(key).await?;
                 let run = stream.state.0.run().expect("`stream` gives runs only");
-                asking::command(run, execution, question, answer, note)?
+                calls::answer_command(run, execution, question, answer, note)?
             }
             Action::Checkpoint { name } => TakeCheckpoint { name }.into(),
             Action::RollBack { to, cancel_running, over_writes } => {
@@ -269,11 +271,18 @@ impl Engine {
         let state = self.history.state_at(&key, at).await.map_err(|error| answers::broken(&error))?;
         let Some(run) = state.run() else { return Err(answers::unknown()) };
         let blobs = self.opened(key, contents(run)).await;
-        let open = |content: &Content| Content::open(self.read(key, &blobs, content).to_string());
-        let done = run.ids().filter_map(|step| match &run.step(step)?.1.phase {
-            Phase::Done { output, .. } => Some(ForkedStep { step, output: output.as_ref().map(open) }),
-            _ => None,
-        });
+        let open = |content: &Content| match self.read(key, &blobs, content) {
+            Ok(value) => Ok(Content::open(value.to_string())),
+            Err(why) => Err(answers::unreadable("what the fork would begin with", &why)),
+        };
+        let mut done = Vec::new();
+        for step in run.ids() {
+            if let Some((_, omium_execution::Step { phase: Phase::Done { output, .. }, .. })) = run.step(step)
+            {
+                done.push(ForkedStep { step, output: output.as_ref().map(open).transpose()? });
+            }
+        }
+        let original = if inputs.is_none() { run.inputs.as_ref().map(open).transpose()? } else { None };
         let changed = inputs.as_ref().map(|inputs| Content::open(inputs.to_string()));
         let fork = StartFork {
             source: key.stream,
@@ -281,7 +290,7 @@ impl Engine {
             state_hash: hash(&state),
             workflow: run.workflow.clone(),
             workflow_version: run.version,
-            inputs: changed.or_else(|| run.inputs.as_ref().map(open)),
+            inputs: changed.or(original),
             plan: run.plan.to_vec(),
             on_failure: if run.on_failure.0 {
                 omium_schemas::catalogue::OnFailure::CancelOthers
@@ -290,7 +299,7 @@ impl Engine {
             },
             slice: run.budget,
             deadline: run.deadline.map(|deadline| Time(now().0 + deadline.0.saturating_sub(run.started.0))),
-            done: done.collect(),
+            done,
             price_list: run.price_list,
         };
         let to = StreamKey::new(caller.tenant, new_id(caller, idempotency.as_deref()).stream());

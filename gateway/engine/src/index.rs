@@ -3,18 +3,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use omium_log::{Entry, Log};
 use omium_runtime::{StreamKey, Told};
 use omium_schemas::catalogue::{BranchRaised, Command, Event, StepCancelled, StepTimedOut};
 use omium_schemas::{
-    Block, Digest, Filter, Frame, Offset, Partition, Seq, StreamId, StreamKind, TenantId, Time, TypeId,
-    Verdict,
+    Block, BlockError, Digest, Filter, Frame, Offset, Partition, Seq, StreamId, StreamKind, TenantId, Time,
+    TypeId, Verdict,
 };
 use omium_store::{Batch, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+/// How long the index waits before it tries again, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long somebody waits for it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Under this key it says which log it is of. No other key begins so.
+const LOG: &[u8] = b"\xfflog";
 
 /// A line of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +79,8 @@ pub(crate) struct Moved {
 pub(crate) struct Index {
     store: Arc<dyn Store>,
     progress: Vec<watch::Sender<Offset>>,
+    /// Why a partition's part stands still.
+    troubles: Vec<Mutex<Option<String>>>,
     /// Lines of open executions: what a status change needs to know.
     open: Mutex<BTreeMap<StreamKey, Line>>,
     /// How many executions are open, by partition and framework.
@@ -157,17 +167,76 @@ impl Wanted {
 impl Index {
     pub(crate) fn new(store: Arc<dyn Store>, partitions: u16) -> Index {
         let progress = (0..partitions).map(|_| watch::Sender::new(Offset(0))).collect();
+        let troubles = (0..partitions).map(|_| Mutex::default()).collect();
         let active = (0..partitions).map(|_| Mutex::default()).collect();
-        Index { store, progress, open: Mutex::default(), active }
+        Index { store, progress, troubles, open: Mutex::default(), active }
     }
 
-    /// Follows one partition until the log goes away.
+    /// What was kept of another log is forgotten: everything is folded again from this one.
+    pub(crate) fn belongs_to(&self, log: [u8; 16]) -> anyhow::Result<()> {
+        let known = self.store.get(&[LOG.to_vec()])?.pop().flatten();
+        if known.as_deref() == Some(&log) {
+            return Ok(());
+        }
+        loop {
+            let rows = self.store.scan(&[], None, 10_000)?;
+            if rows.is_empty() {
+                break;
+            }
+            let mut batch = Batch::default();
+            rows.into_iter().for_each(|(key, _)| batch.delete(key));
+            self.store.write(batch)?;
+        }
+        let mut batch = Batch::default();
+        batch.put(LOG.to_vec(), log.to_vec());
+        self.store.write(batch)?;
+        Ok(self.store.flush()?)
+    }
+
+    /// Follows one partition for as long as there is a log. What fails is tried again: what stands behind it, histories,
+    /// streams and withdrawals, waits for nobody else.
     pub(crate) async fn follow(
         self: Arc<Self>,
         log: Arc<dyn Log>,
         partition: Partition,
         moved: impl Fn(Moved) + Send,
+    ) {
+        let mut wait = AGAIN.0;
+        loop {
+            let before = *self.progress[usize::from(partition.0)].borrow();
+            let Err(error) = self.advance(&*log, partition, &moved).await else { return };
+            if *self.progress[usize::from(partition.0)].borrow() > before {
+                wait = AGAIN.0;
+            }
+            tracing::error!(error = format!("{error:#}"), %partition, "the index stands still; it is tried again");
+            self.note(partition, Some(format!("{error:#}")));
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(AGAIN.1);
+        }
+    }
+
+    /// Why parts of it stand still, where they do.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let of = |(n, trouble): (usize, &Mutex<Option<String>>)| {
+            let why = trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+            Some(format!("the index of partition {n} stands still: {why}"))
+        };
+        self.troubles.iter().enumerate().filter_map(of).collect()
+    }
+
+    fn note(&self, partition: Partition, trouble: Option<String>) {
+        *self.troubles[usize::from(partition.0)].lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    async fn advance(
+        &self,
+        log: &dyn Log,
+        partition: Partition,
+        moved: &(impl Fn(Moved) + Send),
     ) -> anyhow::Result<()> {
+        // What was taken in and not written is taken in again.
+        let elsewhere = |key: &StreamKey| key.stream.partition(key.tenant, log.partitions()) != partition;
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| elsewhere(key));
         let row = self.store.get(&[position_key(partition)])?.pop().flatten();
         let stored: Option<(Offset, Filter)> =
             row.and_then(|row| serde_json::from_slice::<Position>(&row).ok()).map(Position::split);
@@ -184,7 +253,7 @@ impl Index {
         }
         let mut tail = log.tail(partition)?;
         loop {
-            tail.wait_for(|tail| *tail > next).await.context("the log is gone")?;
+            tail.wait_for(|tail| *tail > next).await.context("the log's end is not told any more")?;
             let entries = log.read(partition, next, READ).await?;
             let mut rows = Rows::default();
             let mut news = Vec::new();
@@ -202,7 +271,8 @@ impl Index {
             self.store.write(batch)?;
             self.open_in(partition).clone_from(&active);
             self.progress[usize::from(partition.0)].send_replace(next);
-            news.into_iter().for_each(&moved);
+            self.note(partition, None);
+            news.into_iter().for_each(moved);
         }
     }
 
@@ -228,7 +298,12 @@ impl Index {
         rows: &mut Rows,
         news: &mut Vec<Moved>,
     ) -> anyhow::Result<()> {
-        let block = Block::trusted(entry.bytes.clone())?;
+        let block = match Block::trusted(entry.bytes.clone()) {
+            Ok(block) => block,
+            // Somebody else wrote it; who leads has said so.
+            Err(BlockError::Magic) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         let first = entry.offset == Offset(0);
         let filter = filter
             .get_or_insert_with(|| if first { Filter::new() } else { Filter::starting_at(&block.head) });
@@ -340,7 +415,13 @@ impl Index {
     /// Returns when the index has seen all that the log holds now.
     pub(crate) async fn caught_up(&self, log: &dyn Log, partition: Partition) -> anyhow::Result<()> {
         let tail = *log.tail(partition)?.borrow();
-        self.progress[usize::from(partition.0)].subscribe().wait_for(|next| *next >= tail).await?;
+        let mut progress = self.progress[usize::from(partition.0)].subscribe();
+        let caught_up = tokio::time::timeout(PATIENCE, progress.wait_for(|next| *next >= tail)).await;
+        drop(caught_up.with_context(|| {
+            let why = self.troubles[usize::from(partition.0)].lock().unwrap_or_else(PoisonError::into_inner);
+            let why = why.clone().unwrap_or_else(|| "it has much to catch up with".to_owned());
+            format!("the index of partition {partition} is behind the log: {why}")
+        })??);
         Ok(())
     }
 

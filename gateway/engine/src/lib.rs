@@ -2,10 +2,11 @@
 //! whoever performs them.
 
 mod answers;
-mod asking;
 mod board;
+mod calls;
+mod contents;
 mod control;
-mod conversation;
+mod core;
 mod dispatch;
 mod draining;
 mod ends;
@@ -14,7 +15,6 @@ mod executions;
 mod history;
 mod index;
 mod keys;
-mod ledger;
 mod metrics;
 mod native;
 mod port;
@@ -26,7 +26,6 @@ mod reading;
 #[cfg(test)]
 mod tests;
 mod token;
-mod tools;
 mod view;
 
 use std::collections::BTreeMap;
@@ -34,14 +33,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use omium_detector::Detector;
 use omium_execution::{Execution, Phase, Run, Step};
 use omium_log::{Blobs, KafkaLog, KafkaOptions};
 use omium_processor::Processors;
 use omium_recovery::Recovery;
 use omium_runtime::{Config, Dispatch, Ended, Node, NodeParts, StreamKey, StreamState, Vault, World};
-use omium_schemas::{Content, Digest, Kept, Partition, StreamId, TenantId};
+use omium_schemas::{Content, Digest, Partition, StreamId, TenantId};
 use omium_store::{RocksStore, Settings};
 use omium_workflow::Definition;
 use serde_json::Value;
@@ -53,7 +51,7 @@ use history::History;
 use index::Index;
 use metrics::Metrics;
 
-pub use ledger::Books;
+pub use calls::Gate;
 pub use native::seat as seat_native;
 pub use port::Served;
 pub use publish::{Shown, Topics, start as publish};
@@ -97,6 +95,9 @@ pub struct Engine {
     readers: reading::Readers,
     verified: keys::Verified,
     native_calls: draining::Calls,
+    in_flight: calls::InFlight,
+    order: calls::Order,
+    room: calls::Room,
 }
 
 /// What the node does to the world: hands work on, and says when a partition has ended.
@@ -153,6 +154,9 @@ impl Engine {
             readers: reading::Readers::default(),
             verified: keys::Verified::default(),
             native_calls: draining::Calls::default(),
+            in_flight: calls::InFlight::default(),
+            order: calls::Order::default(),
+            room: calls::Room::default(),
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;
@@ -168,11 +172,7 @@ impl Engine {
                     }
                 };
                 tokio::select! {
-                    outcome = index.follow(log, partition, moved) => {
-                        if let Err(error) = outcome {
-                            tracing::error!(%error, %partition, "the index stands still");
-                        }
-                    }
+                    () = index.follow(log, partition, moved) => {}
                     _ = ended.wait_for(Option::is_some) => {}
                 }
             });
@@ -216,6 +216,7 @@ impl Engine {
         if let Some((before, line)) = &moved.change {
             self.metrics.changed(moved.key.tenant, before.as_ref(), line);
             if !line.status.is_open() {
+                self.order.forget(&moved.key);
                 self.ends.tell(&moved.key);
             }
         }
@@ -231,45 +232,6 @@ impl Engine {
         if moved.withdraws {
             dispatch::withdraw(self, moved.key);
         }
-    }
-
-    /// Content in the blob store, fetched ahead and opened: looking at the rest needs no waiting.
-    async fn opened(
-        &self,
-        key: StreamKey,
-        contents: impl Iterator<Item = &Content>,
-    ) -> BTreeMap<Digest, Bytes> {
-        let mut blobs = BTreeMap::new();
-        for content in contents {
-            let Content::Kept(kept) = content else { continue };
-            let Content::Blob { key: data_key, sha256, .. } = &kept.content else { continue };
-            let Ok(bytes) = self.blobs.get(*sha256).await else { continue };
-            let sealed = Content::Kept(Box::new(Kept {
-                content: Content::Sealed { key: *data_key, bytes },
-                ..(**kept).clone()
-            }));
-            if let Some(plain) = omium_runtime::open(&*self.vault, key, &sealed) {
-                blobs.insert(*sha256, plain);
-            }
-        }
-        blobs
-    }
-
-    /// What content says: JSON, or a text where it is none.
-    fn read(&self, key: StreamKey, blobs: &BTreeMap<Digest, Bytes>, content: &Content) -> Value {
-        self.plain(key, blobs, content).map_or(Value::Null, |bytes| shown(&bytes))
-    }
-
-    /// The bytes as they were sealed; nothing where their key is gone.
-    fn plain(&self, key: StreamKey, blobs: &BTreeMap<Digest, Bytes>, content: &Content) -> Option<Bytes> {
-        let blob = match content {
-            Content::Kept(kept) => match &kept.content {
-                Content::Blob { sha256, .. } => blobs.get(sha256).cloned(),
-                _ => None,
-            },
-            _ => None,
-        };
-        blob.or_else(|| omium_runtime::open(&*self.vault, key, content))
     }
 }
 

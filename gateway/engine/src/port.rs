@@ -75,15 +75,18 @@ impl Port for Served {
     }
 
     fn ready(&self) -> bool {
-        self.readable() && self.0.node().leads_all()
+        self.readable() && self.0.node().standing().iter().all(|partition| partition.led)
     }
 
     fn readable(&self) -> bool {
-        self.0.ended().borrow().is_none()
+        self.0.ended().borrow().is_none() && self.0.history.index.troubles().is_empty()
     }
 
     fn health(&self) -> Vec<(String, bool)> {
-        vec![("engine".to_owned(), self.ready()), ("publisher".to_owned(), self.0.troubles.none())]
+        let index = self.0.history.index.troubles().is_empty();
+        [("engine", self.ready()), ("index", index), ("publisher", self.0.troubles.none())]
+            .map(|(part, well)| (part.to_owned(), well))
+            .to_vec()
     }
 
     fn counts(&self) -> Counts {

@@ -4,7 +4,7 @@
 use omium_api::port::{Caller, Failure, Role};
 use omium_api::views::{PriceView, PricesView};
 use omium_execution::Control;
-use omium_schemas::catalogue::{SetPrice, Usage};
+use omium_schemas::catalogue::SetPrice;
 use omium_schemas::{Digest, Money, Price, TenantId};
 
 use super::{Engine, view};
@@ -12,16 +12,22 @@ use super::{Engine, view};
 /// People speak of a million tokens.
 const MILLION: i128 = 1_000_000;
 
-/// What a call cost by a version of the tenant's price list; nothing where the list has no price for the model, or where
-/// there was no list: the call is unpriced, which is not the same as free.
-pub(crate) fn cost(
+/// What a model costs by a version of the tenant's price list. Nothing where it has no price: its calls are unpriced, which
+/// is not the same as free.
+pub(crate) fn price(control: &Control, tenant: TenantId, list: Option<Digest>, model: &str) -> Option<Price> {
+    control.prices.get(&tenant)?.of(list?, model)
+}
+
+/// The same for a run under a budget, which waits for a price where the list that it began with has none: it goes on with
+/// the price that was set since.
+pub(crate) fn price_under_budget(
     control: &Control,
     tenant: TenantId,
     list: Option<Digest>,
     model: &str,
-    usage: &Usage,
-) -> Option<Money> {
-    control.prices.get(&tenant)?.of(list?, model).map(|price| price.of(usage))
+) -> Option<Price> {
+    let newest = || price(control, tenant, control.prices.get(&tenant)?.version(), model);
+    price(control, tenant, list, model).or_else(newest)
 }
 
 impl Engine {

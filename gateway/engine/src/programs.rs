@@ -6,10 +6,10 @@ use omium_detector::Extraction;
 use omium_execution::Run;
 use omium_runtime::StreamKey;
 use omium_schemas::catalogue::{
-    ChooseRemedy, Command, DismissFinding, DropGuard, FinishExecution, Guard, RecoveryMode, RecoveryPolicy,
-    RefuseApproval, RemedyKind, SetGuard, StartProgram, StartStep,
+    ChooseRemedy, Command, DismissFinding, DropGuard, FinishExecution, GiveApproval, Guard, RecoveryMode,
+    RecoveryPolicy, RefuseApproval, RemedyKind, SetGuard, StartProgram, StartStep, SuspendReason,
 };
-use omium_schemas::{Content, Digest, Epoch, StepId};
+use omium_schemas::{Content, Digest, Epoch, Seq, StepId};
 use serde_json::{Value, json};
 
 use super::executions::{bounded, new_id, now};
@@ -67,7 +67,7 @@ impl Engine {
             code: code.map(|code| Digest::of(code.as_bytes())),
         };
         self.tell(caller, key, start, None).await?;
-        let data_key = self.vault.sealing(&key).ok_or_else(super::tools::erased)?;
+        let data_key = self.vault.sealing(&key).ok_or_else(super::answers::erased)?;
         let token = token::issue(key, number, now(), &data_key);
         Ok(AttemptView { number, token, path: format!("/x/{execution}") })
     }
@@ -95,6 +95,13 @@ impl Engine {
         decision: Decision,
     ) -> Result<Done, Failure> {
         let key = self.key_of(caller, execution)?;
+        let money = |run: &Run| match run.suspended {
+            Some((SuspendReason::Budget, Some(approval))) => Some(Some(approval)),
+            _ => Some(None),
+        };
+        if let Some(approval) = self.of_program(key, money).await? {
+            return self.decided_about_money(caller, key, approval, decision).await;
+        }
         let waits = |run: &Run| {
             let program = run.program.as_ref()?;
             let (_, finding) = run.suspended?;
@@ -115,6 +122,29 @@ impl Engine {
             Decision::Refuse => {
                 let approval = asked.ok_or_else(nothing_waits)?;
                 RefuseApproval { approval, note: None }.into()
+            }
+        };
+        self.tell(caller, key, command, None).await
+    }
+
+    /// A model without a price: it may be asked, or the program ends.
+    async fn decided_about_money(
+        &self,
+        caller: &Caller,
+        key: StreamKey,
+        approval: Seq,
+        decision: Decision,
+    ) -> Result<Done, Failure> {
+        let command: Command = match decision {
+            Decision::Apply(None) => GiveApproval { approval, note: None }.into(),
+            Decision::Refuse => RefuseApproval { approval, note: None }.into(),
+            Decision::Apply(Some(_)) | Decision::Dismiss => {
+                return Err(Failure::new(
+                    FailureKind::Conflict,
+                    "no-remedy",
+                    "the program waits for a price of its model, not for a decision about a finding",
+                    "`omium prices set` and run it again, `omium approve` to let it be asked, or `omium refuse`",
+                ));
             }
         };
         self.tell(caller, key, command, None).await

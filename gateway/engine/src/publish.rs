@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use omium_log::{KafkaOptions, KafkaTopic, Log, Outgoing, Registry, RegistryOptions};
-use omium_schemas::{Block, BlockKind, Filter, Frame, Offset, Partition, Verdict};
+use omium_schemas::{Block, BlockError, BlockKind, Filter, Frame, Offset, Partition, Verdict};
 
 use super::Engine;
 use events::Events;
@@ -184,8 +184,13 @@ impl Follower {
             let mut frames = Vec::new();
             let mut reached = filter.clone();
             for entry in self.log.read(self.partition, next, READ).await? {
-                take(entry.offset, Block::parse(entry.bytes)?, &mut reached, &mut frames)?;
                 next = entry.offset.next();
+                match Block::parse(entry.bytes) {
+                    Ok(block) => take(entry.offset, block, &mut reached, &mut frames)?,
+                    // Somebody else wrote it; who leads has said so.
+                    Err(BlockError::Magic) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
             let records = self.publication.records(&frames).await?;
             self.publication.topic().publish(&records).await?;

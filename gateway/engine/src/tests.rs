@@ -221,7 +221,12 @@ async fn an_index_that_is_made_anew_says_what_the_old_one_said() {
     let id = desk.started_as("one", None, json!({})).await.unwrap().id;
     let mut worker = desk.worker(1);
     let task = worker.next().await;
-    let outcome = Outcome::Failed { class: FailureClass::ToolError, reason: "x".into(), retryable: false };
+    let outcome = Outcome::Failed {
+        class: FailureClass::ToolError,
+        reason: "x".into(),
+        retryable: false,
+        retry_after: None,
+    };
     worker.seat.finish(&id, task.sending(), outcome).await.unwrap();
     desk.until(&id, "failed").await;
     desk.served.act(&desk.caller, &id, Action::Retry, None).await.unwrap();
@@ -293,7 +298,12 @@ async fn a_rollback_takes_work_back_and_a_lost_step_goes_to_another_worker() {
     }
     let other = Caller { tenant: omium_schemas::TenantId([9; 16]), ..desk.caller.clone() };
     assert_eq!(desk.served.show(&other, &id, None).await.unwrap_err().code, "not-found");
-    let outcome = Outcome::Failed { class: FailureClass::ToolError, reason: "x".into(), retryable: false };
+    let outcome = Outcome::Failed {
+        class: FailureClass::ToolError,
+        reason: "x".into(),
+        retryable: false,
+        retry_after: None,
+    };
     assert!(worker.seat.finish(&id, seen[0].sending(), outcome).await.is_err());
     desk.engine.stop().await.unwrap();
 }
@@ -383,7 +393,7 @@ async fn a_step_that_is_sent_again_is_served_what_tools_answered_and_a_person_is
 
     worker.seat.lose(&id, task.sending(), LossReason::Silent).await.unwrap();
     let again = worker.next().await;
-    for recorded in [Some(json!({"apr": 5.5})), Some(json!({"apr": 5.6})), None] {
+    for recorded in [Some(Ok(json!({"apr": 5.5}))), Some(Ok(json!({"apr": 5.6}))), None] {
         let begun = worker.seat.call_tool(&id, again.sending(), rates()).await.unwrap();
         assert_eq!(
             begun.recorded, recorded,
@@ -409,7 +419,29 @@ async fn a_step_that_is_sent_again_is_served_what_tools_answered_and_a_person_is
     let third = worker.next().await;
     assert_eq!((third.step, third.attempt), (task.step, task.attempt));
     let begun = worker.seat.call_tool(&id, third.sending(), pay()).await.unwrap();
-    assert_eq!((begun.recorded, begun.done.seq), (Some(json!(1)), write));
+    assert_eq!((begun.recorded, begun.done.seq), (Some(Ok(json!(1))), write));
     worker.completes(&third, json!({ "apr": 5.5 })).await;
+    desk.engine.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tool_call_that_failed_is_served_as_failed_to_a_step_that_is_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "one.yaml", ONE).await.unwrap();
+    let id = desk.started_as("one", None, json!({})).await.unwrap().id;
+    let mut worker = desk.worker(1);
+    let task = worker.next().await;
+    let pay = || ToolCall { tool: "pay".into(), effect: EffectClass::Write, arguments: json!({}) };
+    let begun = worker.seat.call_tool(&id, task.sending(), pay()).await.unwrap();
+    let end = ToolEnd::Failed { reason: "no money".into() };
+    worker.seat.end_tool(&id, task.sending(), Seq(begun.done.seq), end).await.unwrap();
+
+    worker.seat.lose(&id, task.sending(), LossReason::Silent).await.unwrap();
+    let again = worker.next().await;
+    let begun = worker.seat.call_tool(&id, again.sending(), pay()).await.unwrap();
+    assert_eq!(begun.recorded, Some(Err("no money".to_owned())));
+    let begun = worker.seat.call_tool(&id, again.sending(), pay()).await.unwrap();
+    assert_eq!(begun.recorded, None, "it is served once");
     desk.engine.stop().await.unwrap();
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
 use omium_api::views::{CallView, Ended, ExecutionView, FindingView, RemedyView, StepView};
-use omium_execution::{CallKind, Found, Outcome, Phase, Run, Status, Step};
+use omium_execution::{CallKind, FindingState, Outcome, Phase, Run, Status, Step};
 use omium_schemas::catalogue::{FailureClass, GateVerdict};
 use omium_schemas::{Content, Digest, Money, Seq, StepId, StreamId, Time};
 use omium_workflow::Definition;
@@ -234,7 +234,7 @@ fn findings(run: &Run, opened: &Opened<'_>) -> Vec<FindingView> {
     found.map(|found| finding(found, run, opened)).collect()
 }
 
-fn finding(found: &Found, run: &Run, opened: &Opened<'_>) -> FindingView {
+fn finding(found: &FindingState, run: &Run, opened: &Opened<'_>) -> FindingView {
     let call = found.call.and_then(|call| run.calls.iter().find(|known| known.at == call));
     let detail = match content(found.detail.as_ref(), opened) {
         Value::String(text) => text,

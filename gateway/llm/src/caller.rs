@@ -34,6 +34,32 @@ pub(crate) fn name<E>(
     Ok(Name { caller: format!("{agent}#0"), agent })
 }
 
+/// The longest position, in bytes.
+const POSITION: usize = 128;
+
+/// Reads `x-omium-position`: where in its framework's own count a program stands. What is too long says nothing.
+pub(crate) fn position(headers: &HeaderMap) -> Option<String> {
+    let told = headers.get("x-omium-position").and_then(|value| value.to_str().ok())?;
+    fitting(&decoded(told))
+}
+
+/// The same as a tool's caller says it.
+pub(crate) fn fitting(position: &str) -> Option<String> {
+    let position = position.trim();
+    let fits = !position.is_empty() && position.len() <= POSITION && !position.contains(char::is_control);
+    fits.then(|| position.to_owned())
+}
+
+/// The agent of a name that may carry a loop index.
+pub(crate) fn agent_of(caller: &str) -> &str {
+    match caller.rsplit_once('#') {
+        Some((agent, index)) if !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit()) => {
+            agent.trim()
+        }
+        _ => caller,
+    }
+}
+
 /// `Writer#2`, percent-encoded.
 fn named(text: &str) -> Option<Name> {
     let text = decoded(text);

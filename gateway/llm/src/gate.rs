@@ -1,18 +1,21 @@
 //! One request through the gate: known answers are served, others are asked for, recorded, judged, and only then read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use omium_edge::Slot;
 use omium_openai::{
-    Endpoint, Place, Request, append_instruction, ask_for_usage, canonical, hold_to_schema, without_usage,
+    Endpoint, Place, Request, append_instruction, ask_for_usage, canonical, hold_to_schema, second_key,
+    without_usage,
 };
+use omium_schemas::catalogue::ModelErrorClass;
 use omium_schemas::{Digest, Seq};
 
 use crate::caller::{self, Name};
-use crate::port::{Answered, Attempt, Change, Failed, Ledger, Looked, Question, Refused, Verdict};
+use crate::port::{Answered, Attempt, Change, Failed, Ledger, Looked, Question, Refused, Seen, Verdict};
 use crate::reply::{Passed, Reply, held};
 use crate::tail;
 use crate::to_the_end::ToTheEnd;
@@ -41,6 +44,14 @@ pub(crate) struct Form {
     pub(crate) usage: bool,
 }
 
+/// What is changed of a request, and how its answer travels.
+struct Patch<'a> {
+    changes: &'a [Change],
+    patch_set: Option<Digest>,
+    hold: bool,
+    seen: Seen,
+}
+
 pub(crate) async fn answer(incoming: Incoming) -> Response {
     let (form, place) = match Request::read(incoming.endpoint, &incoming.body) {
         Ok(request) => (Form { stream: request.streams(), usage: request.wants_usage() }, request.place),
@@ -67,23 +78,32 @@ impl Incoming {
         let request = Request { endpoint: self.endpoint, body, place };
         let digest = |bytes: &[u8]| self.ledger.digest(&self.attempt, bytes);
         let Name { agent, caller } = caller::name(&self.headers, &request, digest)?;
+        let alias = second_key(&request).map(|key| digest(&key)).transpose()?;
         let digest = digest(&canonical(self.endpoint.path(), &self.body))?;
+        let position = caller::position(&self.headers);
         let count = self.headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok());
         let repeats = count.is_some_and(|count| count.trim() != "0");
-        let question = Question { request: &request, agent, caller, digest, repeats };
+        let question = Question { request: &request, agent, caller, digest, alias, position, repeats };
+        let mut hiccups = PAUSES.into_iter();
         let mut looked = self.ledger.look(&self.attempt, &question).await?;
         for _ in 0..MOST_ROUNDS {
-            let (changes, patch_set, hold) = match looked {
+            let (changes, patch_set, hold, seen) = match looked {
                 Looked::Recorded(body, at) => {
                     let reply = Reply::recorded(self.endpoint, &body, form.stream, form.usage, at);
                     return Ok(Passed::Whole(Ok(reply)));
                 }
-                Looked::Ask { changes, patch_set, hold } => (changes, patch_set, hold),
+                Looked::Ask { changes, patch_set, hold, seen } => (changes, patch_set, hold, seen),
             };
-            match self.ask(form, &question, &changes, patch_set, hold).await? {
-                Some(passed) => return Ok(passed),
-                None => looked = self.ledger.changes(&self.attempt, &question.agent).await?,
+            let patch = Patch { changes: &changes, patch_set, hold, seen };
+            match self.ask(form, &question, patch).await? {
+                Asked::Passed(passed) => return Ok(passed),
+                Asked::Again => {}
+                Asked::Hiccup(reason) => match hiccups.next() {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => return Err(no_answer_at_all(&reason)),
+                },
             }
+            looked = self.ledger.changes(&self.attempt, &question.agent).await?;
         }
         Err(Refused::new(
             502,
@@ -93,44 +113,45 @@ impl Incoming {
         ))
     }
 
-    /// Asks once. Nothing where another answer is to be asked for in this one's place.
-    async fn ask(
-        &self,
-        form: Form,
-        question: &Question<'_>,
-        changes: &[Change],
-        patch_set: Option<Digest>,
-        hold: bool,
-    ) -> Result<Option<Passed>, Refused> {
+    /// Asks once.
+    async fn ask(&self, form: Form, question: &Question<'_>, patch: Patch<'_>) -> Result<Asked, Refused> {
         self.upstream.is_there()?;
+        let Patch { changes, patch_set, hold, seen } = patch;
         let changed = changed(question.request, changes)?;
-        let call = self.ledger.begin(&self.attempt, question, patch_set, changed.as_deref()).await?;
+        let call = self.ledger.begin(&self.attempt, question, patch_set, changed.as_deref(), seen).await?;
         let sent = self.sent(form, changed);
         let arriving = match self.upstream.send(self.endpoint.path(), &self.headers, sent).await {
             Ok(arriving) => arriving,
-            Err(failed) => return self.no_answer(call, failed).await.map(Some),
+            Err(failed) => return self.no_answer(call, failed).await.map(Asked::Passed),
         };
         let response = &arriving.response;
         let (status, headers) = (response.status(), passed_back(response.headers()));
         if form.stream && !hold && status == StatusCode::OK && tail::is_stream(&headers) {
-            return Ok(Some(tail::begin(self.clone(), call, form, headers, arriving)));
+            return Ok(Asked::Passed(tail::begin(self.clone(), call, form, headers, arriving)));
         }
         let body = match whole(arriving, LONGEST).await {
             Ok(body) => body,
-            Err(failed) => return self.no_answer(call, failed).await.map(Some),
+            Err(failed) => return self.no_answer(call, failed).await.map(Asked::Passed),
         };
         if status != StatusCode::OK {
             self.ledger.failed(&self.attempt, call, refused(status.as_u16(), &body)).await?;
-            return Ok(Some(Passed::Whole(Ok(Reply { status, headers, body }))));
+            return Ok(Asked::Passed(Passed::Whole(Ok(Reply { status, headers, body }))));
         }
-        let answer = Answered { endpoint: self.endpoint, body: body.clone(), shown: false };
+        let said = omium_openai::read(self.endpoint, &body);
+        if let Some(reason) = said.fault {
+            let class = ModelErrorClass::MalformedAnswer;
+            let failed = Failed { class, status: status.as_u16(), reason: reason.clone(), retryable: true };
+            self.ledger.failed(&self.attempt, call, failed).await?;
+            return Ok(Asked::Hiccup(reason));
+        }
+        let answer = Answered { said, body: body.clone(), shown: false };
         match self.ledger.answered(&self.attempt, call, answer).await? {
             Verdict::Release => {
                 let extra = form.stream && !form.usage;
                 let body = if extra { Bytes::from(without_usage(&body)) } else { body };
-                Ok(Some(Passed::Whole(Ok(Reply { status, headers, body }))))
+                Ok(Asked::Passed(Passed::Whole(Ok(Reply { status, headers, body }))))
             }
-            Verdict::AskAgain => Ok(None),
+            Verdict::AskAgain => Ok(Asked::Again),
             Verdict::Suspend => Err(suspended()),
         }
     }
@@ -153,6 +174,29 @@ impl Incoming {
         self.ledger.failed(&self.attempt, call, failed).await?;
         Ok(Passed::Whole(Err(told)))
     }
+}
+
+/// What came of asking once.
+enum Asked {
+    Passed(Passed),
+    /// Another answer is to be asked for in this one's place.
+    Again,
+    /// The provider answered with a good status and no answer: for this reason.
+    Hiccup(String),
+}
+
+/// A provider that hiccups is left alone for so long before it is asked again; after that the client is told. Clients do not
+/// retry what came with a good status, and people have nothing to decide about it.
+const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(1_000)];
+
+fn no_answer_at_all(reason: &str) -> Refused {
+    let detail = format!("{reason}; it was asked {} times", PAUSES.len() + 1);
+    Refused::new(
+        502,
+        "malformed-answer",
+        detail,
+        "see what the model's server answers; `omium show` lists the calls",
+    )
 }
 
 pub(crate) fn suspended() -> Refused {

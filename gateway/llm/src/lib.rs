@@ -11,7 +11,7 @@ mod tools;
 mod upstream;
 
 pub use port::{
-    Answered, Attempt, BegunTool, Change, Failed, Ledger, Looked, Question, Refused, ToolCall, ToolEnd,
+    Answered, Attempt, BegunTool, Change, Failed, Ledger, Looked, Question, Refused, Seen, ToolCall, ToolEnd,
     Verdict,
 };
 pub use routes::router;

@@ -1,8 +1,12 @@
 //! What the gate needs from the engine behind it.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
-use omium_openai::{Endpoint, Request};
+use omium_openai::{Answer, Request};
 use omium_schemas::catalogue::{EffectClass, ModelErrorClass};
 use omium_schemas::{Digest, Seq, StreamId, TenantId};
 use serde_json::Value;
@@ -44,6 +48,10 @@ pub struct Question<'a> {
     pub caller: String,
     /// The name of the canonical request.
     pub digest: Digest,
+    /// Its second name, by which it is found where an earlier answer has minted other ids.
+    pub alias: Option<Digest>,
+    /// The framework's own step number, where that survives its checkpoints.
+    pub position: Option<String>,
     /// The client says that it sends this again because it got no answer.
     pub repeats: bool,
 }
@@ -61,7 +69,19 @@ pub enum Looked {
         patch_set: Option<Digest>,
         /// Whether the answer is held back until it is judged, also where it comes in parts.
         hold: bool,
+        /// What this rests on: handed back when the request is begun, so that nobody has to look twice.
+        seen: Seen,
     },
+}
+
+/// The state that an answer of the ledger rests on. Only the ledger knows what it is.
+#[derive(Clone)]
+pub struct Seen(pub Arc<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seen")
+    }
 }
 
 /// A change of an agent's requests.
@@ -76,8 +96,8 @@ pub enum Change {
 /// What a model answered.
 #[derive(Clone, Debug)]
 pub struct Answered {
-    /// What was asked for.
-    pub endpoint: Endpoint,
+    /// What it says.
+    pub said: Answer,
     /// The answer as it came.
     pub body: Bytes,
     /// The client has read of it already.
@@ -111,8 +131,12 @@ pub enum Verdict {
 /// A tool that a program is about to call.
 #[derive(Clone, Debug)]
 pub struct ToolCall {
+    /// Who calls, without loop index.
+    pub agent: String,
     /// Who calls, with loop index.
     pub caller: String,
+    /// The framework's own step number, where that survives its checkpoints.
+    pub position: Option<String>,
     /// The tool's name.
     pub tool: String,
     /// What calling it again would do.
@@ -163,6 +187,7 @@ pub trait Ledger: Send + Sync + 'static {
         question: &Question<'_>,
         patch_set: Option<Digest>,
         sent: Option<&str>,
+        seen: Seen,
     ) -> Result<Seq, Refused>;
 
     /// Records an answer, and says what is to be done with it.

@@ -169,7 +169,8 @@ async fn pass(
     if last.is_empty() {
         return failed(incoming, call, complaint.unwrap_or_else(cut)).await;
     }
-    let answer = Answered { endpoint: incoming.endpoint, body: all.into(), shown: true };
+    let said = omium_openai::read(incoming.endpoint, &all);
+    let answer = Answered { said, body: all.into(), shown: true };
     incoming.ledger.answered(&incoming.attempt, call, answer).await.map_err(|refused| refused.detail)?;
     let shown = |event: &Event| form.usage || !event.is_usage_alone();
     let end: Vec<u8> = last.into_iter().filter(shown).flat_map(|event| event.raw).collect();

@@ -7,6 +7,7 @@ use omium_schemas::catalogue::EffectClass;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::caller;
 use crate::port::{Attempt, BegunTool, Ledger, Refused, ToolCall, ToolEnd};
 
 /// The longest name of a tool or of a caller.
@@ -20,6 +21,7 @@ struct Start {
     effect: String,
     #[serde(default)]
     arguments: Value,
+    position: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -30,7 +32,7 @@ struct End {
 }
 
 pub(crate) async fn begin(ledger: &dyn Ledger, attempt: &Attempt, body: &[u8]) -> Result<Response, Refused> {
-    let Start { caller, tool, effect, arguments } = read(body)?;
+    let Start { caller, tool, effect, arguments, position } = read(body)?;
     let effect = match effect.as_str() {
         "read" => EffectClass::Read,
         "idempotent" => EffectClass::Idempotent,
@@ -49,7 +51,10 @@ pub(crate) async fn begin(ledger: &dyn Ledger, attempt: &Attempt, body: &[u8]) -
             ));
         }
     }
-    let call = ToolCall { caller: caller.trim().to_owned(), tool: tool.trim().to_owned(), effect, arguments };
+    let (caller, tool) = (caller.trim().to_owned(), tool.trim().to_owned());
+    let agent = caller::agent_of(&caller).to_owned();
+    let position = position.as_deref().and_then(caller::fitting);
+    let call = ToolCall { agent, caller, position, tool, effect, arguments };
     Ok(Json(match ledger.begin_tool(attempt, call).await? {
         BegunTool::New(call) => json!({ "call": call.0 }),
         BegunTool::Recorded(result) => json!({ "recorded": { "result": result } }),

@@ -4,29 +4,31 @@ use crate::Graph;
 
 /// One line per crate: its name, and the crates of ours that it may be linked with.
 ///
-/// `schemas <- workflow`; `schemas <- processor <- the pure processors`; `schemas <- edge <- api, llm`; `schemas, workflow <- gateway, connectors`; `schemas <- log, store`; `processor, log, store <- runtime`;
+/// `limits <- schemas <- workflow`; `schemas <- processor <- the pure processors`; `schemas <- edge <- api, llm`; `schemas, workflow <- gateway, connectors`; `schemas <- log, store`; `processor, log, store <- runtime`;
 /// the simulation drives whole shells, so it stands on the runtime; the engine
 /// stands behind API, gate and workers and knows all of these; the binary and the measurements see all.
 pub const ARROWS: &[(&str, &[&str])] = &[
-    ("omium-schemas", &[]),
-    ("omium-workflow", &["omium-schemas"]),
-    ("omium-openai", &["omium-schemas"]),
-    ("omium-rules", &[]),
-    ("omium-processor", &["omium-schemas"]),
-    ("omium-execution", &["omium-schemas", "omium-processor", "omium-rules"]),
-    ("omium-detector", &["omium-schemas", "omium-processor", "omium-rules", "omium-openai"]),
+    ("omium-limits", &[]),
+    ("omium-schemas", &["omium-limits"]),
+    ("omium-workflow", &["omium-limits", "omium-schemas"]),
+    ("omium-openai", &["omium-limits", "omium-schemas"]),
+    ("omium-rules", &["omium-limits"]),
+    ("omium-processor", &["omium-limits", "omium-schemas"]),
+    ("omium-execution", &["omium-limits", "omium-schemas", "omium-processor", "omium-rules"]),
+    ("omium-detector", &["omium-limits", "omium-schemas", "omium-processor", "omium-rules", "omium-openai"]),
     ("omium-recovery", &["omium-schemas", "omium-processor"]),
     ("omium-log", &["omium-schemas"]),
     ("omium-store", &["omium-schemas"]),
     ("omium-runtime", &["omium-schemas", "omium-processor", "omium-log", "omium-store"]),
     ("omium-sim", &["omium-schemas", "omium-processor", "omium-log", "omium-store", "omium-runtime"]),
     ("omium-edge", &["omium-schemas"]),
-    ("omium-api", &["omium-schemas", "omium-workflow", "omium-edge"]),
-    ("omium-llm", &["omium-schemas", "omium-openai", "omium-edge"]),
-    ("omium-agents", &["omium-openai", "omium-schemas", "omium-workflow"]),
+    ("omium-api", &["omium-limits", "omium-schemas", "omium-workflow", "omium-edge"]),
+    ("omium-llm", &["omium-limits", "omium-schemas", "omium-openai", "omium-edge"]),
+    ("omium-agents", &["omium-limits", "omium-openai", "omium-schemas", "omium-workflow"]),
     (
         "omium-engine",
         &[
+            "omium-limits",
             "omium-schemas",
             "omium-workflow",
             "omium-openai",
@@ -51,6 +53,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
 
 /// What the binary and the measurements know: everything.
 const SEES_ALL: &[&str] = &[
+    "omium-limits",
     "omium-schemas",
     "omium-workflow",
     "omium-openai",
@@ -73,6 +76,7 @@ const SEES_ALL: &[&str] = &[
 
 /// Crates that decide. They are told everything and touch nothing.
 pub const PURE: &[&str] = &[
+    "omium-limits",
     "omium-schemas",
     "omium-workflow",
     "omium-openai",
@@ -85,12 +89,7 @@ pub const PURE: &[&str] = &[
 
 /// What libraries of pure crates hold inside, where nothing of it shows in what they say: a map that keeps the order of
 /// insertion, ids that are never drawn.
-pub const TOLERATED: &[(&str, &str)] = &[
-    ("saphyr-parser", "hashlink"),
-    ("cel", "antlr4rust"),
-    ("jsonschema", "referencing"),
-    ("omium-detector", "jsonschema"),
-];
+pub const TOLERATED: &[(&str, &str)] = &[("saphyr-parser", "hashlink"), ("cel", "antlr4rust")];
 
 /// What no pure crate may be linked with, also not through others: it waits, stores, talks, reads a clock or rolls dice.
 pub const IMPURE: &[&str] = &[

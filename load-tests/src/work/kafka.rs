@@ -58,6 +58,7 @@ pub(crate) fn run(once: &Once) -> anyhow::Result<Figures> {
             vault: Arc::new(MemoryVault::new([7; 32])),
             world: scales.clone(),
             config: Config { partitions: PARTITIONS, ..Config::default() },
+            under_way: None,
         };
         let node: Arc<Node<TillSuite>> = Arc::new(Node::open(parts).await?);
         let before = scales.bytes.load(Ordering::Relaxed);

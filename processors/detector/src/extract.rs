@@ -3,12 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use omium_limits::Fuel;
 use serde_json::Value;
+
+use crate::number::{Number, numbers};
 
 /// How far from its word a value may stand, in characters.
 const NEAR: usize = 80;
-/// By how much what stands before the word counts as farther away.
-const BEFORE: usize = 3;
 
 /// How a value is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,69 +51,139 @@ impl FromStr for Extraction {
     }
 }
 
+/// How many times the word may stand in a text: beyond that nobody knows which of them is meant.
+const MENTIONS: usize = 1_000;
+/// What may stand between the word and its number: `the APR is about 5.2 %`.
+const BETWEEN: &[&str] = &[
+    "a",
+    "about",
+    "amounts",
+    "an",
+    "approximately",
+    "are",
+    "as",
+    "at",
+    "be",
+    "beträgt",
+    "ca",
+    "comes",
+    "currently",
+    "equals",
+    "is",
+    "ist",
+    "now",
+    "of",
+    "only",
+    "rate",
+    "roughly",
+    "set",
+    "the",
+    "then",
+    "thus",
+    "to",
+    "value",
+    "von",
+    "was",
+    "will",
+    "would",
+    "your",
+];
+/// The longest that this may get, in letters.
+const CONNECTED: usize = 40;
+
 impl Extraction {
-    /// The number that stands nearest to the first mention of the word that has one; what stands behind it counts as
-    /// nearer than what stands before.
-    pub fn find(&self, text: &str) -> Option<Value> {
+    /// The number that the word is written with. Where several could be meant, or the one that is can be read in several
+    /// ways, there is none: it is said why.
+    pub fn find(&self, text: &str, fuel: &mut Fuel) -> Result<Value, String> {
+        let unreadable = |why: &str| {
+            format!("\"{}\" cannot be read: {why}, so `{}` cannot be checked", self.word, self.name)
+        };
+        fuel.take(text.len()).map_err(|spent| unreadable(&spent.to_string()))?;
         let letters: Vec<char> = text.chars().collect();
-        let word: Vec<char> = self.word.to_lowercase().chars().collect();
-        let numbers = numbers(&letters);
-        mentions(&letters, &word).find_map(|at| nearest(&numbers, at, at + word.len())).map(Value::from)
+        let word: Vec<char> = self.word.chars().map(small).collect();
+        let (mut said, mut near) = (Vec::new(), Vec::new());
+        for (count, at) in mentions(&letters, &word).enumerate() {
+            if count >= MENTIONS {
+                return Err(unreadable("the text names it too often"));
+            }
+            fuel.take(2 * NEAR).map_err(|spent| unreadable(&spent.to_string()))?;
+            let (connected, others) = around(&letters, at, at + word.len());
+            said.extend(connected);
+            near.extend(others);
+        }
+        let mut candidates = if said.is_empty() { near } else { said };
+        candidates.sort_by_key(|number| number.start);
+        candidates.dedup_by_key(|number| number.start);
+        one_of(&candidates).map(Value::from).map_err(|why| match why {
+            None => self.not_found(),
+            Some(why) => unreadable(why),
+        })
     }
 
-    /// What is said where there is none.
-    pub fn not_found(&self) -> String {
+    fn not_found(&self) -> String {
         format!("no number stands near \"{}\", so `{}` cannot be checked", self.word, self.name)
     }
 }
 
-fn nearest(numbers: &[(usize, usize, f64)], from: usize, to: usize) -> Option<f64> {
-    let near = numbers.iter().filter_map(|(start, end, number)| {
-        let distance = if *start >= to { start - to } else { from.checked_sub(*end)? + BEFORE };
-        (distance <= NEAR).then_some((distance, *number))
-    });
-    near.min_by_key(|(distance, _)| *distance).map(|(_, number)| number)
+/// The one number that all candidates say; nothing where there is none.
+fn one_of(candidates: &[Number]) -> Result<f64, Option<&'static str>> {
+    let first = candidates.first().ok_or(None)?;
+    for number in candidates {
+        match (first.reading, number.reading) {
+            (_, Err(why)) | (Err(why), _) => return Err(Some(why)),
+            (Ok(first), Ok(number)) if first != number => return Err(Some("several numbers stand near it")),
+            _ => {}
+        }
+    }
+    first.reading.map_err(Some)
+}
+
+/// The numbers that a mention is written with, and all that stand near it.
+fn around(letters: &[char], from: usize, to: usize) -> (Vec<Number>, Vec<Number>) {
+    let near = numbers(letters, from.saturating_sub(NEAR), to + NEAR);
+    // The word itself may hold digits.
+    let near: Vec<Number> =
+        near.into_iter().filter(|number| number.end <= from || number.start >= to).collect();
+    let behind = near.iter().find(|number| number.start >= to);
+    let before = near.iter().rev().find(|number| number.end <= from);
+    let behind = behind.filter(|number| is_connected(&letters[to..sign(letters, number.start)]));
+    let before = before.filter(|number| is_connected(&letters[number.end..from]));
+    (behind.into_iter().chain(before).cloned().collect(), near)
+}
+
+/// Where a number begins with its sign.
+fn sign(letters: &[char], start: usize) -> usize {
+    match start.checked_sub(1).map(|at| letters[at]) {
+        Some(letter) if "-−－﹣+".contains(letter) => start - 1,
+        _ => start,
+    }
+}
+
+/// Whether nothing stands between a word and a number but what connects them.
+fn is_connected(between: &[char]) -> bool {
+    if between.len() > CONNECTED {
+        return false;
+    }
+    let text: String = between.iter().collect::<String>().to_lowercase();
+    let mut words = text.split(|letter: char| !letter.is_alphabetic()).filter(|word| !word.is_empty());
+    let signs = text.chars().filter(|letter| !letter.is_alphabetic());
+    words.all(|word| BETWEEN.contains(&word))
+        && signs.into_iter().all(|sign| sign.is_whitespace() || ":=*_`\"'%|(≈~$€£¥-".contains(sign))
+}
+
+/// One small letter for each letter, so that places stay what they are.
+fn small(letter: char) -> char {
+    letter.to_lowercase().next().unwrap_or(letter)
 }
 
 fn mentions<'a>(letters: &'a [char], word: &'a [char]) -> impl Iterator<Item = usize> + 'a {
     let bounded = |at: usize| letters.get(at).is_none_or(|letter| !letter.is_alphanumeric());
-    (0..letters.len()).filter(move |at| {
+    (0..letters.len().saturating_sub(word.len() - 1)).filter(move |at| {
         let end = at + word.len();
-        end <= letters.len()
-            && letters[*at..end].iter().zip(word).all(|(a, b)| a.to_lowercase().eq(b.to_lowercase()))
-            && (*at == 0 || bounded(at - 1))
+        (*at == 0 || bounded(at - 1))
             && bounded(end)
+            && letters[*at..end].iter().zip(word).all(|(letter, wanted)| small(*letter) == *wanted)
     })
-}
-
-/// All numbers, with the places where they begin and end. Digits inside of a word are none.
-fn numbers(letters: &[char]) -> Vec<(usize, usize, f64)> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < letters.len() {
-        let begins = letters[at].is_ascii_digit()
-            && !at.checked_sub(1).is_some_and(|before| letters[before].is_alphabetic());
-        if !begins {
-            at += 1;
-            continue;
-        }
-        let start = at;
-        let inside = |at: usize| {
-            letters[at].is_ascii_digit()
-                || (matches!(letters[at], '.' | ',') && letters.get(at + 1).is_some_and(char::is_ascii_digit))
-        };
-        while at < letters.len() && inside(at) {
-            at += 1;
-        }
-        let digits: String = letters[start..at].iter().filter(|letter| **letter != ',').collect();
-        let minus = start > 0
-            && letters[start - 1] == '-'
-            && !start.checked_sub(2).is_some_and(|before| letters[before].is_alphanumeric());
-        if let Ok(number) = digits.parse::<f64>() {
-            found.push((start, at, if minus { -number } else { number }));
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -122,16 +193,54 @@ mod tests {
     #[track_caller]
     fn found(text: &str, expected: Option<f64>) {
         let extraction: Extraction = "apr: number near \"APR\"".parse().unwrap();
-        assert_eq!(extraction.find(text), expected.map(Value::from), "{text}");
+        let found = extraction.find(text, &mut Fuel::default());
+        assert_eq!(found.clone().ok(), expected.map(Value::from), "{text}: {found:?}");
     }
 
     #[test]
     fn the_number_next_to_the_word_is_found() {
-        found("We offer an APR of 5.2% for 36 months.", Some(5.2));
-        found("For 20,000 dollars the apr: 0 %", Some(0.0));
-        found("5.2% APR over 36 months", Some(5.2));
-        found("The APR is -1.5.", Some(-1.5));
-        found("**APR**: 1,250.75", Some(1250.75));
+        for (text, expected) in [
+            ("We offer an APR of 5.2% for 36 months.", 5.2),
+            ("For 20,000 dollars the apr: 0 %", 0.0),
+            ("5.2% APR over 36 months", 5.2),
+            ("The APR is -1.5.", -1.5),
+            ("**APR**: 1,250.75", 1250.75),
+            ("APR: 0,5 %", 0.5),
+            ("APR: .5%", 0.5),
+            ("APR: −5.0%", -5.0),
+            ("APR: 5e-1", 0.5),
+            ("APR: 5,2 %", 5.2),
+            ("5.2% is the APR, 36 months", 5.2),
+            ("| APR | 5.2% |", 5.2),
+            ("APR - 5.2%", 5.2),
+            ("APR: ５．２％", 5.2),
+            ("APR: 5.2%. Again, your APR is 5.2 %.", 5.2),
+            ("Your APR for this offer: 5.2%", 5.2),
+            ("The APR that we can offer you today comes to 5.2%", 5.2),
+        ] {
+            found(text, Some(expected));
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_in_several_ways_is_not_read() {
+        for text in [
+            "APR (Section 4): 0%",
+            "APR for the 1st year: 5.2%",
+            "APR: 1,250",
+            "APR: 2.5 - 8.5%",
+            "APR from 2.5% to 8.5%",
+            "APR between 2.5 and 8.5 %",
+            "APR: 5.2% today, and the APR will be 0% then",
+            "APR of a loan over 36 months: 5.2%",
+            "5.2% APR 6.1%",
+            "APR: <8.5%",
+            "APR–5%",
+            "APR: 5.2k",
+            "APR: 1 250",
+        ] {
+            found(text, None);
+        }
     }
 
     #[test]
@@ -140,6 +249,19 @@ mod tests {
         found("APRIL 2026 had 30 days", None);
         found("The APR will be told later.", None);
         found(&format!("APR {} 5.2", "x ".repeat(60)), None);
+    }
+
+    #[test]
+    fn long_texts_cost_little_and_too_many_mentions_are_refused() {
+        let extraction: Extraction = "apr: number near \"APR\"".parse().unwrap();
+        let many = extraction.find(&"APR 5 ".repeat(40_000), &mut Fuel::default()).unwrap_err();
+        assert!(many.contains("too often"), "{many}");
+        let mut fuel = Fuel::default();
+        let long = format!("{} APR: 5.2%", "1 2 3 AP ".repeat(25_000));
+        assert_eq!(extraction.find(&long, &mut fuel), Ok(Value::from(5.2)));
+        assert!(fuel.taken() < 300_000);
+        let same: Extraction = format!("a: number near \"{}\"", "a".repeat(100)).parse().unwrap();
+        assert!(same.find(&"a".repeat(250_000), &mut Fuel::default()).is_err());
     }
 
     #[test]

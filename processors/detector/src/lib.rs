@@ -2,6 +2,7 @@
 
 mod checks;
 mod extract;
+mod number;
 mod state;
 mod verdict;
 

@@ -1,15 +1,20 @@
 //! All that is wrong with one answer.
 
+use omium_limits::Fuel;
 use omium_openai::{Answer, Endpoint};
 use omium_processor::Context;
+use omium_schemas::Content;
 use omium_schemas::catalogue::{FindingKind, FinishReason, Guard, Severity};
 use serde_json::Value;
 
 use crate::checks;
 use crate::state::{Fresh, is_for};
 
-/// How long an answer may be that is checked in the frame: all checks are linear in it.
+/// How long an answer may be that is checked in the frame.
 const LONGEST: usize = 256 * 1024;
+/// What all checks of one answer may spend together: a program may have many guards.
+const STEPS: u64 = 4_000_000;
+const MEMORY: u64 = 64 << 20;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,30 +44,50 @@ impl Seen {
 pub(crate) fn of(fresh: &Fresh, guards: &[Guard], context: &Context<'_>) -> Vec<Seen> {
     let Some(endpoint) = Endpoint::at(&fresh.asked.endpoint) else { return Vec::new() };
     let guards: Vec<&Guard> = guards.iter().filter(|guard| is_for(guard, &fresh.asked.agent)).collect();
-    let opened = (context.open)(&fresh.answer).and_then(|bytes| omium_openai::unpack(&bytes).ok());
-    let Some(bytes) = opened.filter(|bytes| bytes.len() <= LONGEST) else {
-        let text = format!(
-            "the answer cannot be checked here: it is longer than {LONGEST} bytes, or its key is gone"
-        );
-        return vec![Seen::fail(FindingKind::Uncheckable, "size", text).if_it_matters(!guards.is_empty())];
+    let matters = !guards.is_empty();
+    let uncheckable =
+        |what: &str| vec![Seen::fail(FindingKind::Uncheckable, "size", what).if_it_matters(matters)];
+    let Some(bytes) = opened(&fresh.answer, context) else {
+        return uncheckable("the answer cannot be checked: it is not at hand, or its key is gone");
     };
-    let parameters = fresh.asked.parameters.as_ref().and_then(|sealed| (context.open)(sealed));
-    let parameters = parameters.and_then(|bytes| omium_openai::unpack(&bytes).ok());
-    let parameters: Value =
-        parameters.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    if bytes.len() > LONGEST {
+        return uncheckable(&format!("the answer cannot be checked here: it is longer than {LONGEST} bytes"));
+    }
+    // Nothing is asked of an answer whose request says nothing; one whose request cannot be read is another matter.
+    let parameters = match fresh.asked.parameters.as_ref().map(|sealed| asked(sealed, context)) {
+        None => Value::Null,
+        Some(Some(parameters)) => parameters,
+        Some(None) => {
+            return uncheckable(
+                "the answer cannot be checked: what was asked for is not at hand, or too large to look at",
+            );
+        }
+    };
     let answer = omium_openai::read(endpoint, &bytes);
     let form = omium_openai::Wanted::of(&parameters);
-    let mut seen = usable(endpoint, &answer, form.json || !guards.is_empty());
+    let mut seen = usable(endpoint, &answer, form.json || matters);
     if !seen.is_empty() {
         return seen;
     }
-    seen.extend(checks::tool_calls(&answer.tools, &form.tools));
+    let mut fuel = Fuel::new(STEPS, MEMORY);
+    seen.extend(checks::tool_calls(&answer.tools, &form.tools, &mut fuel));
     // An answer that asks for tools is on the way to a result, not one.
     if let (true, Some(text)) = (answer.tools.is_empty(), &answer.text) {
-        seen.extend(checks::format(text, &form));
-        seen.extend(guards.iter().flat_map(|guard| checks::guard(guard, text)));
+        let said = checks::Said::read(text);
+        seen.extend(checks::format(&said, &form, &mut fuel));
+        seen.extend(guards.iter().flat_map(|guard| checks::guard(guard, &said, &mut fuel)));
     }
     seen
+}
+
+fn opened(content: &Content, context: &Context<'_>) -> Option<Vec<u8>> {
+    let bytes = (context.open)(content)?;
+    omium_openai::unpack(&bytes).ok()
+}
+
+/// What a request says without its messages.
+fn asked(content: &Content, context: &Context<'_>) -> Option<Value> {
+    omium_limits::json::parse(&opened(content, context)?, &checks::ASKED).ok()
 }
 
 /// Whether there is an answer at all. `matters` says that somebody relies on all of it.

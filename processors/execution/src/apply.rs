@@ -13,6 +13,7 @@ use omium_schemas::catalogue::{EffectClass, FailureClass};
 use omium_schemas::{Content, Money, Seq, StepId, Time};
 
 use crate::bounds;
+use crate::money::sum;
 use crate::state::{Call, CallKind, Mark, Outcome, Phase, Run, Signal, Status, Step};
 
 /// One event in its frame.
@@ -79,9 +80,9 @@ impl Run {
                 self.go_back(*to, if again { seq } else { *to });
             }
             Event::CostRecorded(CostRecorded { step, amount }) => {
-                self.spent.0 += amount.0;
+                self.spent = sum(self.spent, *amount);
                 if let Some(step) = step.and_then(|step| self.step_mut(step)) {
-                    step.spent.0 += amount.0;
+                    step.spent = sum(step.spent, *amount);
                 }
             }
             _ => self.apply_step(fact),
@@ -109,6 +110,7 @@ impl Run {
                 if let (Some(program), Command::StartStep(start)) = (&mut self.program, command) {
                     program.attempt = start.delivery;
                 }
+                self.free_reservations(*step);
             }
             Event::StepLost(StepLost { step, .. }) => {
                 if let Some(step) = self.step_mut(*step) {
@@ -155,15 +157,17 @@ impl Run {
                 patch_set,
                 ..
             }) => {
-                let model = match command {
-                    Command::StartLlmCall(start) => start.model.clone(),
-                    _ => String::new(),
+                let (model, agent) = match command {
+                    Command::StartLlmCall(start) => (start.model.clone(), start.agent.as_str()),
+                    _ => (String::new(), caller.as_str()),
                 };
-                let kind = CallKind::Model(model);
-                let mut call = Call::begun(seq, (*step, *branch), kind, caller, (*request, *occurrence));
+                let (kind, names) = (CallKind::Model(model), (agent, caller.as_str()));
+                let mut call = Call::begun(seq, (*step, *branch), kind, names, (*request, *occurrence));
                 call.patch_set = *patch_set;
                 if let Command::StartLlmCall(start) = command {
                     (call.taken, call.thread) = (start.delivery, start.thread);
+                    (call.alias, call.position) = (start.alias, start.position.clone());
+                    call.reserved = start.reserve.unwrap_or(Money::ZERO);
                     self.keep_messages(start);
                 }
                 self.calls.push(Arc::new(call));
@@ -179,9 +183,15 @@ impl Run {
             }) => {
                 let repeatable = matches!(effect, EffectClass::Read | EffectClass::Idempotent);
                 let kind = CallKind::Tool { tool: tool.clone(), repeatable };
-                let mut call = Call::begun(seq, (*step, *branch), kind, caller, (*request, *occurrence));
+                let agent = match command {
+                    Command::StartToolCall(start) => start.agent.as_str(),
+                    _ => caller.as_str(),
+                };
+                let names = (agent, caller.as_str());
+                let mut call = Call::begun(seq, (*step, *branch), kind, names, (*request, *occurrence));
                 if let Command::StartToolCall(start) = command {
                     call.taken = start.delivery;
+                    (call.alias, call.position) = (start.alias, start.position.clone());
                 }
                 self.note_write(&call);
                 self.calls.push(Arc::new(call));
@@ -370,9 +380,17 @@ impl Run {
         }
     }
 
+    /// Another attempt begins: what an earlier one asked and was never answered is not waited for with money in hand.
+    fn free_reservations(&mut self, step: StepId) {
+        let kept = |call: &Call| call.step == step && call.reserved > Money::ZERO;
+        for call in self.calls.iter_mut().filter(|call| kept(call)) {
+            Arc::make_mut(call).reserved = Money::ZERO;
+        }
+    }
+
     fn answer(&mut self, call: Seq, at: Seq, outcome: Outcome) {
         if let Some(found) = self.call_mut(call) {
-            (found.outcome, found.done) = (outcome, Some(at));
+            (found.outcome, found.done, found.reserved) = (outcome, Some(at), Money::ZERO);
         }
     }
 

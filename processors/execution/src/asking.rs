@@ -4,7 +4,7 @@
 use omium_processor::{Refusal, Why};
 use omium_schemas::catalogue::{
     ApprovalAsked, ApprovalExpired, ApprovalGiven, ApprovalRefused, ApprovalSubject, AskApproval, Command,
-    Event, FailureClass, GiveApproval, RefuseApproval, StepFailed,
+    Event, FailureClass, GiveApproval, RefuseApproval, StepFailed, SuspendReason,
 };
 use omium_schemas::{Seq, StepId, Time};
 
@@ -126,6 +126,11 @@ impl Run {
                 let question =
                     Question { at: seq, step, call: *about, since: time, expires_at: *expires_at, text };
                 self.questions.push(question);
+            }
+            Event::ApprovalGiven(ApprovalGiven { approval })
+                if self.suspended == Some((SuspendReason::Budget, Some(*approval))) =>
+            {
+                self.unpriced_allowed = true;
             }
             Event::ApprovalGiven(ApprovalGiven { approval }) => {
                 if let Some(question) = self.answered(*approval, time) {

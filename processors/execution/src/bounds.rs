@@ -53,10 +53,15 @@ pub(crate) fn of_event(event: &Event) -> u64 {
 fn names(command: &Command) -> Result<(), Refusal> {
     let names: &[&String] = match command {
         Command::StartLlmCall(StartLlmCall { agent, caller, model, .. }) => &[agent, caller, model],
-        Command::StartToolCall(StartToolCall { caller, tool, .. }) => &[caller, tool],
+        Command::StartToolCall(StartToolCall { agent, caller, tool, .. }) => &[agent, caller, tool],
         _ => &[],
     };
-    match names.iter().find(|name| name.len() > MAX_NAME) {
+    let position = match command {
+        Command::StartLlmCall(StartLlmCall { position, .. }) => position,
+        Command::StartToolCall(StartToolCall { position, .. }) => position,
+        _ => &None,
+    };
+    match names.iter().copied().chain(position).find(|name| name.len() > MAX_NAME) {
         Some(name) => {
             invalid(format!("a name of {} bytes is longer than the {MAX_NAME} that are kept", name.len()))
         }

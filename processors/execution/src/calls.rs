@@ -22,15 +22,18 @@ impl Draft<'_> {
         self.awaited(call.step, call.branch)?;
         self.of_attempt(call.delivery)?;
         self.room(call.step)?;
+        if self.suspends_for_money(call)? {
+            return Ok(());
+        }
         let expected = self.drifts_from(call);
         let StartLlmCall { step, branch, caller, request, patch_set, .. } = call.clone();
         let is_model = |known: &Call| matches!(known.kind, CallKind::Model(_));
-        let (occurrence, open) = self.occurrence(step, &caller, request, is_model);
+        let (occurrence, open) = self.occurrence(step, &call.agent, request, is_model);
         // Equal calls that one attempt of a program has under way at once are meant; what an earlier one left open is not.
         let of_earlier = |known: &Call| {
-            (&known.caller, known.request) == (&caller, request)
+            (&known.agent, known.request) == (&call.agent, request)
                 && known.outcome == Outcome::Open
-                && known.taken < call.delivery
+                && known.taken != call.delivery
         };
         let possible_double_charge = match &self.run.program {
             Some(_) => self.run.calls.iter().any(|known| of_earlier(known)),
@@ -62,7 +65,7 @@ impl Draft<'_> {
         if !resumed || self.run.has_condemned_what_was_read() {
             return None;
         }
-        self.run.expected(&call.caller, call.delivery)?.done
+        self.run.expected(&call.caller, call.position.as_deref(), call.delivery)?.done
     }
 
     pub(crate) fn complete_model_call(&mut self, call: &CompleteLlmCall) -> Result<(), Refusal> {
@@ -90,7 +93,7 @@ impl Draft<'_> {
         let StartToolCall { step, branch, caller, tool, effect, request, .. } = call.clone();
         let is_tool =
             |known: &Call| matches!(&known.kind, CallKind::Tool { tool: known, .. } if *known == tool);
-        let (occurrence, _) = self.occurrence(step, &caller, request, is_tool);
+        let (occurrence, _) = self.occurrence(step, &call.agent, request, is_tool);
         self.push(ToolCallStarted { step, branch, caller, tool, effect, request, occurrence });
         Ok(())
     }
@@ -123,11 +126,11 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// How often the same was asked, this time included, and whether one of these was never answered.
+    /// How often the same was asked by the same agent, this time included, and whether one of these was never answered.
     fn occurrence(
         &self,
         step: StepId,
-        caller: &str,
+        agent: &str,
         request: Digest,
         kind: impl Fn(&Call) -> bool,
     ) -> (i32, bool) {
@@ -137,7 +140,7 @@ impl Draft<'_> {
             .iter()
             .map(AsRef::as_ref)
             .filter(|call: &&Call| {
-                call.step == step && call.caller == caller && call.request == request && kind(call)
+                call.step == step && call.agent == agent && call.request == request && kind(call)
             })
             .collect();
         (same.len() as i32 + 1, same.iter().any(|call| call.outcome == Outcome::Open))

@@ -21,6 +21,8 @@ use crate::{program, rules};
 const MAX_STEPS: usize = 1_000;
 /// How many signals an execution keeps.
 const MAX_SIGNALS: usize = 1_000;
+/// How long somebody may ask that another attempt waits.
+const MAX_WAIT_MS: u64 = 24 * 3_600 * 1_000;
 /// How often workers may lose one attempt before it counts as failed.
 const MAX_LOSSES: u32 = 5;
 
@@ -64,6 +66,9 @@ pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>
         Command::RetryExecution(_) => draft.retry()?,
         Command::ForkExecution(fork) => draft.fork(fork)?,
         Command::AskApproval(ask) => draft.ask(ask)?,
+        Command::GiveApproval(given) if draft.asks_about_money(given.approval) => {
+            draft.allow_unpriced(given.approval);
+        }
         Command::GiveApproval(given) => draft.give(given)?,
         Command::StartLlmCall(call) => draft.start_model_call(call)?,
         Command::CompleteLlmCall(call) => draft.complete_model_call(call)?,
@@ -77,6 +82,9 @@ pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>
         Command::DismissFinding(dismissal) => draft.dismiss(dismissal)?,
         Command::RefuseApproval(refused) if draft.asks_about_finding(refused.approval) => {
             draft.refuse_remedies(refused);
+        }
+        Command::RefuseApproval(refused) if draft.asks_about_money(refused.approval) => {
+            draft.refuse_unpriced(refused.approval);
         }
         Command::RefuseApproval(refused) => draft.refuse(refused)?,
         other => return invalid(format!("{} is nothing that an execution understands", other.name())),
@@ -221,6 +229,10 @@ impl Draft<'_> {
         self.awaited(failed.step, failed.branch)?;
         let FailStep { step, class, retryable, .. } = *failed;
         let branch = self.run.branch;
+        self.not_before = failed
+            .retry_after_ms
+            .and_then(|wait| u64::try_from(wait).ok())
+            .map(|wait| self.context.now.plus_millis(wait.min(MAX_WAIT_MS)));
         self.attempt_failed(StepFailed { step, branch, class, retryable })
     }
 

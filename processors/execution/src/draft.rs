@@ -1,8 +1,8 @@
 //! A decision in the making: each event is applied at once to a copy, so that what follows is decided on what is true.
 
 use omium_processor::{Context, Refusal, Why};
-use omium_schemas::Seq;
 use omium_schemas::catalogue::{Command, Event};
+use omium_schemas::{Seq, Time};
 
 use crate::apply::Fact;
 use crate::state::Run;
@@ -10,13 +10,15 @@ use crate::state::Run;
 pub(crate) struct Draft<'a> {
     pub(crate) run: Run,
     pub(crate) context: &'a Context<'a>,
+    /// When another attempt may begin at the earliest, where the one that failed says so.
+    pub(crate) not_before: Option<Time>,
     command: &'a Command,
     events: Vec<Event>,
 }
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(run: Run, command: &'a Command, context: &'a Context<'a>) -> Draft<'a> {
-        Draft { run, context, command, events: Vec::new() }
+        Draft { run, context, not_before: None, command, events: Vec::new() }
     }
 
     pub(crate) fn push(&mut self, event: impl Into<Event>) {

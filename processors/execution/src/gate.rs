@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use omium_schemas::catalogue::{
-    AnswersCondemned, ApprovalAsked, ApprovalSubject, Event, FindingDismissed, FindingReported, GateVerdict,
-    LlmAnswerJudged, LlmAnswerServed, PlannedStep, RemedyChosen, RemedyFailed, RemedySucceeded,
-    RemedySuggested, StartLlmCall, StartProgram, ToolResultServed,
+    AnswersCondemned, ApprovalAsked, ApprovalSubject, Command, Event, FindingDismissed, FindingReported,
+    GateVerdict, LlmAnswerJudged, LlmAnswerServed, PlannedStep, RemedyChosen, RemedyFailed, RemedySucceeded,
+    RemedySuggested, RunDrifted, StartLlmCall, StartProgram, ToolResultServed,
 };
-use omium_schemas::{Branch, Digest, Seq, StepId, Time};
+use omium_schemas::{Branch, Digest, Money, Seq, StepId, Time};
 
 use crate::apply::Fact;
-use crate::state::{Call, CallKind, Found, Outcome, Program, Run, Step, Suggested};
+use crate::state::{Call, CallKind, FindingState, Outcome, Program, Run, Step, Suggested};
 
 /// How many findings are kept. Whoever has more has a program that is beyond repair.
 const MAX_FINDINGS: usize = 1_000;
@@ -20,7 +20,7 @@ impl Call {
         at: Seq,
         (step, branch): (StepId, Branch),
         kind: CallKind,
-        caller: &str,
+        (agent, caller): (&str, &str),
         (request, occurrence): (Digest, i32),
     ) -> Call {
         Call {
@@ -28,20 +28,25 @@ impl Call {
             step,
             branch,
             kind,
+            agent: agent.to_owned(),
             caller: caller.to_owned(),
             request,
+            alias: None,
+            position: None,
             occurrence,
             outcome: Outcome::Open,
             done: None,
             taken: 0,
             served: None,
             condemned: false,
+            passed_over: false,
             released: false,
             verdict: None,
             patch_set: None,
             thread: None,
             usage: None,
             cost: None,
+            reserved: Money::ZERO,
         }
     }
 }
@@ -97,10 +102,16 @@ impl Run {
     }
 
     pub(crate) fn apply_gate(&mut self, fact: Fact<'_>) {
-        let Fact { seq, event, .. } = fact;
+        let Fact { seq, event, command, .. } = fact;
         match event {
             Event::LlmAnswerServed(LlmAnswerServed { recorded, .. })
-            | Event::ToolResultServed(ToolResultServed { recorded, .. }) => self.serve(*recorded, seq),
+            | Event::ToolResultServed(ToolResultServed { recorded, .. }) => {
+                let taking = match command {
+                    Command::ServeAnswer(ask) => ask.delivery,
+                    _ => self.program.as_ref().map_or(0, |program| program.attempt),
+                };
+                self.serve(*recorded, taking, seq);
+            }
             Event::LlmAnswerJudged(LlmAnswerJudged { call, verdict, .. }) => {
                 if let Some(call) = self.call_mut(*call) {
                     call.released &= *verdict == GateVerdict::Release;
@@ -114,7 +125,18 @@ impl Run {
                     Arc::make_mut(call).condemned = true;
                 }
             }
-            Event::RunDrifted(_) => {
+            Event::FindingDismissed(FindingDismissed { finding }) => {
+                self.release_judged(*finding);
+                if let Some(program) = &mut self.program {
+                    program.apply(seq, event);
+                }
+            }
+            Event::RunDrifted(RunDrifted { expected, .. }) => {
+                if let Some(call) =
+                    self.calls.iter_mut().find(|call| call.done.is_some() && call.done == *expected)
+                {
+                    Arc::make_mut(call).passed_over = true;
+                }
                 if let Some(program) = &mut self.program {
                     program.drifts += 1;
                 }
@@ -127,11 +149,21 @@ impl Run {
         }
     }
 
-    fn serve(&mut self, recorded: Seq, seq: Seq) {
-        let attempt = self.program.as_ref().map_or(0, |program| program.attempt);
+    fn serve(&mut self, recorded: Seq, taking: i64, seq: Seq) {
         if let Some(call) = self.calls.iter_mut().find(|call| call.done == Some(recorded)) {
             let call = Arc::make_mut(call);
-            (call.taken, call.served, call.released) = (attempt, Some(seq), true);
+            (call.taken, call.served, call.released) = (taking, Some(seq), true);
+        }
+    }
+}
+
+impl Run {
+    /// Somebody said that the finding is none: the answer that it is about is given as it is.
+    fn release_judged(&mut self, finding: Seq) {
+        let findings = self.program.iter().flat_map(|program| &program.findings);
+        let call = findings.into_iter().find(|found| found.at == finding).and_then(|found| found.call);
+        if let Some(call) = call.and_then(|call| self.call_mut(call)) {
+            call.verdict = Some(GateVerdict::Release);
         }
     }
 }
@@ -140,7 +172,7 @@ impl Program {
     fn apply(&mut self, seq: Seq, event: &Event) {
         match event {
             Event::FindingReported(found) if self.findings.len() < MAX_FINDINGS => {
-                self.findings.push(Found::new(seq, found));
+                self.findings.push(FindingState::new(seq, found));
             }
             Event::RemedySuggested(suggested) => {
                 if let Some(found) = self.found(suggested.finding) {
@@ -169,7 +201,7 @@ impl Program {
         }
     }
 
-    fn found(&mut self, finding: Seq) -> Option<&mut Found> {
+    fn found(&mut self, finding: Seq) -> Option<&mut FindingState> {
         self.findings.iter_mut().find(|found| found.at == finding)
     }
 
@@ -180,11 +212,11 @@ impl Program {
     }
 }
 
-impl Found {
-    fn new(at: Seq, reported: &FindingReported) -> Found {
+impl FindingState {
+    fn new(at: Seq, reported: &FindingReported) -> FindingState {
         let FindingReported { kind, severity, detector, call, detail, .. } = reported.clone();
         let (suggested, chosen, helped, dismissed) = (Vec::new(), None, None, false);
-        Found { at, call, kind, severity, detector, detail, suggested, chosen, helped, dismissed }
+        FindingState { at, call, kind, severity, detector, detail, suggested, chosen, helped, dismissed }
     }
 }
 

@@ -9,6 +9,8 @@ mod decide;
 mod draft;
 mod due;
 mod gate;
+mod matching;
+mod money;
 mod prices;
 mod program;
 mod rules;
@@ -21,10 +23,11 @@ use omium_schemas::StreamKind;
 use omium_schemas::catalogue::{Command, Event, ExecutionCancelled, ExecutionCarried};
 
 pub use control::{Control, Key, SetGuards, Version};
+pub use matching::{Found, Wanted, taking};
 pub use prices::Prices;
 pub use state::{
-    Call, CallKind, Cancelling, Found, Mark, Outcome, Phase, Program, Question, Run, Signal, State, Status,
-    Step, Suggested, Write,
+    Call, CallKind, Cancelling, FindingState, Mark, Outcome, Phase, Program, Question, Run, Signal, State,
+    Status, Step, Suggested, Write,
 };
 
 /// Decides for executions and for control.
@@ -34,7 +37,7 @@ impl Processor for Execution {
     type State = State;
 
     const NAME: &'static str = "execution";
-    const LAYOUT: u16 = 4;
+    const LAYOUT: u16 = 5;
 
     fn decide(state: &State, command: &Command, context: &Context<'_>) -> Result<Vec<Event>, Refusal> {
         match context.stream.kind() {

@@ -9,10 +9,10 @@ use omium_schemas::catalogue::{
     RemedyChosen, ServeAnswer, StartProgram, StartStep, StepCompleted, StepFailed, StepScheduled,
     StepStarted, SuspendReason, ToolResultServed,
 };
-use omium_schemas::{Digest, Seq, StepId};
+use omium_schemas::{Seq, StepId};
 
 use crate::draft::{Draft, conflict, invalid};
-use crate::state::{Call, CallKind, Outcome, Program, Run, Status};
+use crate::state::{CallKind, Program, Run, Status};
 
 /// The one step of a program.
 pub(crate) const STEP: StepId = StepId(1);
@@ -60,9 +60,12 @@ impl Draft<'_> {
         if start.delivery != next {
             return conflict(format!("the next attempt at {stream} is {next}, not {}", start.delivery));
         }
-        self.may_go_on()?;
+        // Whether its model has a price now is seen when that is asked.
+        if !matches!(self.run.suspended, Some((SuspendReason::Budget, _))) {
+            self.may_go_on()?;
+        }
         let (branch, attempt) = (self.run.branch, i32::try_from(next).unwrap_or(i32::MAX));
-        if matches!(self.run.status, Status::Failed(_)) {
+        if matches!(self.run.status, Status::Failed(_) | Status::Paused) {
             self.in_time()?;
             self.push(ExecutionResumed {});
         }
@@ -78,6 +81,9 @@ impl Draft<'_> {
     fn may_go_on(&self) -> Result<(), Refusal> {
         let stream = self.context.stream;
         match (self.run.status, self.run.suspended) {
+            (Status::Failed(FailureClass::Rejected), _) => conflict(format!(
+                "{stream} was refused by a person and does not go on; start it anew, or `omium fork` it at a checkpoint"
+            )),
             (Status::Running | Status::Failed(_), _) => Ok(()),
             (Status::Paused, Some((_, Some(about)))) => conflict(format!(
                 "{stream} is suspended: somebody has to decide about seq {about}; \
@@ -103,21 +109,22 @@ impl Draft<'_> {
             );
             return conflict(text);
         }
-        self.may_go_on()?;
-        if self.run.budget.is_some_and(|most| self.run.spent >= most) {
-            let text = format!("{} has spent its budget; start it with a larger one", self.context.stream);
-            return Err(Refusal::new(Why::Exhausted, text));
-        }
-        Ok(())
+        self.may_go_on()
     }
 
-    /// Gives what an equal call was answered before, the earliest that this attempt has not been given yet.
+    /// Serves the outcome of a recorded call, if this attempt has not had it yet.
     pub(crate) fn serve(&mut self, ask: &ServeAnswer) -> Result<(), Refusal> {
         self.awaited(ask.step, ask.branch)?;
         self.of_attempt(ask.delivery)?;
-        let Some(found) = self.run.recorded(&ask.caller, ask.request, ask.delivery) else {
-            return Err(Refusal::new(Why::NotFound, "nothing equal was answered before"));
+        let Some(found) = self.run.calls.iter().find(|call| call.at == ask.call) else {
+            let text = format!("there is no call at seq {}; ask what is recorded again", ask.call);
+            return Err(Refusal::new(Why::NotFound, text));
         };
+        if found.step != ask.step || !self.run.may_serve(found, ask.delivery) {
+            let text =
+                format!("the outcome of the call at seq {} is taken; ask what is recorded again", ask.call);
+            return Err(Refusal::new(Why::NotFound, text));
+        }
         let (step, recorded) = (ask.step, found.done.unwrap_or(found.at));
         match found.kind {
             CallKind::Model(_) => self.push(LlmAnswerServed { step, recorded }),
@@ -240,42 +247,6 @@ pub(crate) fn react(run: &Run, event: &Event) -> Vec<Event> {
 
 fn judged(call: Option<Seq>, verdict: GateVerdict, finding: Seq) -> Vec<Event> {
     call.map(|call| LlmAnswerJudged { call, verdict, finding: Some(finding) }.into()).into_iter().collect()
-}
-
-impl Run {
-    /// The answer that an equal call is served in this attempt: the earliest that it has not been given yet.
-    pub fn recorded(&self, caller: &str, request: Digest, attempt: i64) -> Option<&Call> {
-        self.calls.iter().map(AsRef::as_ref).find(|call: &&Call| {
-            call.caller == caller
-                && call.request == request
-                && call.taken < attempt
-                && !call.condemned
-                && call.is_served_again()
-        })
-    }
-
-    /// The recorded answer that this caller was to be served next, had it asked what it asked before.
-    pub fn expected(&self, caller: &str, attempt: i64) -> Option<&Call> {
-        self.calls.iter().map(AsRef::as_ref).find(|call: &&Call| {
-            call.caller == caller && call.taken < attempt && !call.condemned && call.is_served_again()
-        })
-    }
-
-    /// Whether something that a client has read was condemned later: what is asked after that may differ from before.
-    pub fn has_condemned_what_was_read(&self) -> bool {
-        self.calls.iter().any(|call| call.condemned && call.released)
-    }
-}
-
-impl Call {
-    /// Failures of models are asked again; those of tools are part of what the program has seen.
-    fn is_served_again(&self) -> bool {
-        match (&self.outcome, &self.kind) {
-            (Outcome::Answered(_), _) => true,
-            (Outcome::Failed { .. }, CallKind::Tool { .. }) => true,
-            (Outcome::Failed { .. }, CallKind::Model(_)) | (Outcome::Open, _) => false,
-        }
-    }
 }
 
 impl Program {

@@ -90,6 +90,9 @@ impl Draft<'_> {
         let doubled = base.saturating_mul(1 << (attempt - 2).clamp(0, 12)).min(600_000);
         let wait = if attempt == 1 { 0 } else { doubled + self.context.draw(step.0 as u8, doubled / 2 + 1) };
         let not_before = self.context.now.plus_millis(wait);
+        // Only the step that failed is asked to wait: its attempt is not the first one.
+        let not_before =
+            self.not_before.filter(|_| attempt > 1).map_or(not_before, |asked| asked.max(not_before));
         let timeout_at = timeout_of(plan, not_before);
         let branch = self.run.branch;
         self.push(StepScheduled { step, branch, attempt, not_before, timeout_at });

@@ -119,6 +119,8 @@ pub struct Run {
     pub source: Option<(StreamId, Seq)>,
     /// Why it is suspended, and the finding or approval that it waits for.
     pub suspended: Option<(SuspendReason, Option<Seq>)>,
+    /// Models without a price may be asked under its budget: somebody has said so.
+    pub unpriced_allowed: bool,
     /// What it has beside its one step, where it is a program that decides its own steps.
     pub program: Option<Box<Program>>,
 }
@@ -131,7 +133,7 @@ pub struct Program {
     /// The digests of the messages that the log holds already.
     pub messages: Arc<BTreeSet<Digest>>,
     /// What detectors have seen in its answers.
-    pub findings: Vec<Found>,
+    pub findings: Vec<FindingState>,
     /// The approval that is asked for.
     pub asked: Option<Seq>,
     /// How often a resumed attempt asked for something else than the one before.
@@ -140,7 +142,7 @@ pub struct Program {
 
 /// What a detector has seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Found {
+pub struct FindingState {
     /// Its event.
     pub at: Seq,
     /// The call whose answer it is about.
@@ -309,22 +311,30 @@ pub struct Call {
     pub branch: Branch,
     /// What kind of call.
     pub kind: CallKind,
-    /// Who asks.
+    /// Who asks, as calls are found again.
+    pub agent: String,
+    /// Who asks, with the loop index: for people, and for order.
     pub caller: String,
     /// The digest of what is asked.
     pub request: Digest,
+    /// The digest of what is asked with minted ids renamed, where there are any.
+    pub alias: Option<Digest>,
+    /// The framework's own step number, where that survives its checkpoints.
+    pub position: Option<String>,
     /// How often the same was asked before by the same caller, from 1.
     pub occurrence: i32,
     /// What became of it.
     pub outcome: Outcome,
     /// The event that says so.
     pub done: Option<Seq>,
-    /// The attempt of a program that has made it or was served it last.
+    /// The attempt of a program, or the sending of a step, that has made it or was served it last.
     pub taken: i64,
     /// The event by which it was served last.
     pub served: Option<Seq>,
     /// It is never served again.
     pub condemned: bool,
+    /// It was to be served next once, and something else was asked for.
+    pub passed_over: bool,
     /// The client has read the answer.
     pub released: bool,
     /// What the gate did with the answer, where it did not just let it pass.
@@ -337,6 +347,8 @@ pub struct Call {
     pub usage: Option<Usage>,
     /// What it cost, where it was answered and its model has a price.
     pub cost: Option<Money>,
+    /// What is kept aside for it while it is open.
+    pub reserved: Money,
 }
 
 /// What kind of call it is.

@@ -1,4 +1,4 @@
-//! Values too large for a frame, kept beside the log under the SHA-256 of their sealed bytes.
+//! Values too long for a frame, kept beside the log. A blob has a random name and holds one or more runs of sealed bytes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,25 +9,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use omium_schemas::Digest;
+use omium_schemas::{BlobId, BlobRef, Digest};
 
 use crate::contract::{LogError, Waiting};
 use crate::disk::{Disk as _, DiskError, DiskFault, DiskFile as _, RealDisk};
 
-/// The largest value that is kept.
+/// The longest blob that is kept.
 pub const MAX_BLOB: usize = 64 * 1024 * 1024;
 
-/// Where large values are kept. What `put` has named is durable, so a frame may name it.
+/// Where long values are kept. What was `put` is durable, so a frame may name it.
 pub trait Blobs: Send + Sync {
-    /// Keeps sealed bytes and gives their name. They are durable when it returns.
-    fn put(&self, sealed: Bytes) -> Waiting<'_, Result<Digest, BlobError>>;
+    /// Keeps sealed bytes under a name that was never used before. They are durable when it returns.
+    fn put(&self, name: BlobId, sealed: Bytes) -> Waiting<'_, Result<(), BlobError>>;
 
-    /// Gives the bytes of this name, checked against it.
-    fn get(&self, name: Digest) -> Waiting<'_, Result<Bytes, BlobError>>;
+    /// Gives a run of bytes, checked against its hash.
+    fn get(&self, place: BlobRef) -> Waiting<'_, Result<Bytes, BlobError>>;
 
-    /// Removes what no frame names and was last put before `before`. A value is put before the frame that names it is
+    /// Removes a blob that no frame names and none will name. It does not matter whether it is there.
+    fn remove(&self, name: BlobId) -> Waiting<'_, Result<(), BlobError>>;
+
+    /// Removes what no frame names and was last put before `before`. A blob is put before the frame that names it is
     /// written, so `before` must lie further back than any command takes, seen from when `named` was gathered.
-    fn sweep(&self, named: BTreeSet<Digest>, before: SystemTime) -> Waiting<'_, Result<Swept, BlobError>>;
+    fn sweep(&self, named: BTreeSet<BlobId>, before: SystemTime) -> Waiting<'_, Result<Swept, BlobError>>;
 }
 
 /// What a sweep did.
@@ -61,7 +64,7 @@ pub enum BlobError {
     },
     /// Its bytes are not those that were kept.
     #[error(
-        "{place} is damaged: its bytes do not have the hash that is its name; restore it from a backup of the directory"
+        "{place} is damaged: its bytes are not those that were written; restore it from a backup of the directory"
     )]
     Damaged {
         /// Its file.
@@ -70,6 +73,13 @@ pub enum BlobError {
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] LogError),
+}
+
+impl BlobError {
+    /// Whether it may go by itself: no space, too many open files. Anything else stays until somebody does something.
+    pub fn passes(&self) -> bool {
+        matches!(self, BlobError::Disk(LogError::Full { .. }))
+    }
 }
 
 impl From<DiskError> for BlobError {
@@ -116,37 +126,42 @@ impl BlobDirectory {
 }
 
 impl Blobs for BlobDirectory {
-    fn put(&self, sealed: Bytes) -> Waiting<'_, Result<Digest, BlobError>> {
-        self.blocking(move |kept| kept.put(&sealed))
+    fn put(&self, name: BlobId, sealed: Bytes) -> Waiting<'_, Result<(), BlobError>> {
+        self.blocking(move |kept| kept.put(name, &sealed))
     }
 
-    fn get(&self, name: Digest) -> Waiting<'_, Result<Bytes, BlobError>> {
-        self.blocking(move |kept| kept.get(name))
+    fn get(&self, place: BlobRef) -> Waiting<'_, Result<Bytes, BlobError>> {
+        self.blocking(move |kept| kept.get(&place))
     }
 
-    fn sweep(&self, named: BTreeSet<Digest>, before: SystemTime) -> Waiting<'_, Result<Swept, BlobError>> {
+    fn remove(&self, name: BlobId) -> Waiting<'_, Result<(), BlobError>> {
+        self.blocking(move |kept| match RealDisk.remove(&kept.root.join(name.hex())) {
+            Err(error) if error.fault != DiskFault::Missing => Err(error.into()),
+            _ => Ok(()),
+        })
+    }
+
+    fn sweep(&self, named: BTreeSet<BlobId>, before: SystemTime) -> Waiting<'_, Result<Swept, BlobError>> {
         self.blocking(move |kept| kept.sweep(&named, before))
     }
 }
 
 impl Kept {
-    /// Writes the value even where its name is there already: that file may be damaged, or not yet on the disk, and its
-    /// age has to begin anew.
-    fn put(&self, sealed: &[u8]) -> Result<Digest, BlobError> {
+    fn put(&self, name: BlobId, sealed: &[u8]) -> Result<(), BlobError> {
         if sealed.len() > MAX_BLOB {
             return Err(BlobError::TooLarge { size: sealed.len() as u64 });
         }
-        let name = Digest::of(sealed);
-        let beside = self.root.join(format!("{name}.{}.tmp", self.counter.fetch_add(1, Ordering::Relaxed)));
+        let beside =
+            self.root.join(format!("{}.{}.tmp", name.hex(), self.counter.fetch_add(1, Ordering::Relaxed)));
         let put = self.put_beside(&beside, name, sealed);
         if put.is_err() {
             // What is left of it is swept later, if it cannot be removed now.
             let _ = RealDisk.remove(&beside);
         }
-        Ok(put.map(|()| name)?)
+        Ok(put?)
     }
 
-    fn put_beside(&self, beside: &Path, name: Digest, sealed: &[u8]) -> Result<(), DiskError> {
+    fn put_beside(&self, beside: &Path, name: BlobId, sealed: &[u8]) -> Result<(), DiskError> {
         let file = RealDisk.create(beside)?;
         file.write_at(&mut [IoSlice::new(sealed)], 0)?;
         file.sync()?;
@@ -155,29 +170,30 @@ impl Kept {
         RealDisk.sync_dir(&self.root)
     }
 
-    fn get(&self, name: Digest) -> Result<Bytes, BlobError> {
-        let place = self.root.join(name.hex());
+    fn get(&self, run: &BlobRef) -> Result<Bytes, BlobError> {
+        let place = self.root.join(run.blob.hex());
         let file = match RealDisk.open_to_read(&place) {
             Ok(file) => file,
             Err(error) if error.fault == DiskFault::Missing => return Err(BlobError::Missing { place }),
             Err(error) => return Err(error.into()),
         };
+        let end = run.at.checked_add(run.length).filter(|_| run.length <= MAX_BLOB as u64);
         let size = file.size()?;
-        if size > MAX_BLOB as u64 {
+        if end.is_none_or(|end| end > size) {
             return Err(BlobError::Damaged { place });
         }
-        let mut bytes = vec![0; size as usize];
-        let read = file.read_at(&mut bytes, 0)?;
-        if read != bytes.len() || Digest::of(&bytes) != name {
+        let mut bytes = vec![0; run.length as usize];
+        let read = file.read_at(&mut bytes, run.at)?;
+        if read != bytes.len() || Digest::of(&bytes) != run.sha256 {
             return Err(BlobError::Damaged { place });
         }
         Ok(bytes.into())
     }
 
-    fn sweep(&self, named: &BTreeSet<Digest>, before: SystemTime) -> Result<Swept, BlobError> {
+    fn sweep(&self, named: &BTreeSet<BlobId>, before: SystemTime) -> Result<Swept, BlobError> {
         let mut swept = Swept::default();
         for file in RealDisk.list(&self.root)? {
-            let name = Digest::from_hex(&file);
+            let name = BlobId::from_hex(&file);
             // What is neither a value nor left over from a put is not ours to remove.
             let orphan = name.map_or(file.ends_with(".tmp"), |name| !named.contains(&name));
             let _nobody_puts = self.names.lock().unwrap_or_else(PoisonError::into_inner);

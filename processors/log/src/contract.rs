@@ -21,7 +21,8 @@ pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The log pulls. When its last write is durable it takes the block that has filled meanwhile, which costs half the
 /// syncs and half the latency of waiting to be pushed. After each settled block it asks again, until there is nothing.
 pub trait Source: Send + Sync {
-    /// Takes the block that is open now, closed and with hash and checksum made; nothing where there is none to write.
+    /// Takes the block that is open now, closed and with hash and checksum made; nothing where there is none to write, or
+    /// where the source is busy: then it wakes the log when it is done. Must not wait: it runs on the log's own thread.
     /// At most one block of a partition is in flight: not called again before [`Source::settled`].
     fn take(&self) -> Option<Bytes>;
 
@@ -161,11 +162,14 @@ pub enum LogError {
         /// What is wrong.
         why: String,
     },
-    /// There is no room for another segment. Reads go on; writes resume by themselves when there is.
-    #[error("no space left on {place}; writes are refused until there is, reads go on")]
+    /// There is no room now: the disk, a quota, the table of open files or a limit on file size is full. Nothing was
+    /// written and nothing is lost. Reads go on; writes resume by themselves when there is room.
+    #[error("{place} takes nothing more for now ({why}); writes are refused until it does, reads go on")]
     Full {
-        /// The directory.
+        /// The file or directory.
         place: PathBuf,
+        /// The system's own words.
+        why: String,
     },
     /// What was given to be appended is not one block for this log.
     #[error("the record was not appended: {why}")]

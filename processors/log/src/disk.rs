@@ -67,8 +67,10 @@ pub trait DiskFile: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DiskFault {
-    /// No space, or over quota.
+    /// No space, over quota, or over a limit on the size of a file.
     Full,
+    /// Too many open files, or no memory for another one.
+    Exhausted,
     /// Mounted or set read-only.
     ReadOnly,
     /// It is not there.
@@ -79,6 +81,13 @@ pub enum DiskFault {
     Held,
     /// The device failed, or anything else.
     Failed,
+}
+
+impl DiskFault {
+    /// Whether it may go by itself, so that trying again later makes sense.
+    pub fn passes(self) -> bool {
+        matches!(self, DiskFault::Full | DiskFault::Exhausted)
+    }
 }
 
 /// A disk operation that failed.
@@ -106,7 +115,7 @@ impl From<DiskError> for LogError {
     fn from(error: DiskError) -> LogError {
         let DiskError { fault, doing, place, why } = error;
         let hint = match fault {
-            DiskFault::Full => return LogError::Full { place },
+            DiskFault::Full | DiskFault::Exhausted => return LogError::Full { place, why },
             DiskFault::Held => return LogError::InUse { place, holder: why },
             DiskFault::ReadOnly => "; make it writable, or choose another directory",
             DiskFault::Denied => "; let this user read and write it, or choose another directory",

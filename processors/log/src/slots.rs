@@ -73,6 +73,10 @@ impl Slots {
         self.closing.load(Ordering::Acquire)
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get().is_some()
+    }
+
     /// Makes `source` the partition's source; an older one hears nothing more.
     pub(crate) fn attach(
         self: &Arc<Slots>,

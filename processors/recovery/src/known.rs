@@ -78,6 +78,17 @@ impl State {
 }
 
 impl Known {
+    /// The guard that a finding comes from.
+    pub(crate) fn guard_of(&self, found: &FindingReported) -> Option<&Guard> {
+        let name = found.detector.strip_prefix("guard:")?;
+        self.guards.iter().find(|guard| guard.name == name)
+    }
+
+    /// Whether somebody has set the check that found something.
+    pub(crate) fn is_guarded(&self, found: &FindingReported) -> bool {
+        self.guard_of(found).is_some()
+    }
+
     fn new(policy: RecoveryPolicy, guards: Vec<Guard>) -> Known {
         Known {
             policy,

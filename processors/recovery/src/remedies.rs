@@ -53,8 +53,7 @@ impl Remedy {
 
 /// What can be done about a finding, the best first; at the end always a person.
 pub(crate) fn ranked(known: &Known, found: &FindingReported, asked: &Asked) -> Vec<Remedy> {
-    let guard = found.detector.strip_prefix("guard:");
-    let guard = guard.and_then(|name| known.guards.iter().find(|guard| guard.name == name));
+    let guard = known.guard_of(found);
     let tried = known.tried(asked, found);
     let of_kind = PRIORS.iter().filter(|(kind, ..)| *kind == found.kind);
     let mut remedies: Vec<Remedy> = of_kind

@@ -52,13 +52,18 @@ pub struct Book {
     pub outbox: BTreeMap<(Partition, i64), Arc<Unacknowledged>>,
     /// The first offset that is kept.
     pub start: Offset,
+    /// The entropy of the command that opened it. That of partition 0 is the id of the log.
+    pub id: [u8; 16],
 }
 
 impl Book {
     /// Folds one event of any stream of the partition.
     pub fn apply(&mut self, key: &StreamKey, seq: Seq, entropy: &[u8; 16], event: &Event) {
         match event {
-            Event::BookOpened(BookOpened { partitions, .. }) => self.partitions = *partitions as u16,
+            Event::BookOpened(BookOpened { partitions, .. }) => {
+                self.partitions = *partitions as u16;
+                self.id = *entropy;
+            }
             Event::LogicAdopted(LogicAdopted { logic }) => self.logic = *logic,
             Event::SchemaTaught(SchemaTaught { id, fingerprint, .. }) => {
                 Arc::make_mut(&mut self.taught).insert(*id as u16, *fingerprint);
@@ -97,6 +102,7 @@ impl Book {
         self.logic = carried.logic;
         self.control = (carried.control, carried.control_digest, carried.control_body.clone());
         self.partitions = carried.partitions as u16;
+        self.id = carried.id;
     }
 
     pub(crate) fn carried(&self) -> BookCarried {
@@ -110,6 +116,7 @@ impl Book {
             control_digest: self.control.1,
             control_body: self.control.2.clone(),
             partitions: i32::from(self.partitions),
+            id: self.id,
         }
     }
 

@@ -13,16 +13,20 @@ mod vault;
 mod window;
 
 pub use book::{Book, Unacknowledged};
-pub use driver::{Node, NodeParts, OpenError, Request, Telemetry, TrimError, World, opens_execution};
+pub use driver::{
+    Node, NodeParts, OpenError, PartitionStanding, Request, Telemetry, TrimError, Working, World,
+    opens_execution,
+};
 pub use key::{
     PlainHasher, StreamKey, WindowKey, open_key, open_prefix, partition_prefix, position_key, stream_key,
     stream_of, stream_prefix, window_key,
 };
 pub use port::{
-    Answer, Dispatch, Done, Ended, Found, Input, Loaded, Now, Output, Parcel, Submission, Ticket,
+    Answer, AtHand, Dispatch, Done, Ended, Found, Input, Loaded, Needs, Now, Output, Parcel, Submission,
+    Ticket,
 };
-pub use sealing::{DataKey, Place, Vault, open, place, seal};
-pub use shell::{Config, Figures, Role, Shell};
+pub use sealing::{DataKey, Place, Unreadable, Vault, open, open_blob, place, seal, seal_blob};
+pub use shell::{Config, Deciding, Figures, Role, Shell};
 pub use snapshot::{Changed, Position, Snapshot, Used};
 pub use stream::{Held, StreamState};
 pub use told::Told;

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use omium_log::{Entry, LogError};
 use omium_processor::{Effect, Refusal};
-use omium_schemas::catalogue::{Command, Message, Origin};
-use omium_schemas::{BlockNo, Branch, Digest, Epoch, Offset, Partition, Seq, StepId, Time, TraceContext};
+use omium_schemas::catalogue::{Command, Event, Message, Origin};
+use omium_schemas::{
+    BlobRef, BlockNo, Branch, Digest, Epoch, Offset, Partition, Seq, StepId, Time, TraceContext,
+};
 
 use crate::key::{StreamKey, WindowKey};
+use crate::sealing::Unreadable;
 use crate::snapshot::{Snapshot, Used};
 use crate::stream::StreamState;
 
@@ -114,8 +117,8 @@ pub enum Input {
     Waiting(Vec<StreamKey>),
     /// A snapshot is in the store.
     Flushed(BlockNo),
-    /// A blob is durable.
-    BlobStored(Digest),
+    /// What was asked for with [`Output::Need`].
+    AtHand(StreamKey, AtHand),
     /// A message from another partition.
     Message(Box<Parcel>),
     /// Another partition has taken the messages up to this number for good.
@@ -142,6 +145,28 @@ pub struct Loaded {
     pub window: Vec<(WindowKey, Option<Vec<u8>>)>,
 }
 
+/// What a command needs of the blob store before it can be decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// What is to be fetched and opened.
+    pub fetch: Vec<BlobRef>,
+    /// Plain bytes that are to be sealed and stored.
+    pub store: Vec<Bytes>,
+    /// Nobody waits who could be told that it does not work now: it is tried until it does.
+    pub patient: bool,
+}
+
+/// What came of [`Needs`].
+#[derive(Clone, Debug, Default)]
+pub struct AtHand {
+    /// What was fetched.
+    pub fetched: Vec<(BlobRef, Result<Bytes, Unreadable>)>,
+    /// The SHA-256 of what was to be stored, and where it lies now.
+    pub stored: Vec<(Digest, BlobRef)>,
+    /// Why it was not stored, where it was not.
+    pub full: Option<String>,
+}
+
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -165,8 +190,8 @@ pub enum Answer {
     Unknown,
 }
 
-/// Where a command and its events stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a command and its events stand, and what was decided.
+#[derive(Clone, Debug)]
 pub struct Done {
     /// The seq of the command.
     pub first: Seq,
@@ -174,7 +199,26 @@ pub struct Done {
     pub last: Seq,
     /// Whether this is the answer to an earlier command with the same key.
     pub repeated: bool,
+    /// What the command has caused, in order, from the seq after its own. Empty where the answer is repeated: the frame
+    /// stands in the log, and is not read for those who only want to know where.
+    pub events: Arc<[Event]>,
 }
+
+impl Done {
+    /// The events with their seqs.
+    pub fn decided(&self) -> impl Iterator<Item = (Seq, &Event)> {
+        self.events.iter().enumerate().map(|(at, event)| (Seq(self.first.0 + 1 + at as u64), event))
+    }
+}
+
+/// A frame is known by its seqs: what it holds follows from them.
+impl PartialEq for Done {
+    fn eq(&self, other: &Done) -> bool {
+        (self.first, self.last, self.repeated) == (other.first, other.last, other.repeated)
+    }
+}
+
+impl Eq for Done {}
 
 /// What a shell wants done. Nothing in here was released before the log held what it rests on.
 #[derive(Debug)]
@@ -199,8 +243,8 @@ pub enum Output<S> {
     Acknowledge(Partition, i64),
     /// A block that is durable and counts: for publishers and for those who follow streams.
     Publish(Bytes),
-    /// Bytes for the blob store. The block that names them waits.
-    StoreBlob(Digest, Bytes),
+    /// What has to be fetched from the blob store, or put there, before the next command of this stream can be decided.
+    Need(StreamKey, Needs),
     /// State for the store.
     Flush(Box<Snapshot<S>>),
     /// This node leads now.

@@ -3,8 +3,9 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
 use bytes::Bytes;
+use omium_log::BlobError;
 use omium_schemas::mutant::Mutant;
-use omium_schemas::{Content, Digest, Kept, KeyId, Seq};
+use omium_schemas::{BlobId, BlobRef, Content, Digest, Kept, KeyId, Seq};
 use sha2::{Digest as _, Sha256};
 
 use crate::key::StreamKey;
@@ -108,6 +109,89 @@ fn short_hmac(key: &[u8; 16], message: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(padded(0x5c)).chain_update(inner).finalize().into()
 }
 
+/// Why content cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It has to be fetched first.
+    #[error("it lies in blob {} and was not fetched", .0.blob.hex())]
+    Elsewhere(Box<BlobRef>),
+    /// Nobody can open it any more.
+    #[error("its key was destroyed, or is not among the keys of this node")]
+    NoKey,
+    /// The bytes are not what was sealed here.
+    #[error("its bytes are not what was sealed there")]
+    Damaged,
+    /// The blob store does not give it.
+    #[error("{0}")]
+    Blob(String),
+    /// The blob store does not give it now; later it may.
+    #[error("{0}")]
+    NotNow(String),
+}
+
+impl From<BlobError> for Unreadable {
+    fn from(error: BlobError) -> Unreadable {
+        if error.passes() {
+            Unreadable::NotNow(error.to_string())
+        } else {
+            Unreadable::Blob(error.to_string())
+        }
+    }
+}
+
+/// The place of a run of bytes in a blob: part of what is authenticated, and of the nonce.
+fn in_blob(stream: &StreamKey, blob: BlobId, at: u64) -> ([u8; 12], [u8; 56]) {
+    let mut data = [0; 56];
+    data[..16].copy_from_slice(&stream.tenant.0);
+    data[16..32].copy_from_slice(stream.stream.bytes());
+    data[32..48].copy_from_slice(&blob.0);
+    data[48..].copy_from_slice(&at.to_le_bytes());
+    let mut nonce = [0; 12];
+    nonce.copy_from_slice(&short_hmac(&blob.0, &at.to_le_bytes())[..12]);
+    (nonce, data)
+}
+
+/// Seals values one behind the other for a blob of this name, which must be random and was never used before.
+pub fn seal_blob(
+    key: &DataKey,
+    stream: &StreamKey,
+    blob: BlobId,
+    values: &[Bytes],
+) -> (Vec<u8>, Vec<BlobRef>) {
+    let tag = AES_256_GCM.tag_len();
+    let room = values.iter().map(|value| value.len() + tag).sum();
+    let (mut whole, mut refs) = (Vec::with_capacity(room), Vec::with_capacity(values.len()));
+    for value in values {
+        let at = whole.len();
+        whole.extend_from_slice(value);
+        if !Mutant::SealedInName.on() {
+            let (nonce, data) = in_blob(stream, blob, at as u64);
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let sealed = key.cipher.seal_in_place_separate_tag(nonce, Aad::from(data), &mut whole[at..]);
+            whole.extend_from_slice(sealed.expect("content is far below the limit of 64 GiB").as_ref());
+        }
+        let sha256 = Digest::of(&whole[at..]);
+        refs.push(BlobRef { key: key.id, blob, at: at as u64, length: (whole.len() - at) as u64, sha256 });
+    }
+    (whole, refs)
+}
+
+/// Opens what was fetched from a blob.
+pub fn open_blob(
+    vault: &dyn Vault,
+    stream: &StreamKey,
+    place: &BlobRef,
+    sealed: Bytes,
+) -> Result<Bytes, Unreadable> {
+    let key = vault.opening(stream, place.key).ok_or(Unreadable::NoKey)?;
+    let (nonce, data) = in_blob(stream, place.blob, place.at);
+    let mut bytes = sealed.to_vec();
+    let opened = key.cipher.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(data), &mut bytes);
+    let plain = opened.map_err(|_| Unreadable::Damaged)?.len();
+    bytes.truncate(plain);
+    Ok(bytes.into())
+}
+
 /// Seals plain bytes for this place.
 pub fn seal(key: &DataKey, place: &Place, entropy: &[u8; 16], plain: &[u8]) -> Content {
     let mut bytes = plain.to_vec();
@@ -128,26 +212,29 @@ pub fn seal(key: &DataKey, place: &Place, entropy: &[u8; 16], plain: &[u8]) -> C
 /// Gives sealed content, as read from this place, what it takes to open it later.
 pub fn place(content: Content, place: &Place, entropy: &[u8; 16]) -> Content {
     match content {
-        Content::Sealed { .. } | Content::Blob { .. } => place.keep(content, entropy),
-        Content::Open(_) | Content::Kept(_) => content,
+        Content::Sealed { .. } => place.keep(content, entropy),
+        Content::Open(_) | Content::Kept(_) | Content::Blob(_) | Content::Moved(_) => content,
     }
 }
 
-/// Opens content of this stream: nothing where the key is gone, the bytes are not what was sealed, or are in a blob.
-pub fn open(vault: &dyn Vault, stream: StreamKey, content: &Content) -> Option<Bytes> {
+/// Opens content of this stream that is at hand.
+pub fn open(vault: &dyn Vault, stream: StreamKey, content: &Content) -> Result<Bytes, Unreadable> {
     let kept = match content {
-        Content::Open(bytes) => return Some(bytes.clone()),
+        Content::Open(bytes) => return Ok(bytes.clone()),
+        Content::Moved(moved) => return Ok(moved.plain.clone()),
+        Content::Blob(place) => return Err(Unreadable::Elsewhere(place.clone())),
         Content::Kept(kept) => kept,
-        Content::Sealed { .. } | Content::Blob { .. } => return None,
+        Content::Sealed { .. } => return Err(Unreadable::Damaged),
     };
-    let Content::Sealed { key, bytes } = &kept.content else { return None };
-    let key = vault.opening(&stream, *key)?;
+    let Content::Sealed { key, bytes } = &kept.content else { return Err(Unreadable::Damaged) };
+    let key = vault.opening(&stream, *key).ok_or(Unreadable::NoKey)?;
     let place = Place { stream, seq: kept.seq, field: kept.field };
     let mut bytes = bytes.to_vec();
     let nonce = Nonce::assume_unique_for_key(place.nonce(&kept.entropy));
-    let plain = key.cipher.open_in_place(nonce, Aad::from(place.associated()), &mut bytes).ok()?.len();
+    let opened = key.cipher.open_in_place(nonce, Aad::from(place.associated()), &mut bytes);
+    let plain = opened.map_err(|_| Unreadable::Damaged)?.len();
     bytes.truncate(plain);
-    Some(bytes.into())
+    Ok(bytes.into())
 }
 
 #[cfg(test)]
@@ -185,10 +272,30 @@ mod tests {
         let content = seal(&vault.0, &at(4), &[9; 16], b"a prompt");
         let read_back = |seq| place(inner(&content), &at(seq), &[9; 16]);
         assert_eq!(read_back(4), content);
-        assert_eq!(open(&vault, at(4).stream, &read_back(4)).as_deref(), Some(&b"a prompt"[..]));
-        assert_eq!(open(&vault, at(4).stream, &read_back(5)), None);
+        assert_eq!(open(&vault, at(4).stream, &read_back(4)).as_deref(), Ok(&b"a prompt"[..]));
+        assert_eq!(open(&vault, at(4).stream, &read_back(5)), Err(Unreadable::Damaged));
         let other = OneKey(DataKey::new(KeyId(1), [6; 32]));
-        assert_eq!(open(&other, at(4).stream, &content), None);
+        assert_eq!(open(&other, at(4).stream, &content), Err(Unreadable::Damaged));
+    }
+
+    #[test]
+    fn a_value_in_a_blob_opens_only_in_its_stream_its_blob_and_its_place() {
+        let vault = OneKey(DataKey::new(KeyId(1), [5; 32]));
+        let (stream, blob) = (at(1).stream, BlobId([7; 16]));
+        let values = [Bytes::from_static(b"first"), Bytes::new(), Bytes::from_static(b"third")];
+        let (whole, refs) = seal_blob(&vault.0, &stream, blob, &values);
+        let run = |place: &BlobRef| {
+            Bytes::copy_from_slice(&whole[place.at as usize..(place.at + place.length) as usize])
+        };
+        for (place, value) in refs.iter().zip(&values) {
+            assert_eq!(open_blob(&vault, &stream, place, run(place)).as_ref(), Ok(value));
+        }
+        let (here, sealed) = (refs[0], run(&refs[0]));
+        let elsewhere = StreamKey::new(TenantId([2; 16]), StreamId::account());
+        let open = |stream: &StreamKey, place: BlobRef| open_blob(&vault, stream, &place, sealed.clone());
+        assert_eq!(open(&elsewhere, here), Err(Unreadable::Damaged));
+        assert_eq!(open(&stream, BlobRef { at: 21, ..here }), Err(Unreadable::Damaged));
+        assert_eq!(open(&stream, BlobRef { blob: BlobId([8; 16]), ..here }), Err(Unreadable::Damaged));
     }
 
     #[test]

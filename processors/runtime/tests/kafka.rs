@@ -74,6 +74,7 @@ async fn try_open(
         vault: Arc::new(MemoryVault::new([7; 32])),
         world: Arc::new(Ears(retakes, ends)),
         config: Config { partitions: PARTITIONS, ..Config::default() },
+        under_way: None,
     };
     Ok(Running { node: Node::open(parts).await?, retaken, ended })
 }

@@ -32,6 +32,7 @@ async fn node(blobs: &std::path::Path) -> Node<BankSuite> {
         vault: Arc::new(MemoryVault::new([1; 32])),
         world: Arc::new(Nobody),
         config: Config { partitions: 1, ..Config::default() },
+        under_way: None,
     };
     Node::open(parts).await.expect("a node")
 }

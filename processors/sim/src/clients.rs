@@ -274,6 +274,10 @@ impl World {
         let mine = StreamKey::new(tenant, account(self.chance.below(u64::from(ACCOUNTS)) as u8));
         let amount = Money(i128::from(self.chance.between(1, 900)) * 1_000_000_000);
         let Mix { top_up, transfer, adopt, interfere } = self.mix;
+        if !self.clients[n].jobs.is_empty() && self.chance.per_mille(60) {
+            let job = *self.chance.pick(&self.clients[n].jobs);
+            return (job, SignalExecution { name: "read".into(), body: None }.into());
+        }
         let dice = self.chance.below(100);
         match dice {
             _ if dice < top_up => (mine, TopUpAccount { amount: Money(amount.0 * 3) }.into()),

@@ -52,13 +52,15 @@ pub enum Fault {
     Stranger,
     /// A log holds an event that this program does not know.
     UnknownEvent,
+    /// The blob store has no space.
+    BlobsFull,
     /// A subject is erased while it is busy: its key is destroyed.
     Erasure,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 24] = [
+    pub const ALL: [Fault; 25] = [
         Fault::Crash,
         Fault::StaleLeader,
         Fault::LateAppend,
@@ -82,6 +84,7 @@ impl Fault {
         Fault::FrontGone,
         Fault::Stranger,
         Fault::UnknownEvent,
+        Fault::BlobsFull,
         Fault::Erasure,
     ];
 }

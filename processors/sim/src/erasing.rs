@@ -50,7 +50,7 @@ impl World {
         }
         let mut opened = None;
         let mut look = |_: u16, content: &Content| {
-            if let Some(plain) = open(&*self.vault, counted.key, content) {
+            if let Ok(plain) = open(&*self.vault, counted.key, content) {
                 opened = Some(plain);
             }
         };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use omium_processor::testkit::BankSuite;
 use omium_processor::{Processors, Recorded};
 use omium_runtime::{Place, StreamKey, StreamState, place};
-use omium_schemas::catalogue::{Command, Event};
+use omium_schemas::catalogue::{Command, Event, SignalReceived};
 use omium_schemas::{Content, Frame, Origin, Seq};
 
 use crate::truth::{Counted, Truth, Violation, broken};
@@ -61,6 +61,14 @@ impl Folder {
         let mut state = self.states.remove(&key).unwrap_or_default();
         for (seq, event) in &decoded.events {
             let (tenant, stream, seq, command) = (key.tenant, key.stream, *seq, &decoded.command);
+            if let Event::SignalReceived(SignalReceived { name }) = event
+                && name == "read null"
+            {
+                return Err(broken(
+                    5,
+                    format!("{stream} at seq {seq} decided on content that it did not have"),
+                ));
+            }
             let recorded = Recorded { tenant, stream, seq, time, event, command };
             state = state.apply::<BankSuite>(&recorded).ok_or_else(|| {
                 broken(5, format!("{stream} at seq {seq}: a processor panicked while folding"))

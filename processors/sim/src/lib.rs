@@ -2,6 +2,7 @@
 //! workers that hang, clients that ask again. What must always hold is checked while it runs and when it has come to
 //! rest. The same seed always gives the same run.
 
+mod blobs;
 mod broker;
 mod chance;
 mod checks;

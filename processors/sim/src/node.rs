@@ -105,9 +105,7 @@ impl World {
             Output::Publish(bytes) => {
                 self.publish(partition, &bytes);
             }
-            Output::StoreBlob(digest, _) => {
-                self.soon(1_000, Action::Feed(life, partition, Input::BlobStored(digest)))
-            }
+            Output::Need(key, needs) => self.soon(3_000, Action::Provide(life, partition, key, needs)),
             Output::Flush(snapshot) => {
                 let (no, batches) = (BlockNo(snapshot.position.no), snapshot.batches());
                 self.soon(20_000, Action::Save(life, partition, batches, no));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use omium_runtime::{Answer, Dispatch, Input, StreamKey};
 use omium_schemas::catalogue::{Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, Origin};
-use omium_schemas::{Branch, Content, Money, Seq, StepId};
+use omium_schemas::{Branch, Money, Seq, StepId};
 
 use crate::counts::Fault;
 use crate::truth::broken;
@@ -95,12 +95,22 @@ impl World {
         let (epoch, delivery) = (dispatch.epoch, dispatch.delivery);
         let command: Command = match outcome {
             Outcome::Done(cost) => {
-                let output = self.chance.per_mille(300).then(|| Content::open(crate::erasing::OUTPUT));
+                let output = self.chance.per_mille(500).then(|| self.said());
                 CompleteStep { step, branch, epoch, delivery, output, cost }.into()
             }
             Outcome::Failed => {
                 let class = FailureClass::ToolError;
-                FailStep { step, branch, epoch, delivery, class, reason: None, retryable: true }.into()
+                FailStep {
+                    step,
+                    branch,
+                    epoch,
+                    delivery,
+                    class,
+                    reason: None,
+                    retryable: true,
+                    retry_after_ms: None,
+                }
+                .into()
             }
             Outcome::Lost => {
                 let (worker, reason) = ("w".into(), LossReason::Silent);

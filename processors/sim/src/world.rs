@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use omium_processor::testkit::BankSuite;
-use omium_runtime::{Config, Dispatch, Input, MemoryVault, Parcel, StreamKey, Ticket};
+use omium_runtime::{Config, Dispatch, Input, MemoryVault, Needs, Parcel, StreamKey, Ticket};
 use omium_schemas::{BlockNo, Epoch, Offset, Partition, Seq};
 use omium_store::Batch;
 
+use crate::blobs::Blobs;
 use crate::broker::Broker;
 use crate::chance::Chance;
 use crate::clients::{Client, Control, MIXES, Mix};
@@ -49,6 +50,8 @@ pub(crate) enum Action {
     Read(Life, Partition, Offset, Offset),
     /// A part of a snapshot is written; the last part is followed by a flush.
     Save(Life, Partition, Vec<Batch>, BlockNo),
+    /// The blob store gives and takes what a shell needs.
+    Provide(Life, Partition, StreamKey, Needs),
     /// A message between partitions arrives.
     Deliver(Parcel),
     /// So does its acknowledgement.
@@ -132,6 +135,7 @@ pub(crate) struct World {
     pub(crate) erasing: Chance,
     pub(crate) nodes: Vec<Node>,
     pub(crate) logs: Logs,
+    pub(crate) blobs: Blobs,
     pub(crate) truths: Vec<Truth>,
     pub(crate) leaders: Vec<(usize, Epoch)>,
     /// The first record of each partition that can still be read.
@@ -208,6 +212,7 @@ impl World {
             erasing: Chance::new(!seed),
             nodes: (0..nodes).map(|_| Node::default()).collect(),
             logs,
+            blobs: Blobs::default(),
             truths: vec![Truth::default(); usize::from(partitions)],
             leaders: vec![(0, Epoch(0)); usize::from(partitions)],
             starts: vec![Offset(0); usize::from(partitions)],
@@ -325,6 +330,7 @@ impl World {
             Action::Sync(life, blocks) => self.sync(life, &blocks),
             Action::Read(life, partition, from, through) => self.read(life, partition, from, through),
             Action::Save(life, partition, batches, no) => self.save(life, partition, batches, no),
+            Action::Provide(life, partition, key, needs) => self.provide(life, partition, key, needs),
             Action::Deliver(parcel) => self.deliver(parcel),
             Action::Acknowledge(by, to, through) => self.acknowledge(by, to, through),
             Action::Client(client, turn) => self.client(client, turn),

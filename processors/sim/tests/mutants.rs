@@ -78,4 +78,5 @@ caught! {
     a_snapshot_off_by_one: SnapshotOffByOne,
     streams_without_their_tenant: TenantForgotten,
     content_that_is_sealed_in_name_only: SealedInName,
+    content_that_is_missing_taken_for_nothing: MissingIsNull,
 }

@@ -1,10 +1,21 @@
 //! What an answer says, whichever way it came.
 
+use omium_limits::{Limits, json};
 use omium_schemas::catalogue::{FinishReason, Usage};
 use serde_json::Value;
 
-use crate::form::as_body;
+use crate::form::whole;
 use crate::{Endpoint, Events};
+
+/// What is said of a body in which nothing answers.
+const NO_ANSWER: &str = "the model's server answered with a good status and no answer in it";
+/// How much of what a provider says about an error is kept.
+const SAID: usize = 500;
+/// More tokens than one call can use: whoever tells more is not believed.
+const MOST_TOKENS: i64 = 100_000_000;
+/// What an answer may cost once it is built. It is only looked at, and stays the bytes it is.
+pub(crate) const LIMITS: Limits =
+    Limits { bytes: 64 << 20, depth: json::DEPTH, nodes: 4_000_000, memory: 256 << 20, as_bytes: true };
 
 /// An answer, as far as anybody has to understand it.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +30,10 @@ pub struct Answer {
     pub finish: FinishReason,
     /// What was used.
     pub usage: Usage,
+    /// Whether the provider has said what was used, in numbers that can be believed.
+    pub told_usage: bool,
+    /// Why it is no answer at all, where it is none: an error with a good status, a page of a proxy, a cut text.
+    pub fault: Option<String>,
     /// Whether it is all there: the JSON is whole, the stream came to its end.
     pub whole: bool,
 }
@@ -35,7 +50,10 @@ pub struct CalledTool {
 /// Reads an answer. One that nobody understands is there, but not whole.
 pub fn read(endpoint: Endpoint, bytes: &[u8]) -> Answer {
     let (body, whole) = body(endpoint, bytes);
-    let Some(body) = body else { return nothing() };
+    let Some(body) = body else {
+        let fault = Some(NO_ANSWER.to_owned());
+        return Answer { fault, ..nothing() };
+    };
     let mut answer = match endpoint {
         Endpoint::Chat => chat(&body),
         Endpoint::Completions => completion(&body),
@@ -43,14 +61,39 @@ pub fn read(endpoint: Endpoint, bytes: &[u8]) -> Answer {
         Endpoint::Embeddings => Answer { finish: FinishReason::Stop, ..nothing() },
     };
     answer.model = body["model"].as_str().unwrap_or_default().to_owned();
-    answer.usage = usage(&body["usage"]);
+    (answer.usage, answer.told_usage) = usage(&body["usage"]);
+    answer.fault = fault(endpoint, &body, whole);
     answer.whole = whole;
     answer
+}
+
+/// What only looks like an answer. Asking again is what helps, and no person has to decide about it.
+fn fault(endpoint: Endpoint, body: &Value, whole: bool) -> Option<String> {
+    if let Some(error) = body.get("error").filter(|error| !error.is_null()) {
+        let said = error["message"].as_str().or_else(|| error.as_str()).unwrap_or("(it does not say why)");
+        let said: String = said.chars().take(SAID).collect();
+        return Some(format!("the model's server answered with a good status and an error: {said}"));
+    }
+    let there = match endpoint {
+        Endpoint::Chat => body["choices"]
+            .as_array()
+            .is_some_and(|choices| choices.first().is_some_and(|choice| choice["message"].is_object())),
+        Endpoint::Completions => body["choices"].as_array().is_some_and(|choices| !choices.is_empty()),
+        Endpoint::Responses => body["output"].is_array() || body["status"].is_string(),
+        Endpoint::Embeddings => body["data"].is_array(),
+    };
+    match (there, whole) {
+        (false, _) => Some(NO_ANSWER.to_owned()),
+        (true, false) => Some("the model's answer ended in the middle".to_owned()),
+        (true, true) => None,
+    }
 }
 
 fn nothing() -> Answer {
     let usage = Usage { input: 0, cached: 0, output: 0, reasoning: 0 };
     Answer {
+        told_usage: false,
+        fault: None,
         model: String::new(),
         text: None,
         tools: Vec::new(),
@@ -61,7 +104,7 @@ fn nothing() -> Answer {
 }
 
 fn body(endpoint: Endpoint, bytes: &[u8]) -> (Option<Value>, bool) {
-    if let Ok(body) = serde_json::from_slice::<Value>(bytes) {
+    if let Ok(body) = json::parse(bytes, &LIMITS) {
         return (Some(body), true);
     }
     let events = Events::all(bytes);
@@ -69,9 +112,8 @@ fn body(endpoint: Endpoint, bytes: &[u8]) -> (Option<Value>, bool) {
         Endpoint::Responses => event.is_last(),
         _ => event.is_done(),
     };
-    let whole = events.iter().any(ended);
-    let body = as_body(endpoint, bytes).and_then(|body| serde_json::from_slice(&body).ok());
-    (body, whole)
+    let is_whole = events.iter().any(ended) && !events.iter().any(crate::events::Event::is_cut);
+    (whole(endpoint, &events), is_whole)
 }
 
 fn chat(body: &Value) -> Answer {
@@ -129,12 +171,17 @@ fn finish(reason: Option<&str>) -> FinishReason {
 }
 
 /// Two forms of the same figures: the newer operation names them otherwise.
-fn usage(usage: &Value) -> Usage {
+fn usage(usage: &Value) -> (Usage, bool) {
+    let told = std::cell::Cell::new(usage.is_object());
     let first = |names: [&str; 2]| {
-        let found = names.iter().find_map(|pointer| usage.pointer(pointer)?.as_i64());
-        found.unwrap_or(0).max(0)
+        let Some(found) = names.iter().find_map(|pointer| usage.pointer(pointer)) else { return 0 };
+        let believable = found.as_i64().filter(|tokens| (0..=MOST_TOKENS).contains(tokens));
+        if believable.is_none() && !found.is_null() {
+            told.set(false);
+        }
+        believable.unwrap_or(0)
     };
-    Usage {
+    let read = Usage {
         input: first(["/prompt_tokens", "/input_tokens"]),
         cached: first(["/prompt_tokens_details/cached_tokens", "/input_tokens_details/cached_tokens"]),
         output: first(["/completion_tokens", "/output_tokens"]),
@@ -142,7 +189,9 @@ fn usage(usage: &Value) -> Usage {
             "/completion_tokens_details/reasoning_tokens",
             "/output_tokens_details/reasoning_tokens",
         ]),
-    }
+    };
+    let counted = ["prompt_tokens", "input_tokens"].iter().any(|name| usage[*name].is_i64());
+    (read, told.get() && counted)
 }
 
 #[cfg(test)]
@@ -197,6 +246,48 @@ mod tests {
             json!({"type": "response.completed", "response": body})
         );
         assert_eq!(read(Endpoint::Responses, stream.as_bytes()), answer);
+    }
+
+    #[test]
+    fn a_hiccup_with_a_good_status_is_told_from_an_answer() {
+        let none = [
+            "",
+            "<html>502</html>",
+            "[]",
+            "null",
+            "{\"error\":{\"message\":\"overloaded\"}}",
+            "{\"choices\":[]}",
+            "\"x\"",
+            "{}",
+        ];
+        for body in none {
+            assert!(read(Endpoint::Chat, body.as_bytes()).fault.is_some(), "{body}");
+        }
+        let empty = r#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#;
+        assert_eq!(read(Endpoint::Chat, empty.as_bytes()).fault, None, "an empty answer is one");
+        let cut = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"h\"}}]}\n\n";
+        assert!(read(Endpoint::Chat, cut.as_bytes()).fault.unwrap().contains("middle"));
+    }
+
+    #[test]
+    fn usage_that_is_missing_or_absurd_is_not_believed() {
+        let told = |usage: &str| {
+            let body = format!(r#"{{"choices":[{{"message":{{"content":"x"}}}}]{usage}}}"#);
+            read(Endpoint::Chat, body.as_bytes()).told_usage
+        };
+        assert!(told(r#","usage":{"prompt_tokens":3,"completion_tokens":2}"#));
+        for usage in [
+            "",
+            r#","usage":null"#,
+            r#","usage":[1]"#,
+            r#","usage":{}"#,
+            r#","usage":{"prompt_tokens":"3","completion_tokens":2}"#,
+            r#","usage":{"prompt_tokens":3,"completion_tokens":-2}"#,
+            r#","usage":{"prompt_tokens":3.5,"completion_tokens":2}"#,
+            r#","usage":{"prompt_tokens":9000000000000000000,"completion_tokens":2}"#,
+        ] {
+            assert!(!told(usage), "{usage}");
+        }
     }
 
     #[test]

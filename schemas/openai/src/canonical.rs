@@ -3,35 +3,102 @@
 
 use crate::place::{Kind, Place};
 
+/// The version of the lists below, which stands in each key: another list is another version.
+const CANONICAL: &str = "1 ";
+
 /// What does not change the answer, or differs between two runs of the same program.
-const IGNORED: [&str; 4] = ["stream", "stream_options", "user", "metadata"];
+const IGNORED: [&str; 11] = [
+    "background",
+    "metadata",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "stream",
+    "stream_options",
+    "user",
+    "diagnostics",
+];
+
+/// Members of a tool that hold credentials: short-lived, and nobody's business.
+pub(crate) const SECRETS: [&str; 3] = ["authorization", "authorization_token", "headers"];
+
+/// Where tools with credentials are listed.
+pub(crate) const TOOLS: [&str; 2] = ["tools", "mcp_servers"];
+
+/// A body as a value, without what is no part of a key.
+pub(crate) fn without_what_says_nothing(body: &str) -> Option<serde_json::Value> {
+    let mut body = omium_limits::json::parse(body.as_bytes(), &crate::answer::LIMITS).ok()?;
+    body.as_object_mut()?.retain(|name, _| !IGNORED.contains(&name.as_str()));
+    for tools in TOOLS {
+        let listed = body.get_mut(tools).and_then(serde_json::Value::as_array_mut);
+        for tool in listed.into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
+            tool.retain(|name, _| !SECRETS.contains(&name.as_str()));
+        }
+    }
+    Some(body)
+}
 
 /// The canonical form of a request at a path behind `/v1/`. What is no JSON stands for itself.
 pub fn canonical(path: &str, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len() + path.len() + 1);
+    out.extend_from_slice(CANONICAL.as_bytes());
     out.extend_from_slice(path.as_bytes());
     out.push(b'\n');
     let text = std::str::from_utf8(body).ok();
     match text.and_then(|text| Some((text, Place::of(text).ok()?))) {
-        Some((text, place)) => write(&place, text, true, &mut out),
+        Some((text, place)) => write(&place, text, Level::Body, &mut out),
         None => out.extend_from_slice(body),
     }
     out
 }
 
-fn write(place: &Place, text: &str, top: bool, out: &mut Vec<u8>) {
+/// How deep a value lies: what is left out is left out at its own place alone.
+#[derive(Clone, Copy, PartialEq)]
+enum Level {
+    Body,
+    Tools,
+    Tool,
+    Other,
+}
+
+impl Level {
+    fn leaves_out(self, name: &str) -> bool {
+        match self {
+            Level::Body => IGNORED.contains(&name),
+            Level::Tool => SECRETS.contains(&name),
+            Level::Tools | Level::Other => false,
+        }
+    }
+
+    fn below(self, name: &str) -> Level {
+        if self == Level::Body && TOOLS.contains(&name) { Level::Tools } else { Level::Other }
+    }
+}
+
+/// The canonical form of a tool call. Whoever calls the tool, the same call has the same form.
+pub fn canonical_tool(tool: &str, arguments: &serde_json::Value) -> Vec<u8> {
+    let call = serde_json::json!({ "arguments": arguments, "tool": tool });
+    canonical("tool", call.to_string().as_bytes())
+}
+
+fn write(place: &Place, text: &str, level: Level, out: &mut Vec<u8>) {
     match &place.kind {
         Kind::Object(members) => {
             let mut members: Vec<&(String, Place)> =
-                members.iter().filter(|(name, _)| !(top && IGNORED.contains(&name.as_str()))).collect();
+                members.iter().filter(|(name, _)| !level.leaves_out(name)).collect();
             members.sort_by(|a, b| a.0.cmp(&b.0));
             list(out, b"{}", members.into_iter(), |(name, value), out| {
                 out.extend_from_slice(serde_json::Value::from(name.as_str()).to_string().as_bytes());
                 out.push(b':');
-                write(value, text, false, out);
+                write(value, text, level.below(name), out);
             });
         }
-        Kind::Array(items) => list(out, b"[]", items.iter(), |item, out| write(item, text, false, out)),
+        Kind::Array(items) => {
+            let level = if level == Level::Tools { Level::Tool } else { Level::Other };
+            list(out, b"[]", items.iter(), |item, out| write(item, text, level, out));
+        }
         // Two ways to escape the same letter are the same text.
         Kind::Text => {
             let plain = place.text(text).unwrap_or_default();
@@ -74,14 +141,31 @@ mod tests {
     }
 
     #[test]
+    fn credentials_of_tools_and_hints_about_caches_are_no_part_of_a_key() {
+        same(
+            r#"{"tools":[{"type":"mcp","authorization":"a","headers":{"x":"1"}}],"prompt_cache_key":"s1"}"#,
+            r#"{"tools":[{"type":"mcp"}],"safety_identifier":"u"}"#,
+            true,
+        );
+        same(r#"{"headers":1}"#, r#"{}"#, false);
+        same(r#"{"tools":[{"function":{"headers":1}}]}"#, r#"{"tools":[{"function":{}}]}"#, false);
+    }
+
+    #[test]
     fn numbers_are_what_was_written() {
         same(r#"{"a":9007199254740993}"#, r#"{"a":9007199254740992}"#, false);
         same(r#"{"a":1.0}"#, r#"{"a":1}"#, false);
     }
 
     #[test]
+    fn what_nests_without_end_stands_for_itself() {
+        let deep = "[".repeat(200_000) + &"]".repeat(200_000);
+        assert_eq!(canonical("p", deep.as_bytes()).len(), CANONICAL.len() + 2 + deep.len());
+    }
+
+    #[test]
     fn what_is_no_json_stands_for_itself_and_the_path_belongs_to_it() {
-        assert_eq!(canonical("p", &[255, 1]), [b'p', b'\n', 255, 1]);
+        assert_eq!(canonical("p", &[255, 1]), [b'1', b' ', b'p', b'\n', 255, 1]);
         assert_ne!(canonical("a", b"{}"), canonical("b", b"{}"));
     }
 }

@@ -1,11 +1,24 @@
 //! Answers in parts: server-sent events, cut where they end and otherwise left as they are.
 
+use omium_limits::{Limits, json};
 use serde_json::Value;
 
+/// How long one event may be. What is longer is cut here: its bytes go on, and nobody takes it for an event that was
+/// understood.
+pub(crate) const MAX_EVENT: usize = 16 << 20;
+
+/// What an event may cost once it is built.
+const LIMITS: Limits =
+    Limits { bytes: MAX_EVENT, depth: json::DEPTH, nodes: 2_000_000, memory: 128 << 20, as_bytes: true };
+
 /// Cuts a stream of bytes into events.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Events {
     rest: Vec<u8>,
+    /// How far the rest was looked through, so that no byte is looked at twice however small the pieces are.
+    searched: usize,
+    /// Whether the line that is being looked at has nothing in it yet.
+    line_is_empty: bool,
 }
 
 /// One event as it came.
@@ -17,19 +30,46 @@ pub struct Event {
     pub data: String,
 }
 
+impl Default for Events {
+    fn default() -> Events {
+        Events { rest: Vec::new(), searched: 0, line_is_empty: true }
+    }
+}
+
 impl Events {
     /// Takes more bytes and gives the events that are whole by now.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Event> {
         self.rest.extend_from_slice(bytes);
         let mut events = Vec::new();
         let mut from = 0;
-        while let Some(length) = end_of_event(&self.rest[from..]) {
-            let raw = self.rest[from..from + length].to_vec();
-            from += length;
+        while let Some(end) = self.end_of_event(from) {
+            let raw = self.rest[from..end].to_vec();
+            from = end;
             events.push(Event { data: data(&raw), raw });
         }
+        if self.rest.len() - from > MAX_EVENT {
+            events.push(Event { data: String::new(), raw: self.rest[from..].to_vec() });
+            from = self.rest.len();
+            self.searched = from;
+        }
         self.rest.drain(..from);
+        self.searched -= from;
         events
+    }
+
+    /// Where the event that begins here ends, its empty line included.
+    fn end_of_event(&mut self, from: usize) -> Option<usize> {
+        while self.searched < self.rest.len() {
+            let at = self.searched;
+            self.searched += 1;
+            match self.rest[at] {
+                b'\n' if self.line_is_empty && at > from => return Some(at + 1),
+                b'\n' => self.line_is_empty = true,
+                b'\r' => {}
+                _ => self.line_is_empty = false,
+            }
+        }
+        None
     }
 
     /// What came after the last whole event.
@@ -51,7 +91,12 @@ impl Event {
 
     /// What it says, where that is JSON.
     pub fn json(&self) -> Option<Value> {
-        serde_json::from_str(&self.data).ok()
+        json::parse(self.data.as_bytes(), &LIMITS).ok()
+    }
+
+    /// Whether it was cut because it is too long.
+    pub fn is_cut(&self) -> bool {
+        self.raw.len() > MAX_EVENT && self.data.is_empty()
     }
 
     /// Whether it only tells what was used, as streams do at their end when they are asked to.
@@ -89,22 +134,6 @@ pub fn without_usage(bytes: &[u8]) -> Vec<u8> {
     kept
 }
 
-/// The length of the first event, its empty line included.
-fn end_of_event(bytes: &[u8]) -> Option<usize> {
-    let mut line_is_empty = true;
-    let mut at = 0;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\n' if line_is_empty && at > 0 => return Some(at + 1),
-            b'\n' => line_is_empty = true,
-            b'\r' => {}
-            _ => line_is_empty = false,
-        }
-        at += 1;
-    }
-    None
-}
-
 fn data(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(raw);
     let lines = text.lines().filter_map(|line| line.strip_prefix("data:"));
@@ -129,6 +158,27 @@ mod tests {
             whole.iter().flat_map(|event| event.raw.clone()).collect::<Vec<u8>>(),
             stream[..stream.len() - 9]
         );
+    }
+
+    #[test]
+    fn no_byte_of_a_long_event_is_looked_at_twice() {
+        let mut events = Events::default();
+        for _ in 0..20_000 {
+            assert!(events.push(b"data: x").is_empty());
+            assert_eq!(events.searched, events.rest.len());
+        }
+        assert_eq!(events.push(b"\n\n").len(), 1);
+    }
+
+    #[test]
+    fn an_event_that_is_too_long_is_cut_and_its_bytes_go_on() {
+        let mut events = Events::default();
+        let long = [b"data: {}", vec![b' '; MAX_EVENT].as_slice()].concat();
+        let cut = events.push(&long);
+        assert_eq!((cut.len(), cut[0].raw.len(), cut[0].is_cut()), (1, long.len(), true));
+        assert!(cut[0].json().is_none());
+        let next = events.push(b"\n\ndata: [DONE]\n\n");
+        assert!(next.last().unwrap().is_done() && events.rest().is_empty());
     }
 
     #[test]

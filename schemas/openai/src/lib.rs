@@ -1,6 +1,7 @@
 //! What OpenAI's API says on the wire: requests that are recognised and changed at named places only, answers that are
 //! read whole or in parts. Bodies stay the bytes they are. Pure.
 
+mod alias;
 mod answer;
 mod canonical;
 mod endpoint;
@@ -12,8 +13,9 @@ mod refused;
 mod request;
 mod splice;
 
+pub use alias::second_key;
 pub use answer::{Answer, CalledTool, read};
-pub use canonical::canonical;
+pub use canonical::{canonical, canonical_tool};
 pub use endpoint::Endpoint;
 pub use events::{Event, Events, without_usage};
 pub use form::{as_body, as_events};

@@ -1,8 +1,12 @@
 //! Where the parts of a JSON text stand. What is changed is spliced in at a place; everything else stays the bytes it is,
 //! 64-bit integers, unknown fields and odd spacing included.
 
-use serde::de::IgnoredAny;
+use omium_limits::{Limits, json};
 use serde_json::Value;
+
+/// What a body may be: it stays the bytes it is, and its places take some hundred bytes each.
+const LIMITS: Limits =
+    Limits { bytes: 64 << 20, depth: json::DEPTH, nodes: 500_000, memory: u64::MAX, as_bytes: true };
 
 /// The text is no JSON, or none that can be worked on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,9 +40,9 @@ pub enum Kind {
 impl Place {
     /// Finds all places of a JSON text.
     pub fn of(text: &str) -> Result<Place, Bad> {
-        // Whatever is wrong is told by the parser, which also limits the depth: the scanner meets only sound texts.
-        serde_json::from_str::<IgnoredAny>(text)
-            .map_err(|why| Bad(format!("the body is not JSON: {why}")))?;
+        // The scanner meets only sound texts of bounded depth and number of values: it goes down as deep as they do, and
+        // so does whatever reads or drops what it finds.
+        json::check(text.as_bytes(), &LIMITS).map_err(|why| Bad(format!("the body is not taken: {why}")))?;
         let mut scanner = Scanner { text: text.as_bytes(), at: 0 };
         scanner.value().ok_or_else(|| Bad("the body is not JSON".to_owned()))
     }
@@ -185,5 +189,24 @@ mod tests {
         for text in ["", "{", "[1,]", "{\"a\":}", "NaN", &"[".repeat(100_000)] {
             assert!(Place::of(text).is_err());
         }
+        let nested = |open: &str, close: &str, n: usize| open.repeat(n) + "1" + &close.repeat(n);
+        for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("[{\"a\":", "}]")] {
+            let why = Place::of(&nested(open, close, 200_000)).unwrap_err();
+            assert!(why.0.contains("nested more than 127 deep"), "{why}");
+            let deepest = Place::of(&nested(open, close, 63)).unwrap();
+            drop(deepest.clone());
+        }
+    }
+
+    #[test]
+    fn what_holds_too_many_values_is_refused_before_it_takes_memory() {
+        let why = Place::of(&format!("[{}1]", "{\"a\":{}},".repeat(300_000))).unwrap_err();
+        assert!(why.0.contains("more than 500000 values"), "{why}");
+    }
+
+    #[test]
+    fn names_that_the_library_keeps_for_itself_are_refused() {
+        let why = Place::of(r#"{"x": {"$serde_json::private::RawValue": "[1]"}}"#).unwrap_err();
+        assert!(why.0.contains("reserved"), "{why}");
     }
 }

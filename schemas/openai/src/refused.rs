@@ -19,11 +19,11 @@ pub struct Refused {
 
 /// Reads an error by its status and, where it is in OpenAI's form, by its code.
 pub fn refused(status: u16, body: &[u8]) -> Refused {
-    let error: Value = serde_json::from_slice(body).unwrap_or_default();
+    let error: Value = omium_limits::json::parse(body, &crate::answer::LIMITS).unwrap_or_default();
     let code = error["error"]["code"].as_str().unwrap_or_default();
     let said: String = match error["error"]["message"].as_str() {
         Some(message) => message.chars().take(REASON).collect(),
-        None => String::from_utf8_lossy(body).chars().take(REASON).collect(),
+        None => String::from_utf8_lossy(&body[..body.len().min(4 * REASON)]).chars().take(REASON).collect(),
     };
     // A used-up quota answers 429 too, and no patience brings it back.
     let transient = matches!(status, 408 | 409 | 425 | 429) || status >= 500;

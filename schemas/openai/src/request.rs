@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::Endpoint;
-use crate::place::{Bad, Place};
+use crate::canonical::{SECRETS, TOOLS};
+use crate::place::{Bad, Kind, Place};
 
 /// A request whose parts are known by their places.
 #[derive(Clone, Debug)]
@@ -33,6 +34,14 @@ impl<'a> Request<'a> {
         self.place.get("model")?.text(self.body)
     }
 
+    /// How many tokens the answers may have together, as far as the request limits them.
+    pub fn most_tokens(&self) -> Option<u64> {
+        let number = |name: &str| self.place.get(name)?.raw(self.body).parse::<u64>().ok();
+        let names = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+        let most = names.into_iter().find_map(number)?;
+        Some(most.saturating_mul(number("n").unwrap_or(1).max(1)))
+    }
+
     /// Whether the answer is to come in parts.
     pub fn streams(&self) -> bool {
         self.place.get("stream").is_some_and(|place| place.raw(self.body) == "true")
@@ -55,15 +64,29 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The request without its messages: what else it says, with an empty list in their place.
+    /// The request without its messages: what else it says, with an empty list in their place, and with credentials of
+    /// tools taken out.
     pub fn parameters(&self) -> String {
+        let mut changes: Vec<(usize, usize, &str)> = Vec::new();
         match self.place.get(self.endpoint.conversation()) {
-            Some(place) if place.items().is_empty() => {
-                format!("{}null{}", &self.body[..place.start], &self.body[place.end..])
-            }
-            Some(place) => format!("{}[]{}", &self.body[..place.start], &self.body[place.end..]),
-            None => self.body.to_owned(),
+            Some(place) if place.items().is_empty() => changes.push((place.start, place.end, "null")),
+            Some(place) => changes.push((place.start, place.end, "[]")),
+            None => {}
         }
+        for tool in TOOLS.iter().filter_map(|tools| self.place.get(tools)).flat_map(Place::items) {
+            let Kind::Object(members) = &tool.kind else { continue };
+            let secret = members.iter().filter(|(name, _)| SECRETS.contains(&name.as_str()));
+            changes.extend(secret.map(|(_, place)| (place.start, place.end, "\"(removed)\"")));
+        }
+        changes.sort_unstable();
+        let (mut out, mut from) = (String::with_capacity(self.body.len()), 0);
+        for (start, end, instead) in changes.into_iter().filter(|(start, end, _)| start <= end) {
+            out.push_str(self.body.get(from..start).unwrap_or_default());
+            out.push_str(instead);
+            from = end;
+        }
+        out.push_str(self.body.get(from..).unwrap_or_default());
+        out
     }
 
     /// Who speaks, where the program does not say: the name that the first message carries.
@@ -127,4 +150,28 @@ impl Wanted {
 fn tool(tool: &Value) -> Option<(String, Value)> {
     let function = if tool["function"].is_object() { &tool["function"] } else { tool };
     Some((function["name"].as_str()?.to_owned(), function["parameters"].clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_request_has_no_messages_and_no_credentials() {
+        let body = r#"{"tools":[{"type":"mcp","authorization":"planted-1","headers":{"x":"planted-2"}}],"messages":[{"content":"hi"}],"a":1}"#;
+        let kept = Request::read(Endpoint::Chat, body.as_bytes()).unwrap().parameters();
+        assert_eq!(
+            kept,
+            r#"{"tools":[{"type":"mcp","authorization":"(removed)","headers":"(removed)"}],"messages":[],"a":1}"#
+        );
+    }
+
+    #[test]
+    fn the_longest_answer_counts_all_choices() {
+        let most = |body: &str| Request::read(Endpoint::Chat, body.as_bytes()).unwrap().most_tokens();
+        assert_eq!(most(r#"{"max_tokens":10,"n":3}"#), Some(30));
+        assert_eq!(most(r#"{"max_completion_tokens":7}"#), Some(7));
+        assert_eq!(most("{}"), None);
+        assert_eq!(most(r#"{"max_tokens":"many"}"#), None);
+    }
 }

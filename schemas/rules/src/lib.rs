@@ -1,94 +1,114 @@
-//! Rules in CEL over JSON values: the language of conditions, for whoever decides or detects. Pure.
+//! Rules in CEL over JSON values: the language of conditions, for whoever decides or detects. Evaluated with fuel, so that
+//! no rule and no value costs more than was granted. Pure.
 
-use std::collections::BTreeSet;
+mod compare;
+mod evaluate;
+mod functions;
+mod names;
+mod operators;
+mod read;
+mod value;
 
-use cel::objects::{Key, Map, Value};
-use cel::{Context as Scope, Program};
+use omium_limits::{Fuel, Spent, clipped};
 use serde_json::Value as Json;
 
-/// How long a rule may be.
-const MAX_RULE: usize = 1_024;
-/// How deep its brackets, signs and choices may nest: the parser goes down as deep.
-const MAX_NESTING: usize = 32;
+use evaluate::Evaluation;
+use value::Value;
+
+/// How much of a rule is told, in bytes.
+const TOLD: usize = 300;
+
+/// Why a rule does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// It is none.
+    #[error("{0}")]
+    NoRule(String),
+    /// It says no.
+    #[error("`{rule}` does not hold")]
+    DoesNotHold {
+        /// The rule.
+        rule: String,
+    },
+    /// It says neither yes nor no.
+    #[error("`{rule}` says neither true nor false")]
+    NoAnswer {
+        /// The rule.
+        rule: String,
+    },
+    /// What it asks cannot be answered: something is missing, of another type, or it would cost too much.
+    #[error("`{rule}` cannot be checked: {why}")]
+    Uncheckable {
+        /// The rule.
+        rule: String,
+        /// Why not.
+        why: String,
+    },
+}
 
 /// Whether a rule is one; if not, why.
 pub fn compiles(rule: &str) -> Result<(), String> {
-    compile(rule).map(|_| ())
+    read::read(rule).map(|_| ())
 }
 
 /// Whether a rule is one and speaks of these names alone.
 pub fn speaks_of(rule: &str, names: &[&str]) -> Result<(), String> {
-    let program = compile(rule)?;
-    let references = program.references();
-    let strangers: BTreeSet<&str> =
-        references.variables().into_iter().filter(|name| !names.contains(name)).collect();
-    let Some(stranger) = strangers.first() else { return Ok(()) };
+    let spoken = paths(rule)?;
+    let stranger = spoken.iter().filter_map(|path| path.first()).find(|name| !names.contains(&name.as_str()));
+    let Some(stranger) = stranger else { return Ok(()) };
+    let (rule, stranger) = (clipped(rule, TOLD), omium_limits::told(stranger));
     Err(format!("`{rule}` speaks of `{stranger}`; it may speak of {}", names.join(", ")))
+}
+
+/// What a rule looks at: names with the fields that follow them. Names that the rule itself binds are not among them.
+pub fn paths(rule: &str) -> Result<Vec<Vec<String>>, String> {
+    read::read(rule).map(|rule| names::paths(&rule))
 }
 
 /// Whether a rule holds over these values; if not, why.
 pub fn check<'a>(rule: &str, names: impl IntoIterator<Item = (&'a str, Json)>) -> Result<(), String> {
-    let program = compile(rule)?;
-    let mut scope = Scope::default();
-    for (name, value) in names {
-        scope.add_variable_from_value(name, cel(value));
-    }
-    match program.execute(&scope) {
+    let named: Vec<(&str, Json)> = names.into_iter().collect();
+    let named: Vec<(&str, &Json)> = named.iter().map(|(name, value)| (*name, value)).collect();
+    judge(rule, &named, &mut Fuel::default()).map_err(|why| why.to_string())
+}
+
+/// Whether a rule holds over these values, at the cost of this fuel.
+pub fn judge(rule: &str, names: &[(&str, &Json)], fuel: &mut Fuel) -> Result<(), Broken> {
+    let read = read::read(rule).map_err(Broken::NoRule)?;
+    let said = Evaluation::new(names, fuel).whole(&read);
+    let rule = clipped(rule, TOLD);
+    match said {
         Ok(Value::Bool(true)) => Ok(()),
-        Ok(Value::Bool(false)) => Err(format!("`{rule}` does not hold")),
-        Ok(_) => Err(format!("`{rule}` says neither true nor false")),
-        Err(error) => Err(format!("`{rule}` cannot be checked: {error}")),
+        Ok(Value::Bool(false)) => Err(Broken::DoesNotHold { rule }),
+        Ok(_) => Err(Broken::NoAnswer { rule }),
+        Err(why) => Err(Broken::Uncheckable { rule, why: why.to_string() }),
     }
 }
 
-/// What is not JSON counts as a text: an agent may answer in prose.
+/// What a rule says, as JSON; for tests that compare.
+#[doc(hidden)]
+pub fn evaluate(rule: &str, names: &[(&str, &Json)], fuel: &mut Fuel) -> Result<Json, String> {
+    let read = read::read(rule)?;
+    let said = Evaluation::new(names, fuel).whole(&read);
+    said.map(|value| value.shown()).map_err(|why| why.to_string())
+}
+
+/// Why an expression has no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Error {
+    /// The fuel is spent. Nothing makes up for that.
+    #[error(transparent)]
+    Spent(#[from] Spent),
+    /// What is asked has no answer; `||` and `&&` may do without it.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// What is not JSON counts as a text: an agent may answer in prose. So does JSON that is too deep or too wide to be built.
 pub fn json(bytes: &[u8]) -> Json {
-    serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into())
-}
-
-fn compile(rule: &str) -> Result<Program, String> {
-    if rule.len() > MAX_RULE {
-        return Err(format!("the rule has {} bytes; {MAX_RULE} are allowed", rule.len()));
-    }
-    if nesting(rule) > MAX_NESTING {
-        return Err(format!("the rule is nested more than {MAX_NESTING} deep"));
-    }
-    Program::compile(rule).map_err(|error| format!("`{rule}` is not a rule: {error}"))
-}
-
-/// An upper bound of how deep a parser has to go. Texts inside quotes count too, which only makes it stricter.
-fn nesting(rule: &str) -> usize {
-    let (mut depth, mut deepest, mut signs, mut choices) = (0_usize, 0, 0, 0);
-    for character in rule.chars() {
-        match character {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            '?' => choices += 1,
-            _ => {}
-        }
-        signs = match character {
-            '-' | '!' => signs + 1,
-            character if character.is_whitespace() => signs,
-            _ => 0,
-        };
-        deepest = deepest.max(depth + signs + choices);
-    }
-    deepest
-}
-
-fn cel(value: Json) -> Value {
-    match value {
-        Json::Null => Value::Null,
-        Json::Bool(value) => Value::Bool(value),
-        // One kind of number, so that `output.apr >= 2.5` holds for 5 as it does for 5.0.
-        Json::Number(number) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        Json::String(text) => Value::String(text.into()),
-        Json::Array(items) => Value::List(items.into_iter().map(cel).collect::<Vec<_>>().into()),
-        Json::Object(entries) => {
-            let entries = entries.into_iter().map(|(key, value)| (Key::from(key), cel(value)));
-            Value::Map(Map { map: std::sync::Arc::new(entries.collect()) })
-        }
-    }
+    let text = || String::from_utf8_lossy(bytes).into_owned().into();
+    let limits = omium_limits::Limits { as_bytes: true, ..omium_limits::Limits::default() };
+    omium_limits::json::parse(bytes, &limits).unwrap_or_else(|_| text())
 }
 
 #[cfg(test)]
@@ -113,5 +133,26 @@ mod tests {
         assert!(compiles(&"1 + ".repeat(400)).unwrap_err().contains("bytes"));
         assert_eq!(speaks_of("value > 1.0", &["value", "output"]), Ok(()));
         assert!(speaks_of("apr > 1.0", &["value", "output"]).unwrap_err().contains("`apr`"));
+    }
+
+    #[test]
+    fn names_that_a_rule_binds_itself_are_no_strangers() {
+        let names = &["value", "output"];
+        assert_eq!(
+            speaks_of("value.all(i, i > 1.0) && output.exists(j, value.all(i, i == j))", names),
+            Ok(())
+        );
+        assert_eq!(speaks_of("type(value) == string && size(output.map(x, x.y)) > 0", names), Ok(()));
+        assert!(speaks_of("value.all(i, i > limit)", names).unwrap_err().contains("`limit`"));
+        assert!(speaks_of("value.all(i, i > 1.0) && i", names).unwrap_err().contains("`i`"));
+    }
+
+    #[test]
+    fn what_a_rule_looks_at_is_told() {
+        let paths = paths(
+            "outputs.review.ok && !has(outputs.apr.x) && inputs['n'] > 1 && output.all(i, i == inputs.m)",
+        );
+        let paths: Vec<String> = paths.unwrap().iter().map(|path| path.join(".")).collect();
+        assert_eq!(paths, ["inputs.m", "inputs.n", "output", "outputs.apr.x", "outputs.review.ok"]);
     }
 }

@@ -142,7 +142,9 @@ impl Maker<'_> {
         let mut made: Vec<(String, Value)> = fields.iter().map(make).collect();
         match schema["name"].as_str() {
             Some("Sealed") => self.as_sealed(&mut made),
-            Some("BlobRef") => made[1].1 = Value::Long(self.dice.natural(1 << 63)),
+            Some("BlobRef") => {
+                made[1..3].iter_mut().for_each(|(_, value)| *value = Value::Long(self.dice.natural(1 << 63)));
+            }
             _ => {}
         }
         Value::Record(made)

@@ -34,6 +34,9 @@ fn call(stored: usize, parameters: bool) -> Command {
         before: None,
         after: None,
         difference: None,
+        position: None,
+        alias: None,
+        reserve: None,
     }
     .into()
 }

@@ -8,8 +8,8 @@ use omium_schemas::catalogue::{
     CompleteStep, FailureClass, Message, MessageKind, MessageSent, Origin, StepScheduled,
 };
 use omium_schemas::{
-    Branch, Command, Content, Digest, Epoch, Event, KeyId, Money, Partition, RecordKind, SCHEMAS, Schema,
-    Seq, StepId, StreamId, TenantId, Time,
+    BlobId, BlobRef, Branch, Command, Content, Digest, Epoch, Event, KeyId, Money, Partition, RecordKind,
+    SCHEMAS, Schema, Seq, StepId, StreamId, TenantId, Time,
 };
 
 use serde_json::Value as Json;
@@ -174,9 +174,20 @@ fn the_fields_of_a_sent_message_stand_where_their_names_say() {
         amount: Some(Money(-300)),
         count: 12,
         label: Some("retry".to_owned()),
-        body: Some(Content::Blob { key: KeyId(5), sha256: Digest([6; 32]), length: 70_000 }),
+        body: Some(Content::Blob(Box::new(BlobRef {
+            key: KeyId(5),
+            blob: BlobId([8; 16]),
+            at: 20,
+            length: 70_000,
+            sha256: Digest([6; 32]),
+        }))),
     };
-    let blob = vec![field("sha256", Value::Fixed(32, vec![6; 32])), field("length", Value::Long(70_000))];
+    let blob = vec![
+        field("blob", Value::Fixed(16, vec![8; 16])),
+        field("at", Value::Long(20)),
+        field("length", Value::Long(70_000)),
+        field("sha256", Value::Fixed(32, vec![6; 32])),
+    ];
     let body = vec![
         field("key", Value::Long(5)),
         field("bytes", Value::Bytes(vec![])),

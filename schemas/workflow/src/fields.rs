@@ -1,17 +1,21 @@
 //! Reads one mapping of a definition, key by key, and complains about the keys that nobody asked for.
 
+use std::collections::BTreeMap;
+
+use omium_limits::told;
 use omium_schemas::Money;
 
 use crate::problem::{Found, Place};
 use crate::source::{Node, Value};
 
-/// One mapping that is being read.
+/// One mapping that is being read. Its keys are found by their names, however many there are.
 pub struct Fields<'n> {
     /// Where it begins.
     pub place: Place,
     /// What the mapping is, for messages.
     what: &'static str,
     entries: &'n [(Place, String, Node)],
+    places: BTreeMap<&'n str, usize>,
     asked: Vec<&'static str>,
 }
 
@@ -19,7 +23,11 @@ impl<'n> Fields<'n> {
     /// The fields of a node, which has to be a mapping; `what` names it in messages.
     pub fn of(node: &'n Node, what: &'static str, found: &mut Found) -> Option<Fields<'n>> {
         match &node.value {
-            Value::Map(entries) => Some(Fields { place: node.place, what, entries, asked: Vec::new() }),
+            Value::Map(entries) => {
+                let places =
+                    entries.iter().enumerate().rev().map(|(at, (_, key, _))| (key.as_str(), at)).collect();
+                Some(Fields { place: node.place, what, entries, places, asked: Vec::new() })
+            }
             _ => {
                 found.add(node.place, format!("{what} is {}", node.kind()), "write it as `key: value` lines");
                 None
@@ -32,7 +40,7 @@ impl<'n> Fields<'n> {
         if !self.asked.contains(&key) {
             self.asked.push(key);
         }
-        let entry = self.entries.iter().find(|(_, known, _)| known == key);
+        let entry = self.places.get(key).and_then(|at| self.entries.get(*at));
         entry.map(|(_, _, node)| node).filter(|node| node.value != Value::Null)
     }
 
@@ -40,11 +48,14 @@ impl<'n> Fields<'n> {
     pub fn end(self, found: &mut Found) {
         for (place, key, _) in self.entries {
             if !self.asked.contains(&key.as_str()) {
+                if found.is_full() {
+                    return found.more();
+                }
                 let hint = match closest(key, &self.asked) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("{} knows: {}", self.what, self.asked.join(", ")),
                 };
-                found.add(*place, format!("{} has no `{key}`", self.what), hint);
+                found.add(*place, format!("{} has no `{}`", self.what, told(key)), hint);
             }
         }
     }
@@ -171,31 +182,56 @@ pub fn parse_money(text: &str) -> Option<Money> {
     format!("{whole}{decimals:0<12}").parse().ok().map(Money)
 }
 
-/// The known name that differs least, if it differs little.
+/// How many names are looked at for one that differs little, and how long they may be, in letters.
+const COMPARED: usize = 300;
+const COMPARED_LENGTH: usize = 64;
+/// How many names are told where none differs little.
+const LISTED: usize = 20;
+
+/// Names for a message: the first of them.
+pub fn listed(names: &[&str]) -> String {
+    let shown: Vec<String> = names.iter().take(LISTED).map(|name| told(name)).collect();
+    match names.len().saturating_sub(LISTED) {
+        0 => shown.join(", "),
+        more => format!("{}, and {more} more", shown.join(", ")),
+    }
+}
+
+/// The known name that differs least, if it differs little. Long words and long lists have none: looking costs as much as
+/// both together.
 pub fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    let distance = |other: &str| {
-        let other: Vec<char> = other.chars().collect();
-        let mut row: Vec<usize> = (0..=other.len()).collect();
-        for (i, a) in word.chars().enumerate() {
-            let mut before = row[0];
-            row[0] = i + 1;
-            for (j, b) in other.iter().enumerate() {
-                let swap = before + usize::from(a != *b);
-                before = row[j + 1];
-                row[j + 1] = swap.min(row[j] + 1).min(row[j + 1] + 1);
-            }
-        }
-        row[other.len()]
-    };
+    if word.len() > 4 * COMPARED_LENGTH {
+        return None;
+    }
+    let letters = word.chars().count();
     // Two letters that changed places count as two.
-    let limit = match word.chars().count() {
+    let limit = match letters {
         0..=3 => 1,
         length => (length / 3).max(2),
     };
+    let could_be =
+        |name: &&&str| name.len() <= 4 * COMPARED_LENGTH && letters.abs_diff(name.chars().count()) <= limit;
     known
         .iter()
-        .map(|name| (distance(name), *name))
+        .take(COMPARED)
+        .filter(could_be)
+        .map(|name| (distance(word, name), *name))
         .filter(|(far, _)| *far <= limit)
         .min()
         .map(|(_, name)| name)
+}
+
+fn distance(word: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in word.chars().enumerate() {
+        let mut before = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let swap = before + usize::from(a != *b);
+            before = row[j + 1];
+            row[j + 1] = swap.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[other.len()]
 }

@@ -9,12 +9,12 @@ mod source;
 mod template;
 
 pub use definition::{Agent, Constraint, Definition, Order, Recovery, RecoveryMode, Retry};
-pub use fields::{closest, parse_money};
+pub use fields::{closest, listed, parse_money};
 pub use plan::version;
 pub use problem::{Place, Problem, Problems};
 pub use read::{HUMAN, MAX_AGENTS};
 pub use source::MAX_BYTES;
-pub use template::{Missing, Part, Template};
+pub use template::{Missing, NotFilled, Part, Template};
 
 /// How texts with places are read, for other formats that are written by hand.
 pub mod reading {
@@ -32,7 +32,7 @@ pub fn parse(file: &str, text: &str) -> Result<Definition, Problems> {
     let definition = match source::parse(text) {
         Ok(root) => read::definition(&root, &mut found),
         Err(problem) => {
-            found.0.push(problem);
+            found.note(problem);
             None
         }
     };

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use omium_limits::{clipped, told};
 use serde::Serialize;
 
 /// A place in a text, both counted from 1.
@@ -46,24 +47,55 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Collects problems while a definition is read: everything that is wrong is told in one go.
+/// How many problems are told at once, and how much of each, in bytes.
+const MOST: usize = 100;
+const TOLD: usize = 1_000;
+
+/// Collects problems while a definition is read: everything that is wrong is told in one go, up to a hundred.
 #[derive(Debug, Default)]
-pub struct Found(pub(crate) Vec<Problem>);
+pub struct Found {
+    problems: Vec<Problem>,
+    /// Whether there were more.
+    more: bool,
+}
 
 impl Found {
     /// Notes one problem.
     pub fn add(&mut self, place: Place, text: impl Into<String>, hint: impl Into<String>) {
-        self.0.push(Problem { place, text: text.into(), hint: hint.into() });
+        self.note(Problem { place, text: text.into(), hint: hint.into() });
+    }
+
+    /// Whether no further problem is told: what would only make one up need not be done.
+    pub fn is_full(&self) -> bool {
+        self.problems.len() >= MOST
+    }
+
+    /// Notes that there is more that is wrong.
+    pub(crate) fn more(&mut self) {
+        self.more = true;
+    }
+
+    pub(crate) fn note(&mut self, problem: Problem) {
+        if self.is_full() {
+            return self.more();
+        }
+        let Problem { place, text, hint } = problem;
+        self.problems.push(Problem { place, text: clipped(&text, TOLD), hint: clipped(&hint, TOLD) });
     }
 
     /// What was read, if nothing was wrong with it; otherwise all that was, in the order of the file.
     pub fn end<T>(mut self, file: &str, read: Option<T>) -> Result<T, Problems> {
         match read {
-            Some(read) if self.0.is_empty() => Ok(read),
+            Some(read) if self.problems.is_empty() => Ok(read),
             _ => {
-                self.0.sort();
-                self.0.dedup();
-                Err(Problems { file: file.to_owned(), problems: self.0 })
+                self.problems.sort();
+                self.problems.dedup();
+                if self.more {
+                    let place = self.problems.last().map_or_else(Place::default, |last| last.place);
+                    let text = format!("there is more that is wrong; these are the first {MOST}");
+                    self.problems.push(Problem { place, text, hint: "correct these first".to_owned() });
+                }
+                Err(Problems { file: told(file), problems: self.problems })
             }
         }
     }

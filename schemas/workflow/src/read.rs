@@ -1,7 +1,8 @@
 //! A tree of values as a definition. Reading goes on after a mistake, so that all of them are told at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use omium_limits::told;
 use omium_schemas::catalogue::OnFailure;
 use serde_json::Value as Json;
 
@@ -125,7 +126,7 @@ fn check_schema(entries: &[(Place, String, Node)], found: &mut Found) {
                     || format!("it is one of: {}", TYPES.join(", ")),
                     |near| format!("did you mean `{near}`?"),
                 );
-                found.add(node.place, format!("JSON Schema has no type `{name}`"), hint);
+                found.add(node.place, format!("JSON Schema has no type `{}`", told(name)), hint);
             }
             ("properties", Value::Map(properties)) => {
                 for (_, _, property) in properties {
@@ -230,7 +231,7 @@ fn agent<'n>(node: &'n Node, found: &mut Found) -> Option<Named<'n>> {
                 |near| format!("did you mean `{near}`?"),
             );
             let place = fields.get("framework").map_or(node.place, |node| node.place);
-            found.add(place, format!("there is no framework `{name}`"), hint);
+            found.add(place, format!("there is no framework `{}`", told(&name)), hint);
             name
         }
         None => "native".to_owned(),
@@ -338,8 +339,9 @@ fn retry(node: &Node, found: &mut Found) -> Option<Retry> {
 /// Turns names into places in the list, and finds what cannot be ordered.
 fn link(named: Vec<Named<'_>>, order: Order, found: &mut Found) -> Vec<Agent> {
     let ids: Vec<String> = named.iter().map(|named| named.agent.id.clone()).collect();
-    for (at, one) in named.iter().enumerate() {
-        if ids[..at].contains(&one.agent.id) {
+    let mut known = BTreeSet::new();
+    for one in &named {
+        if !known.insert(one.agent.id.as_str()) {
             found.add(
                 one.place,
                 format!("a second agent is called `{}`", one.agent.id),
@@ -347,11 +349,13 @@ fn link(named: Vec<Named<'_>>, order: Order, found: &mut Found) -> Vec<Agent> {
             );
         }
     }
-    let after: Vec<Vec<usize>> =
-        named.iter().enumerate().map(|(at, one)| predecessors(at, one, order, &ids, found)).collect();
+    let places: BTreeMap<&str, usize> =
+        ids.iter().enumerate().rev().map(|(at, id)| (id.as_str(), at)).collect();
+    let before_each = |(at, one): (usize, &Named<'_>)| predecessors(at, one, order, (&ids, &places), found);
+    let after: Vec<Vec<usize>> = named.iter().enumerate().map(before_each).collect();
     let before = closure(&after);
     for (at, one) in named.iter().enumerate() {
-        if before[at].contains(&at) {
+        if before[at].binary_search(&at).is_ok() {
             found.add(
                 one.place,
                 format!("`{}` waits for itself, by way of those that it comes after", one.agent.id),
@@ -366,30 +370,36 @@ fn link(named: Vec<Named<'_>>, order: Order, found: &mut Found) -> Vec<Agent> {
     named.into_iter().zip(after).map(|(one, after)| Agent { after, ..one.agent }).collect()
 }
 
-fn predecessors(at: usize, one: &Named<'_>, order: Order, ids: &[String], found: &mut Found) -> Vec<usize> {
+fn predecessors(
+    at: usize,
+    one: &Named<'_>,
+    order: Order,
+    (ids, places): (&[String], &BTreeMap<&str, usize>),
+    found: &mut Found,
+) -> Vec<usize> {
     if order != Order::Graph {
         if let Some((place, _)) = one.after.first() {
             found.add(*place, "`after` has a meaning in a graph only", "write `execution_order: graph`");
         }
         return if order == Order::Sequential && at > 0 { vec![at - 1] } else { Vec::new() };
     }
-    let mut after = Vec::new();
+    let mut after = BTreeSet::new();
     for (place, name) in &one.after {
-        match ids.iter().position(|id| id == name) {
-            Some(other) if !after.contains(&other) => after.push(other),
-            Some(_) => {}
-            None => {
-                let known: Vec<&str> = ids.iter().map(String::as_str).collect();
-                let hint = crate::fields::closest(name, &known).map_or_else(
-                    || format!("there are: {}", known.join(", ")),
-                    |near| format!("did you mean `{near}`?"),
-                );
-                found.add(*place, format!("`after` names `{name}`, and no agent is called so"), hint);
-            }
+        if let Some(other) = places.get(*name) {
+            after.insert(*other);
+        } else if found.is_full() {
+            found.more();
+        } else {
+            let known: Vec<&str> = ids.iter().map(String::as_str).collect();
+            let hint = crate::fields::closest(name, &known).map_or_else(
+                || format!("there are: {}", crate::fields::listed(&known)),
+                |near| format!("did you mean `{near}`?"),
+            );
+            let name = told(name);
+            found.add(*place, format!("`after` names `{name}`, and no agent is called so"), hint);
         }
     }
-    after.sort_unstable();
-    after
+    after.into_iter().collect()
 }
 
 /// All that comes before each, however far.

@@ -1,6 +1,10 @@
 //! A YAML (or JSON) text as a tree that knows where each value stands. It is bounded in size, depth and aliases, so
 //! that no definition costs more than its length.
 
+use std::collections::BTreeSet;
+
+use omium_limits::json::RESERVED;
+use omium_limits::told;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use crate::problem::{Place, Problem};
@@ -182,6 +186,7 @@ impl<'t> Reader<'t> {
 
     fn map(&mut self, depth: usize) -> Result<Value, Problem> {
         let mut entries: Vec<(Place, String, Node)> = Vec::new();
+        let mut known = BTreeSet::new();
         loop {
             let (event, span) = self.next()?;
             let place = at(&span);
@@ -191,8 +196,15 @@ impl<'t> Reader<'t> {
                 Event::Alias(_) => return Err(no_alias(place)),
                 _ => return Err(problem(place, "a key must be a text", "write `key: value`")),
             };
-            if entries.iter().any(|(_, known, _)| *known == key) {
-                return Err(problem(place, format!("`{key}` stands here twice"), "keep one of the two"));
+            if !known.insert(key.clone()) {
+                return Err(problem(
+                    place,
+                    format!("`{}` stands here twice", told(&key)),
+                    "keep one of the two",
+                ));
+            }
+            if RESERVED.iter().any(|reserved| *reserved == key) {
+                return Err(problem(place, format!("the name `{key}` is reserved"), "choose another one"));
             }
             let (event, span) = self.next()?;
             entries.push((place, key, self.node(event, &span, depth + 1)?));
@@ -235,14 +247,14 @@ fn number(text: &str, place: Place) -> Result<Option<serde_json::Number>, Proble
         return whole.map(Some).map_err(|_| {
             problem(
                 place,
-                format!("{text} does not fit into 64 bits"),
+                format!("{} does not fit into 64 bits", told(text)),
                 "quote it: as a text it survives as it is",
             )
         });
     }
     match text.parse::<f64>() {
         Ok(value) => serde_json::Number::from_f64(value).map(Some).ok_or_else(|| {
-            problem(place, format!("{text} is too large for a number"), "quote it if a text is meant")
+            problem(place, format!("{} is too large for a number", told(text)), "quote it if a text is meant")
         }),
         Err(_) => Ok(None),
     }

@@ -1,6 +1,9 @@
 //! Templates: `{{ }}` in texts, filled from inputs and earlier outputs. A text that is one placeholder alone takes the
 //! value as it is; inside a longer text a value is written as JSON, texts without their quotes.
 
+use std::collections::BTreeSet;
+
+use omium_limits::{Room, TooLarge, clipped, json, told};
 use serde_json::Value;
 
 use crate::problem::{Found, Place};
@@ -38,39 +41,62 @@ pub struct Missing {
     pub missing: String,
 }
 
+/// Why a template is not filled in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotFilled {
+    /// A placeholder points at nothing.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// It would get too large: a value that is named many times is there many times.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+}
+
+/// How much of a path is told, in bytes.
+const PATH: usize = 200;
+
 impl Template {
     /// A text that came without a place in a file.
     pub fn text(text: &str) -> Result<Template, String> {
         parse_text(text)
     }
 
-    /// Fills it in.
-    pub fn render(&self, scope: &Value) -> Result<Value, Missing> {
+    /// Fills it in. What comes of it is bounded.
+    pub fn render(&self, scope: &Value) -> Result<Value, NotFilled> {
+        self.render_within(scope, &mut Room::default())
+    }
+
+    /// Fills it in where there is room for it, which is looked at before anything is copied.
+    pub fn render_within(&self, scope: &Value, room: &mut Room) -> Result<Value, NotFilled> {
         Ok(match self {
-            Template::Plain(value) => value.clone(),
-            Template::List(items) => items.iter().map(|item| item.render(scope)).collect::<Result<_, _>>()?,
+            Template::Plain(value) => copied(value, room)?,
+            Template::List(items) => {
+                items.iter().map(|item| item.render_within(scope, room)).collect::<Result<_, _>>()?
+            }
             Template::Map(entries) => {
-                let filled: Result<serde_json::Map<_, _>, _> =
-                    entries.iter().map(|(key, item)| Ok((key.clone(), item.render(scope)?))).collect();
-                filled?.into()
+                let mut filled = serde_json::Map::new();
+                for (key, item) in entries {
+                    room.text(key.len())?;
+                    filled.insert(key.clone(), item.render_within(scope, room)?);
+                }
+                filled.into()
             }
             Template::Text(parts) => match parts.as_slice() {
-                [Part::Path(path)] => find(path, scope)?.clone(),
+                [Part::Path(path)] => copied(find(path, scope)?, room)?,
                 parts => {
                     let mut text = String::new();
                     for part in parts {
-                        match part {
-                            Part::Literal(literal) => text.push_str(literal),
-                            Part::Path(path) => match find(path, scope)? {
-                                Value::String(value) => text.push_str(value),
-                                value => text.push_str(&value.to_string()),
-                            },
-                        }
+                        add(&mut text, part, scope, room)?;
                     }
                     text.into()
                 }
             },
         })
+    }
+
+    /// The values that it names, each once: what has to be at hand to fill it in.
+    pub fn names(&self) -> BTreeSet<Vec<String>> {
+        self.paths().into_iter().map(<[String]>::to_vec).collect()
     }
 
     /// All paths that it reads.
@@ -90,6 +116,35 @@ impl Template {
     }
 }
 
+fn copied(value: &Value, room: &mut Room) -> Result<Value, NotFilled> {
+    room.value(value)?;
+    Ok(value.clone())
+}
+
+fn add(text: &mut String, part: &Part, scope: &Value, room: &mut Room) -> Result<(), NotFilled> {
+    match part {
+        Part::Literal(literal) => {
+            room.text(literal.len())?;
+            text.push_str(literal);
+        }
+        Part::Path(path) => match find(path, scope)? {
+            Value::String(value) => {
+                room.text(value.len())?;
+                text.push_str(value);
+            }
+            value => {
+                // Written twice, the first time into nothing: how long it gets is known before there is any of it.
+                let mut most = *room;
+                most.value(value)?;
+                let length = json::written_within(value, usize::MAX).unwrap_or(usize::MAX);
+                room.text(length)?;
+                text.push_str(&value.to_string());
+            }
+        },
+    }
+    Ok(())
+}
+
 pub(crate) fn read(node: &Node, found: &mut Found) -> Template {
     match &node.value {
         Source::Text(text) => parse_text(text).unwrap_or_else(|why| {
@@ -106,22 +161,23 @@ pub(crate) fn read(node: &Node, found: &mut Found) -> Template {
 
 /// Every placeholder must begin with something that there is.
 pub(crate) fn check(template: &Template, place: Place, agents: &[&str], found: &mut Found) {
+    let known: BTreeSet<&str> = agents.iter().copied().collect();
     for path in template.paths() {
         let (first, second) = (path.first().map(String::as_str), path.get(1).map(String::as_str));
         match (first, second) {
             (Some("inputs"), _) | (Some("outputs"), None) | (Some("input"), _) => {}
-            (Some("outputs"), Some(agent)) if agents.contains(&agent) => {}
+            (Some("outputs"), Some(agent)) if known.contains(agent) => {}
             (Some("outputs"), Some(agent)) => {
+                if found.is_full() {
+                    return found.more();
+                }
                 let hint = match crate::fields::closest(agent, agents) {
-                    Some(near) => format!("did you mean `{near}`?"),
+                    Some(near) => format!("did you mean `{}`?", told(near)),
                     None if agents.is_empty() => "no agent is done before this one".to_owned(),
-                    None => format!("these are done before: {}", agents.join(", ")),
+                    None => format!("these are done before: {}", crate::fields::listed(agents)),
                 };
-                found.add(
-                    place,
-                    format!("`{{{{ {} }}}}`: no agent `{agent}` is done before", path.join(".")),
-                    hint,
-                );
+                let (path, agent) = (clipped(&path.join("."), PATH), told(agent));
+                found.add(place, format!("`{{{{ {path} }}}}`: no agent `{agent}` is done before"), hint);
             }
             _ => {}
         }
@@ -156,7 +212,10 @@ fn parse_path(text: &str) -> Result<Vec<String>, String> {
     let fine =
         |name: &String| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-".contains(c));
     if !names.iter().all(fine) {
-        return Err(format!("`{{{{ {text} }}}}` is not a path of names with dots between them"));
+        return Err(format!(
+            "`{{{{ {} }}}}` is not a path of names with dots between them",
+            clipped(text, PATH)
+        ));
     }
     Ok(match names[0].as_str() {
         "inputs" | "outputs" | "input" => names,
@@ -171,7 +230,7 @@ fn find<'s>(path: &[String], scope: &'s Value) -> Result<&'s Value, Missing> {
             Value::Array(items) => name.parse::<usize>().ok().and_then(|at| items.get(at)),
             value => value.get(name),
         };
-        value = inner.ok_or_else(|| Missing { path: path.join("."), missing: name.clone() })?;
+        value = inner.ok_or_else(|| Missing { path: clipped(&path.join("."), PATH), missing: told(name) })?;
     }
     Ok(value)
 }

@@ -55,6 +55,77 @@ fn a_placeholder_alone_keeps_the_type_of_its_value() {
 }
 
 #[test]
+fn what_a_template_makes_is_bounded_before_it_is_copied() {
+    let scope = json!({"inputs": {"x": "A".repeat(1_000_000), "list": vec![json!({}); 300_000]}});
+    for text in ["{{ inputs.x }}".repeat(20_000), "{{x}} ".repeat(17), "{{ inputs }} ".repeat(17)] {
+        let why = omium_workflow::Template::text(&text).unwrap().render(&scope).unwrap_err();
+        assert!(why.to_string().contains("longer than 16777216 bytes"), "{why}");
+    }
+    // Each of a list of many is a whole, and all of them together are what is rendered.
+    let definition =
+        format!("name: w\nagents: [{{id: a}}]\noutput: [{}]", "\"{{ inputs.x }}\", ".repeat(400));
+    let output = parse("w.yaml", &definition).unwrap().output.unwrap();
+    assert!(output.render(&scope).is_err());
+    let wholes = format!("name: w\nagents: [{{id: a}}]\noutput: [{}]", "\"{{ inputs.list }}\", ".repeat(3));
+    assert!(parse("w.yaml", &wholes).unwrap().output.unwrap().render(&scope).is_err());
+    let small = omium_workflow::Template::text("{{ x }}{{ x }}").unwrap();
+    assert_eq!(small.render(&scope).unwrap().as_str().map(str::len), Some(2_000_000));
+    assert!(small.render_within(&scope, &mut omium_limits::Room::of(1_999_999)).is_err());
+}
+
+#[test]
+fn a_template_says_what_it_names() {
+    let text = "{{ amount }} {{ outputs.apr.apr }} {{ inputs.amount }} {{ outputs }}";
+    let names = omium_workflow::Template::text(text).unwrap().names();
+    let names: Vec<String> = names.iter().map(|path| path.join(".")).collect();
+    assert_eq!(names, ["inputs.amount", "outputs", "outputs.apr.apr"]);
+}
+
+#[test]
+fn what_is_told_of_many_mistakes_is_bounded_in_number_and_length() {
+    let agents: String = (0..900)
+        .map(|n| format!("  - {{id: agent-number-{n}, after: [{}]}}\n", vec!["nobody"; 90].join(", ")))
+        .collect();
+    let placeholders = "{{ outputs.agent-numbre }}".repeat(30_000);
+    let long = "x".repeat(500_000);
+    let file = "f".repeat(100_000);
+    for text in [
+        format!("name: w\nexecution_order: graph\nagents:\n{agents}"),
+        format!("name: w\nagents: [{{id: a}}, {{id: b, input: \"{placeholders}\"}}]"),
+        format!("name: w\nagents: [{{id: a, {long}: 1}}]\n{long}y: 2"),
+        format!("name: w\nagents: [{{id: a, framework: {long}}}]"),
+        format!("name: w\ninputs: {{type: {long}}}\nagents: [{{id: a, input: '{{{{ {long}! }}}}'}}]"),
+        format!("name: w\n{long}: 1\n{long}: 1"),
+        (0..90_000).map(|n| format!("k{n}: 1\n")).collect(),
+        format!(
+            "name: w\nagents: [{{id: a}}]\ninputs: {{properties: {{{}}}}}",
+            "a: {type: objekt}, ".repeat(1)
+        ),
+    ] {
+        let problems = parse(&file, &text).unwrap_err();
+        assert!(problems.problems.len() <= 101);
+        assert!(problems.to_string().len() < 400_000, "{}", problems.to_string().len());
+        assert!(problems.problems.iter().all(|problem| problem.text.len() + problem.hint.len() < 2_100));
+    }
+    let many = parse("w.yaml", &(0..90_000).map(|n| format!("k{n}: 1\n")).collect::<String>()).unwrap_err();
+    assert!(many.problems.last().unwrap().text.contains("there is more that is wrong"));
+}
+
+#[test]
+fn many_keys_cost_their_number() {
+    let keys: String = (0..33_000).map(|n| format!("    k{n:07}: {{}}\n")).collect();
+    let text = format!("name: x\nagents: [{{id: a}}]\ninputs:\n  type: object\n  properties:\n{keys}");
+    assert!(parse("w.yaml", &text).is_ok());
+}
+
+#[test]
+fn names_that_the_json_library_keeps_for_itself_are_refused() {
+    let said =
+        parse("w.yaml", "name: w\nagents: [{id: a, definition: {$serde_json::private::RawValue: '[1]'}}]");
+    assert!(said.unwrap_err().to_string().contains("reserved"));
+}
+
+#[test]
 fn json_is_read_as_well() {
     let text = r#"{"name": "w", "agents": [{"id": "a", "prompt": "x \u0041"}], "timeout": "2h"}"#;
     let read = parse("w.json", text).unwrap();

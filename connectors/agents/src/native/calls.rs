@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use omium_schemas::catalogue::{EffectClass, FinishReason, ModelErrorClass, ToolErrorClass, Usage};
-use omium_schemas::{Money, Seq};
+use omium_schemas::Seq;
+use omium_schemas::catalogue::{EffectClass, FailureClass, ModelErrorClass, ToolErrorClass};
 use serde_json::Value;
 
 /// Where calls are recorded. It is asked in the order in which calls are made, one at a time.
@@ -23,7 +23,7 @@ pub trait Calls: Send + Sync {
     async fn delta(&self, _call: Seq, _text: &str) {}
 
     /// It answered. The answer is used once this returns, never before.
-    async fn complete_model(&self, call: Seq, answer: ModelAnswer<'_>) -> Result<(), NotRecorded>;
+    async fn complete_model(&self, call: Seq, answer: &[u8]) -> Result<(), NotRecorded>;
 
     /// It failed.
     async fn fail_model(&self, call: Seq, failure: &ModelFailure) -> Result<(), NotRecorded>;
@@ -38,10 +38,15 @@ pub trait Calls: Send + Sync {
     async fn fail_tool(&self, call: Seq, failure: &ToolFailure) -> Result<(), NotRecorded>;
 }
 
-/// The record did not take it: the step belongs to somebody else by now, or the log is gone. Nothing more may be done.
+/// The record did not take it, so the call may not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the record refused: {0}")]
-pub struct NotRecorded(pub String);
+#[error("the record refused: {reason}")]
+pub struct NotRecorded {
+    /// Why.
+    pub reason: String,
+    /// How the step fails by that. Nothing where the step belongs to somebody else by now, or the log is gone.
+    pub fails: Option<FailureClass>,
+}
 
 /// A request to a model.
 #[derive(Clone, Copy, Debug)]
@@ -50,10 +55,6 @@ pub struct ModelCall<'a> {
     pub agent: &'a str,
     /// Who asks, with loop index.
     pub caller: &'a str,
-    /// The model as the definition names it.
-    pub model: &'a str,
-    /// What the request's digest is made of.
-    pub canonical: &'a [u8],
     /// The request.
     pub request: &'a Value,
 }
@@ -65,21 +66,6 @@ pub enum BegunModel {
     New(Seq),
     /// It was answered before, with these bytes.
     Recorded(Vec<u8>),
-}
-
-/// What a model answered.
-#[derive(Clone, Copy, Debug)]
-pub struct ModelAnswer<'a> {
-    /// The model that answered.
-    pub model: &'a str,
-    /// Tokens used.
-    pub usage: &'a Usage,
-    /// What they cost; nothing where the model has no price.
-    pub cost: Option<Money>,
-    /// Why it stopped.
-    pub finish: FinishReason,
-    /// The answer as it came.
-    pub answer: &'a [u8],
 }
 
 /// How a model failed.
@@ -109,8 +95,6 @@ pub struct ToolCall<'a> {
     pub tool: &'a str,
     /// What calling it again would do.
     pub effect: EffectClass,
-    /// What the request's digest is made of: name and arguments.
-    pub canonical: &'a [u8],
     /// The arguments.
     pub arguments: &'a Value,
 }

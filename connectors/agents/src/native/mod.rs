@@ -31,19 +31,13 @@
 
 mod assembly;
 mod calls;
-mod canonical;
 mod definition;
-mod earlier;
 mod model;
 mod output;
 mod task;
 mod turns;
 
-pub use calls::{
-    BegunModel, BegunTool, Calls, ModelAnswer, ModelCall, ModelFailure, NotRecorded, ToolCall, ToolFailure,
-};
-pub use canonical::canonical;
+pub use calls::{BegunModel, BegunTool, Calls, ModelCall, ModelFailure, NotRecorded, ToolCall, ToolFailure};
 pub use definition::check;
-pub use earlier::{Earlier, EarlierCall, EarlierOutcome};
-pub use task::{Failure, NativeTask, Outcome, Prices, Secrets, Upstream};
+pub use task::{Failure, NativeTask, Outcome, Secrets, Upstream};
 pub use turns::perform;

@@ -18,7 +18,6 @@ const LONGEST: usize = 16 << 20;
 /// An answer, as far as a turn looks at it.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
-    pub(super) model: String,
     /// The assistant's message, which goes back with the next turn as it came.
     pub(super) message: Value,
     pub(super) usage: Usage,
@@ -98,7 +97,6 @@ pub(super) fn understand(bytes: &[u8]) -> Result<Answer, ModelFailure> {
     let count = |value: &Value| value.as_i64().unwrap_or(0).max(0);
     let usage = &body["usage"];
     Ok(Answer {
-        model: body["model"].as_str().unwrap_or_default().to_owned(),
         message,
         usage: Usage {
             input: count(&usage["prompt_tokens"]),

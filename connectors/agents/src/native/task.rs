@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use omium_schemas::Seq;
 use omium_schemas::catalogue::{FailureClass, Usage};
-use omium_schemas::{Money, Seq};
 use serde_json::Value;
 
 /// One step of a native agent.
@@ -32,8 +32,6 @@ pub struct NativeTask {
     pub effect_key: String,
     /// How long all of it may take.
     pub deadline: Duration,
-    /// What models cost.
-    pub prices: Prices,
     /// Where tools' secrets come from.
     pub secrets: Secrets,
     /// Whether tools may start programs on this machine (MCP servers over stdio).
@@ -55,36 +53,6 @@ pub struct Upstream {
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("base_url", &self.base_url).finish_non_exhaustive()
-    }
-}
-
-/// What models cost, by their names. The program that wires the parts knows.
-#[derive(Clone)]
-pub struct Prices(Arc<Charge>);
-
-type Charge = dyn Fn(&str, &Usage) -> Option<Money> + Send + Sync;
-
-impl Prices {
-    /// Asked for each call: what a model's tokens cost; nothing where it has no price.
-    pub fn new(charge: impl Fn(&str, &Usage) -> Option<Money> + Send + Sync + 'static) -> Prices {
-        Prices(Arc::new(charge))
-    }
-
-    /// No price is known.
-    pub fn none() -> Prices {
-        Prices::new(|_, _| None)
-    }
-
-    /// What a call cost: by the name that was asked for, else by the one that answered, which often carries a date.
-    /// Nothing where neither has a price; that is not the same as free.
-    pub(crate) fn cost(&self, asked: &str, answered: &str, usage: &Usage) -> Option<Money> {
-        (self.0)(asked, usage).or_else(|| (self.0)(answered, usage))
-    }
-}
-
-impl fmt::Debug for Prices {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Prices")
     }
 }
 
@@ -125,8 +93,6 @@ pub enum Outcome {
         output: Value,
         /// Tokens of the calls that were made now; what was served again costs nothing.
         usage: Usage,
-        /// What those of them cost whose model has a price.
-        cost: Money,
     },
     /// It is not.
     Failed(Failure),

@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use omium_openai::canonical_tool;
+use omium_schemas::Digest;
 use omium_schemas::catalogue::{FailureClass, FinishReason, ModelErrorClass, Usage};
-use omium_schemas::{Digest, Money};
 use omium_workflow::Template;
 use serde_json::{Value, json};
 
-use super::calls::{
-    BegunModel, BegunTool, Calls, ModelAnswer, ModelCall, ModelFailure, NotRecorded, ToolCall,
-};
-use super::canonical::canonical;
+use super::calls::{BegunModel, BegunTool, Calls, ModelCall, ModelFailure, NotRecorded, ToolCall};
 use super::definition::Native;
 use super::model::{Answer, Question, understand};
 use super::output;
@@ -27,7 +25,7 @@ pub async fn perform(task: NativeTask, calls: &dyn Calls, http: &reqwest::Client
             performance.toolbox.close().await;
             match ended {
                 Ok(Ok(output)) => {
-                    return Outcome::Completed { output, usage: performance.usage, cost: performance.cost };
+                    return Outcome::Completed { output, usage: performance.usage };
                 }
                 Ok(Err(end)) => end,
                 Err(_) => too_late(&task),
@@ -38,7 +36,7 @@ pub async fn perform(task: NativeTask, calls: &dyn Calls, http: &reqwest::Client
     match outcome {
         End::Failed(failure) => Outcome::Failed(failure),
         End::Unknown(outcome) => outcome,
-        End::NotRecorded(NotRecorded(reason)) => Outcome::NotRecorded(reason),
+        End::NotRecorded(reason) => Outcome::NotRecorded(reason),
     }
 }
 
@@ -54,12 +52,15 @@ fn too_late(task: &NativeTask) -> End {
 enum End {
     Failed(Failure),
     Unknown(Outcome),
-    NotRecorded(NotRecorded),
+    NotRecorded(String),
 }
 
 impl From<NotRecorded> for End {
-    fn from(refused: NotRecorded) -> End {
-        End::NotRecorded(refused)
+    fn from(NotRecorded { reason, fails }: NotRecorded) -> End {
+        match fails {
+            Some(class) => End::Failed(Failure::new(class, reason)),
+            None => End::NotRecorded(reason),
+        }
     }
 }
 
@@ -81,12 +82,11 @@ struct Performance<'a> {
     until: Instant,
     native: Native,
     toolbox: Toolbox,
-    schema: Option<jsonschema::Validator>,
+    schema: Option<omium_limits::Schema>,
     messages: Vec<Value>,
     /// How often each tool was called with the same arguments, so that the second is another effect.
     repeated: BTreeMap<Digest, u32>,
     usage: Usage,
-    cost: Money,
 }
 
 impl<'a> Performance<'a> {
@@ -103,9 +103,8 @@ impl<'a> Performance<'a> {
         };
         let native = Native::read(&task.definition).map_err(invalid)?;
         let toolbox = Toolbox::read(&native.tools, &task.tools).map_err(invalid)?;
-        let schema = task.output_schema.as_ref().map(jsonschema::validator_for).transpose();
-        let schema =
-            schema.map_err(|why| invalid(vec![format!("`output_schema` is not a JSON Schema: {why}")]))?;
+        let schema = task.output_schema.as_ref().map(omium_limits::Schema::read).transpose();
+        let schema = schema.map_err(|why| invalid(vec![format!("`output_schema` cannot be used: {why}")]))?;
         let mut messages = Vec::new();
         if let Some(system) = &native.system {
             messages.push(json!({"role": "system", "content": fill(system, &task.scope)?}));
@@ -126,7 +125,6 @@ impl<'a> Performance<'a> {
             messages,
             repeated: BTreeMap::new(),
             usage: Usage { input: 0, cached: 0, output: 0, reasoning: 0 },
-            cost: Money::ZERO,
         })
     }
 
@@ -175,14 +173,7 @@ impl<'a> Performance<'a> {
     /// One question to the model: answered by the record where an earlier attempt asked the same.
     async fn turn(&mut self) -> Result<Answer, End> {
         let request = self.request();
-        let canonical = canonical(&request);
-        let call = ModelCall {
-            agent: &self.task.agent,
-            caller: &self.task.caller,
-            model: &self.native.model,
-            canonical: &canonical,
-            request: &request,
-        };
+        let call = ModelCall { agent: &self.task.agent, caller: &self.task.caller, request: &request };
         let seq = match self.calls.start_model(call).await? {
             BegunModel::Recorded(bytes) => return Ok(understand(&bytes)?),
             BegunModel::New(seq) => seq,
@@ -203,16 +194,8 @@ impl<'a> Performance<'a> {
                 return Err(failure.into());
             }
         };
-        let cost = self.task.prices.cost(&self.native.model, &answer.model, &answer.usage);
-        let recorded = ModelAnswer {
-            model: &answer.model,
-            usage: &answer.usage,
-            cost,
-            finish: answer.finish,
-            answer: &bytes,
-        };
-        self.calls.complete_model(seq, recorded).await?;
-        self.spend(&answer.usage, cost);
+        self.calls.complete_model(seq, &bytes).await?;
+        self.spend(&answer.usage);
         Ok(answer)
     }
 
@@ -238,12 +221,11 @@ impl<'a> Performance<'a> {
         request
     }
 
-    fn spend(&mut self, usage: &Usage, cost: Option<Money>) {
+    fn spend(&mut self, usage: &Usage) {
         self.usage.input = self.usage.input.saturating_add(usage.input);
         self.usage.cached = self.usage.cached.saturating_add(usage.cached);
         self.usage.output = self.usage.output.saturating_add(usage.output);
         self.usage.reasoning = self.usage.reasoning.saturating_add(usage.reasoning);
-        self.cost = self.cost.plus(cost.unwrap_or(Money::ZERO)).unwrap_or(Money::MAX);
     }
 
     // The record has to hear of a call that took too long, so calls end a little before the whole does.
@@ -257,11 +239,11 @@ impl<'a> Performance<'a> {
         let name = wanted["function"]["name"].as_str().unwrap_or_default();
         let arguments = match wanted["function"]["arguments"].as_str().unwrap_or("{}") {
             "" => Ok(json!({})),
-            text => serde_json::from_str::<Value>(text),
+            text => omium_limits::json::parse(text.as_bytes(), &omium_limits::Limits::default()),
         };
         let arguments = match arguments {
             Ok(arguments) => arguments,
-            Err(why) => return Ok(json!({"error": format!("the arguments are not JSON: {why}")})),
+            Err(why) => return Ok(json!({"error": format!("the arguments cannot be used: {why}")})),
         };
         match self.toolbox.prepare(name, arguments) {
             Ok(invocation) => self.call(invocation).await,
@@ -270,13 +252,12 @@ impl<'a> Performance<'a> {
     }
 
     async fn call(&mut self, invocation: Invocation) -> Result<Value, End> {
-        let canonical = canonical(&json!({"tool": invocation.tool, "arguments": invocation.arguments}));
+        let canonical = canonical_tool(&invocation.tool, &invocation.arguments);
         let call = ToolCall {
             agent: &self.task.agent,
             caller: &self.task.caller,
             tool: &invocation.tool,
             effect: invocation.effect,
-            canonical: &canonical,
             arguments: &invocation.arguments,
         };
         let effect_key = self.effect_key(&canonical);

@@ -2,11 +2,18 @@
 
 use std::time::SystemTime;
 
+use omium_limits::{Limits, Room, json, told};
 use omium_schemas::catalogue::ToolErrorClass;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::math;
 use super::toolbox::Called;
+
+/// How long a result may get.
+const MOST_BYTES: usize = 4 << 20;
+/// What a text that holds JSON may be.
+const LIMITS: Limits =
+    Limits { bytes: 16 << 20, depth: json::DEPTH, nodes: 1_000_000, memory: 128 << 20, as_bytes: false };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Builtin {
@@ -86,29 +93,36 @@ fn take(arguments: &Value) -> Result<Value, String> {
     let parsed;
     let value = match &arguments["value"] {
         Value::String(text) => {
-            parsed =
-                serde_json::from_str::<Value>(text).map_err(|why| format!("`value` is not JSON: {why}"))?;
+            parsed = json::parse(text.as_bytes(), &LIMITS)
+                .map_err(|why| format!("`value` cannot be used: {why}"))?;
             &parsed
         }
         value => value,
     };
+    // The same value may be picked many times.
+    let mut room = Room::of(MOST_BYTES);
     if let Some(paths) = arguments["pick"].as_array() {
-        let picked =
-            paths.iter().filter_map(Value::as_str).map(|path| Ok((path.to_owned(), at(value, path)?)));
-        return picked.collect::<Result<serde_json::Map<_, _>, String>>().map(Value::Object);
+        let mut picked = Map::new();
+        for path in paths.iter().filter_map(Value::as_str) {
+            room.text(path.len()).map_err(|why| why.to_string())?;
+            picked.insert(path.to_owned(), at(value, path, &mut room)?);
+        }
+        return Ok(picked.into());
     }
-    at(value, arguments["path"].as_str().unwrap_or_default())
+    at(value, arguments["path"].as_str().unwrap_or_default(), &mut room)
 }
 
-fn at(value: &Value, path: &str) -> Result<Value, String> {
+fn at(value: &Value, path: &str, room: &mut Room) -> Result<Value, String> {
     let mut value = value;
     for name in path.split('.').filter(|name| !name.is_empty()) {
         let inner = match value {
             Value::Array(items) => name.parse::<usize>().ok().and_then(|index| items.get(index)),
             other => other.get(name),
         };
-        value = inner.ok_or_else(|| format!("`{path}` finds nothing: there is no `{name}` there"))?;
+        value = inner
+            .ok_or_else(|| format!("`{}` finds nothing: there is no `{}` there", told(path), told(name)))?;
     }
+    room.value(value).map_err(|why| why.to_string())?;
     Ok(value.clone())
 }
 
@@ -138,6 +152,19 @@ mod tests {
         );
         let missing = Builtin::Json.call(&json!({"value": value, "path": "items.1"}));
         assert!(matches!(missing, Called::Failed(failure) if failure.reason.contains("no `1` there")));
+    }
+
+    #[test]
+    fn what_is_picked_many_times_is_bounded() {
+        let value = json!({"a": "x".repeat(100_000)});
+        let pick: Vec<String> = (0..10_000).map(|n| format!("{}a", ".".repeat(n))).collect();
+        let refused = Builtin::Json.call(&json!({"value": value, "pick": pick}));
+        assert!(matches!(refused, Called::Failed(failure) if failure.reason.contains("longer than")));
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let refused = Builtin::Json.call(&json!({"value": deep}));
+        assert!(matches!(refused, Called::Failed(failure) if failure.reason.contains("nested")));
+        let missing = Builtin::Json.call(&json!({"value": {}, "path": "x".repeat(1 << 20)}));
+        assert!(matches!(missing, Called::Failed(failure) if failure.reason.len() < 300));
     }
 
     #[test]

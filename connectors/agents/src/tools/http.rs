@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use omium_limits::{Limits, Room, json, told};
 use omium_schemas::catalogue::{EffectClass, ToolErrorClass};
 use omium_workflow::{Part, Template};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -17,6 +18,13 @@ use super::toolbox::{Called, Context, Invocation};
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 /// How much of an error's body the model is told.
 const REASON: usize = 1_000;
+const MOST_REASON: usize = 4_000;
+/// How long a URL may be, and all headers and the body together.
+const MOST_URL: usize = 64 << 10;
+const MOST_REQUEST: usize = 16 << 20;
+/// What an answer may cost once it is built.
+const LIMITS: Limits =
+    Limits { bytes: 16 << 20, depth: json::DEPTH, nodes: 1_000_000, memory: 128 << 20, as_bytes: false };
 
 /// A request with placeholders.
 #[derive(Debug)]
@@ -42,13 +50,13 @@ impl Http {
         known(entries, &["method", "url", "headers", "body"], "`http`")?;
         let method = text(entries, "method")?.unwrap_or_else(|| "GET".to_owned()).to_uppercase();
         if !METHODS.contains(&method.as_str()) {
-            return Err(format!("`method: {method}` is not one of {}", METHODS.join(", ")));
+            return Err(format!("`method: {}` is not one of {}", told(&method), METHODS.join(", ")));
         }
         let url = url(&text(entries, "url")?.ok_or("`http` needs a `url`")?)?;
         let mut headers = Vec::new();
         for (name, value) in mapping(entries, "headers")?.unwrap_or_default() {
-            let parsed =
-                HeaderName::try_from(name.as_str()).map_err(|_| format!("`{name}` is no header's name"))?;
+            let parsed = HeaderName::try_from(name.as_str())
+                .map_err(|_| format!("`{}` is no header's name", told(&name)))?;
             headers.push((parsed, Written::read(&value)?));
         }
         Ok(Http {
@@ -96,7 +104,10 @@ impl Http {
         let request = match self.request(invocation, context, &mut used) {
             Ok(request) => request,
             Err(reason) => {
-                return Called::failed(ToolErrorClass::InvalidArguments, used.taken_out_of(&reason));
+                return Called::failed(
+                    ToolErrorClass::InvalidArguments,
+                    used.taken_out_of(&reason, MOST_REASON),
+                );
             }
         };
         match self.send(request, invocation.effect, within).await {
@@ -112,17 +123,21 @@ impl Http {
         used: &mut Used,
     ) -> Result<Request, String> {
         let scope = json!({"inputs": invocation.arguments, "input": invocation.arguments});
-        let mut url = String::new();
+        let (mut url, mut room) = (String::new(), Room::of(MOST_URL));
         for part in &self.url {
             match part {
                 Part::Literal(literal) => url.push_str(literal),
-                Part::Path(_) => url.push_str(&encoded(&filled(part, &scope)?)),
+                Part::Path(_) => url.push_str(&encoded(&filled(part, &scope, &mut room)?)),
+            }
+            if url.len() > MOST_URL {
+                return Err(format!("the URL gets longer than {MOST_URL} bytes"));
             }
         }
+        let room = &mut Room::of(MOST_REQUEST);
         let url: Url = url.parse().map_err(|why| format!("the URL cannot be read: {why}"))?;
         let mut headers = HeaderMap::new();
         for (name, written) in &self.headers {
-            let text = plain(written.fill(&scope, context.secrets, used)?);
+            let text = plain(written.fill(&scope, context.secrets, used, room)?);
             let mut value =
                 HeaderValue::try_from(text).map_err(|_| format!("header `{name}` holds a line break"))?;
             value.set_sensitive(written.is_secret());
@@ -132,7 +147,8 @@ impl Http {
             let key = HeaderValue::try_from(context.effect_key).map_err(|why| why.to_string())?;
             headers.insert("idempotency-key", key);
         }
-        let body = self.body.as_ref().map(|body| body.fill(&scope, context.secrets, used)).transpose()?;
+        let body =
+            self.body.as_ref().map(|body| body.fill(&scope, context.secrets, used, room)).transpose()?;
         let body = body.map(|body| match body {
             Value::String(text) => text,
             value => {
@@ -182,15 +198,15 @@ impl Http {
             longer = bytes.len() > self.max_bytes;
         }
         bytes.truncate(self.max_bytes);
-        let text = used.taken_out_of(&String::from_utf8_lossy(&bytes));
+        let text = used.taken_out_of(&String::from_utf8_lossy(&bytes), self.max_bytes);
         if status.is_client_error() || status.is_server_error() {
             return refused(status, &text, effect);
         }
-        Called::Answered(match serde_json::from_str::<Value>(&text) {
-            _ if longer => json!({"cut_after_bytes": self.max_bytes, "text": text}),
-            Ok(value) => value,
-            Err(_) => text.into(),
-        })
+        if longer {
+            return Called::Answered(json!({"cut_after_bytes": self.max_bytes, "text": text}));
+        }
+        // What is no JSON, or would come back as something else, is a text.
+        Called::Answered(json::parse(text.as_bytes(), &LIMITS).unwrap_or_else(|_| text.into()))
     }
 }
 
@@ -214,8 +230,9 @@ fn url(text: &str) -> Result<Vec<Part>, String> {
     Ok(parts)
 }
 
-fn filled(part: &Part, scope: &Value) -> Result<String, String> {
-    let value = Template::Text(vec![part.clone()]).render(scope).map_err(|why| why.to_string())?;
+fn filled(part: &Part, scope: &Value, room: &mut Room) -> Result<String, String> {
+    let value =
+        Template::Text(vec![part.clone()]).render_within(scope, room).map_err(|why| why.to_string())?;
     Ok(plain(value))
 }
 
@@ -232,14 +249,14 @@ fn encoded(text: &str) -> String {
     if text.chars().all(|c| c == '.') {
         return text.replace('.', "%252E");
     }
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(byte).to_string()
-            }
-            byte => format!("%{byte:02X}"),
-        })
-        .collect()
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 fn unreached(error: &reqwest::Error, effect: EffectClass) -> Called {

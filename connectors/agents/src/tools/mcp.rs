@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
+use omium_limits::{Limits, Room, clipped_bytes, json};
 use omium_schemas::catalogue::{EffectClass, ToolErrorClass};
 use reqwest::Url;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -22,6 +23,13 @@ use super::address::Private;
 use super::secret::{Used, Written};
 use super::shape::{Shape, known, mapping, text};
 use super::toolbox::{Called, Context, Invocation};
+
+/// How much of what a server says about an error is told, and how long a header or a variable may get.
+const MOST_REASON: usize = 4_000;
+const MOST_SETTING: usize = 64 << 10;
+/// What a result may cost once it is built.
+const LIMITS: Limits =
+    Limits { bytes: 16 << 20, depth: json::DEPTH, nodes: 1_000_000, memory: 128 << 20, as_bytes: false };
 
 /// What a program that is started inherits; our own keys are not among it.
 const INHERITED: [&str; 7] = ["PATH", "HOME", "LANG", "TMPDIR", "TMP", "USER", "XDG_CACHE_HOME"];
@@ -101,9 +109,10 @@ impl Server {
                 Ok(tools) => Called::Answered(json!({"tools": tools})),
                 Err(why) => Called::failed(ToolErrorClass::MalformedResult, why.to_string()),
             },
-            Err(error) => {
-                Called::failed(ToolErrorClass::Other, connection.used.taken_out_of(&error.to_string()))
-            }
+            Err(error) => Called::failed(
+                ToolErrorClass::Other,
+                connection.used.taken_out_of(&error.to_string(), MOST_REASON),
+            ),
         }
     }
 
@@ -157,7 +166,7 @@ impl Server {
         };
         let arguments = invocation.arguments.as_object().cloned().unwrap_or_default();
         let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
-        let said = |text: String| connection.used.taken_out_of(&text);
+        let said = |text: String| connection.used.taken_out_of(&text, MOST_REASON);
         match connection.service.call_tool(request).await {
             Ok(result) if result.is_error == Some(true) => {
                 Called::failed(ToolErrorClass::Other, said(texts(&result)))
@@ -178,12 +187,13 @@ impl Server {
             Some(value) => value.to_string(),
             None => texts(result),
         };
-        let text = used.taken_out_of(&text);
+        // One more than is shown, so that a cut is seen.
+        let text = used.taken_out_of(&text, self.max_bytes + 1);
         if text.len() > self.max_bytes {
-            let end = (0..=self.max_bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-            return json!({"cut_after_bytes": end, "text": text[..end]});
+            let begin = clipped_bytes(&text, self.max_bytes);
+            return json!({"cut_after_bytes": begin.len(), "text": begin});
         }
-        serde_json::from_str(&text).unwrap_or_else(|_| text.into())
+        json::parse(text.as_bytes(), &LIMITS).unwrap_or_else(|_| text.into())
     }
 
     async fn connection(&self, context: &Context<'_>) -> Result<&Connection, String> {
@@ -192,11 +202,15 @@ impl Server {
 
     async fn connect(&self, context: &Context<'_>) -> Result<Connection, String> {
         let mut used = Used::default();
-        let fill =
-            |written: &Written, used: &mut Used| match written.fill(&Value::Null, context.secrets, used)? {
-                Value::String(text) => Ok::<_, String>(text),
-                other => Ok(other.to_string()),
-            };
+        let fill = |written: &Written, used: &mut Used| match written.fill(
+            &Value::Null,
+            context.secrets,
+            used,
+            &mut Room::of(MOST_SETTING),
+        )? {
+            Value::String(text) => Ok::<_, String>(text),
+            other => Ok(other.to_string()),
+        };
         let service = match &self.reach {
             Reach::Program { command, env } => {
                 if !context.local_programs {
@@ -233,7 +247,10 @@ impl Server {
             }
         };
         let service = service.map_err(|why| {
-            used.taken_out_of(&format!("the MCP server `{}` does not begin to talk: {why}", self.name))
+            used.taken_out_of(
+                &format!("the MCP server `{}` does not begin to talk: {why}", self.name),
+                MOST_REASON,
+            )
         })?;
         Ok(Connection { service, used })
     }

@@ -1,6 +1,7 @@
 //! Values with placeholders and secrets. A secret stands only where the definition says so, and is taken out of
 //! whatever comes back.
 
+use omium_limits::{Room, TooLarge};
 use omium_workflow::Template;
 use serde_json::{Map, Value};
 
@@ -35,23 +36,34 @@ impl Written {
         })
     }
 
-    pub(super) fn fill(&self, scope: &Value, secrets: &Secrets, used: &mut Used) -> Result<Value, String> {
+    pub(super) fn fill(
+        &self,
+        scope: &Value,
+        secrets: &Secrets,
+        used: &mut Used,
+        room: &mut Room,
+    ) -> Result<Value, String> {
+        let told = |why: TooLarge| why.to_string();
         Ok(match self {
             Written::Secret { name, prefix } => {
                 let value = secrets.get(name).filter(|value| !value.is_empty());
                 let value = value
                     .ok_or_else(|| format!("the secret `{name}` is not there; set it where Omium runs"))?;
-                used.0.push((name.clone(), value.clone()));
+                room.text(prefix.len() + value.len()).map_err(told)?;
+                used.add(name, &value);
                 format!("{prefix}{value}").into()
             }
-            Written::Template(template) => template.render(scope).map_err(|why| why.to_string())?,
+            Written::Template(template) => {
+                template.render_within(scope, room).map_err(|why| why.to_string())?
+            }
             Written::List(items) => {
-                items.iter().map(|item| item.fill(scope, secrets, used)).collect::<Result<_, _>>()?
+                items.iter().map(|item| item.fill(scope, secrets, used, room)).collect::<Result<_, _>>()?
             }
             Written::Map(entries) => {
                 let mut filled = Map::new();
                 for (key, item) in entries {
-                    filled.insert(key.clone(), item.fill(scope, secrets, used)?);
+                    room.text(key.len()).map_err(told)?;
+                    filled.insert(key.clone(), item.fill(scope, secrets, used, room)?);
                 }
                 filled.into()
             }
@@ -83,12 +95,59 @@ fn secret(entries: &Map<String, Value>) -> Result<Written, String> {
 }
 
 impl Used {
-    /// The text without what it must not say.
-    pub(super) fn taken_out_of(&self, text: &str) -> String {
+    fn add(&mut self, name: &str, value: &str) {
+        if !self.0.iter().any(|(known, _)| known == name) {
+            self.0.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
+    /// The text without what it must not say. It gets no longer than it may: a short secret has a longer name.
+    pub(super) fn taken_out_of(&self, text: &str, most: usize) -> String {
         self.0.iter().fold(text.to_owned(), |text, (name, value)| {
             let instead = format!("[secret {name}]");
             let quoted = Value::from(value.as_str()).to_string();
-            text.replace(value.as_str(), &instead).replace(quoted.trim_matches('"'), &instead)
+            let plain = replaced(&text, value, &instead, most);
+            match quoted.trim_matches('"') {
+                quoted if quoted == value => plain,
+                quoted => replaced(&plain, quoted, &instead, most),
+            }
         })
+    }
+}
+
+/// The text with something else in the place of each part; cut where it would get too long.
+fn replaced(text: &str, part: &str, instead: &str, most: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(most));
+    for (at, piece) in text.split(part).enumerate() {
+        let between = if at > 0 { instead } else { "" };
+        let left = most.saturating_sub(out.len());
+        if between.len() + piece.len() > left {
+            // What stands for a secret is kept whole or left out, never its beginning alone.
+            if between.len() <= left {
+                out.push_str(between);
+                out.push_str(&omium_limits::clipped_bytes(piece, left - between.len()));
+            }
+            return out;
+        }
+        out.push_str(between);
+        out.push_str(piece);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_taken_out_and_the_text_gets_no_longer_than_it_may() {
+        let mut used = Used::default();
+        used.add("A_LONG_NAME", "x");
+        used.add("A_LONG_NAME", "x");
+        assert_eq!(used.taken_out_of("axb", 100), "a[secret A_LONG_NAME]b");
+        let many = used.taken_out_of(&"x".repeat(1 << 20), 1 << 20);
+        assert!(many.len() <= 1 << 20 && many.ends_with(']') && !many.contains('x'));
+        let quoted = Used(vec![("K".to_owned(), "a\"b".to_owned())]);
+        assert_eq!(quoted.taken_out_of(r#"{"v":"a\"b"} a"b"#, 100), r#"{"v":"[secret K]"} [secret K]"#);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use omium_limits::told;
 use omium_schemas::catalogue::EffectClass;
 use omium_workflow::{Template, closest};
 use serde_json::{Map, Value};
@@ -55,7 +56,11 @@ impl Shape {
         }
         let builtin = match text(entries, "builtin")? {
             Some(name) => Some(Builtin::named(&name).ok_or_else(|| {
-                format!("nothing called `{name}` is built in; there are: {}", Builtin::NAMES.join(", "))
+                format!(
+                    "nothing called `{}` is built in; there are: {}",
+                    told(&name),
+                    Builtin::NAMES.join(", ")
+                )
             })?),
             None => None,
         };
@@ -87,8 +92,8 @@ pub(super) fn known(entries: &Map<String, Value>, known: &[&str], what: &str) ->
     match entries.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
         Some(key) => Err(match closest(key, known) {
-            Some(near) => format!("{what} has no `{key}`; did you mean `{near}`?"),
-            None => format!("{what} has no `{key}`; it knows: {}", known.join(", ")),
+            Some(near) => format!("{what} has no `{}`; did you mean `{near}`?", told(key)),
+            None => format!("{what} has no `{}`; it knows: {}", told(key), known.join(", ")),
         }),
     }
 }
@@ -128,7 +133,7 @@ fn effect(word: &str) -> Result<EffectClass, String> {
         "idempotent" => Ok(EffectClass::Idempotent),
         "write" => Ok(EffectClass::Write),
         "irreversible" => Ok(EffectClass::Irreversible),
-        _ => Err(format!("`{word}` is no effect; there are: read, idempotent, write, irreversible")),
+        _ => Err(format!("`{}` is no effect; there are: read, idempotent, write, irreversible", told(word))),
     }
 }
 
@@ -146,7 +151,8 @@ fn only(entries: &Map<String, Value>) -> Result<Option<Vec<String>>, String> {
 
 fn timeout(entries: &Map<String, Value>) -> Result<Option<Duration>, String> {
     let Some(text) = text(entries, "timeout")? else { return Ok(None) };
-    let wrong = || format!("`timeout: {text}` is not a length of time up to 1h; write 500ms, 10s or 2m");
+    let wrong =
+        || format!("`timeout: {}` is not a length of time up to 1h; write 500ms, 10s or 2m", told(&text));
     let length = humantime::parse_duration(&text).map_err(|_| wrong())?;
     let fits = (Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&length);
     if fits { Ok(Some(length)) } else { Err(wrong()) }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use omium_limits::{Fuel, Schema, told};
 use omium_schemas::catalogue::{EffectClass, ToolErrorClass};
-use omium_workflow::closest;
+use omium_workflow::{closest, listed};
 use serde_json::{Value, json};
 
 use super::builtin::Builtin;
@@ -13,6 +14,8 @@ use super::mcp::Server;
 use super::shape::{self, Shape};
 use crate::native::{Secrets, ToolFailure};
 
+/// How many mistakes are told at once.
+const MOST_WRONG: usize = 20;
 /// How long a tool may take that says nothing about it.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -29,10 +32,20 @@ struct Tool {
     name: String,
     description: String,
     parameters: Value,
-    validator: Option<jsonschema::Validator>,
+    schema: Parameters,
     effect: EffectClass,
     timeout: Duration,
     kind: Kind,
+}
+
+/// What a tool's arguments have to be.
+#[derive(Debug)]
+enum Parameters {
+    /// The tool itself looks at them.
+    Any,
+    Fit(Schema),
+    /// What a server says of them cannot be used; calls are refused with the reason.
+    Unusable(String),
 }
 
 #[derive(Debug)]
@@ -90,6 +103,14 @@ impl Called {
     }
 }
 
+/// A server that says nothing of its arguments takes any.
+fn parameters_of(schema: &Value) -> Parameters {
+    if schema.is_null() {
+        return Parameters::Any;
+    }
+    Schema::read(schema).map_or_else(|why| Parameters::Unusable(why.to_string()), Parameters::Fit)
+}
+
 impl Toolbox {
     /// The tools that an agent names, out of those that the workflow has; what is built in needs no definition.
     pub(crate) fn read(names: &[String], all: &BTreeMap<String, Value>) -> Result<Toolbox, Vec<String>> {
@@ -106,9 +127,11 @@ impl Toolbox {
                     let known: Vec<&str> = all.keys().map(String::as_str).chain(Builtin::NAMES).collect();
                     let hint = match closest(name, &known) {
                         Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("there are: {}", known.join(", ")),
+                        None => format!("there are: {}", listed(&known)),
                     };
-                    wrong.push(format!("there is no tool `{name}`; {hint}"));
+                    if wrong.len() < MOST_WRONG {
+                        wrong.push(format!("there is no tool `{}`; {hint}", told(name)));
+                    }
                 }
             }
         }
@@ -135,13 +158,13 @@ impl Toolbox {
         }
         let http = Http::read(shape.http.as_ref().ok_or(shape::NO_KIND)?, &shape)?;
         let parameters = shape.parameters.clone().unwrap_or_else(|| http.guessed_parameters());
-        let validator = jsonschema::validator_for(&parameters)
-            .map_err(|why| format!("`parameters` is not a JSON Schema: {why}"))?;
+        let schema =
+            Schema::read(&parameters).map_err(|why| format!("`parameters` cannot be used: {why}"))?;
         self.tools.push(Tool {
             name: name.to_owned(),
             description: shape.description.unwrap_or_default(),
             parameters,
-            validator: Some(validator),
+            schema: Parameters::Fit(schema),
             effect: shape.effect.unwrap_or(http.effect()),
             timeout: shape.timeout.unwrap_or(DEFAULT_TIMEOUT),
             kind: Kind::Http(Box::new(http)),
@@ -154,7 +177,7 @@ impl Toolbox {
             name: name.to_owned(),
             description: description.unwrap_or_else(|| builtin.description().to_owned()),
             parameters: builtin.parameters(),
-            validator: None,
+            schema: Parameters::Any,
             effect: EffectClass::Read,
             timeout: DEFAULT_TIMEOUT,
             kind: Kind::Builtin(builtin),
@@ -175,14 +198,22 @@ impl Toolbox {
     pub(crate) fn prepare(&self, name: &str, arguments: Value) -> Result<Invocation, String> {
         let Some(at) = self.tools.iter().position(|tool| tool.name == name) else {
             let names: Vec<&str> = self.tools.iter().map(|tool| tool.name.as_str()).collect();
-            return Err(format!("there is no tool `{name}`; there are: {}", names.join(", ")));
+            return Err(format!("there is no tool `{}`; there are: {}", told(name), listed(&names)));
         };
         let tool = &self.tools[at];
         if !arguments.is_object() {
             return Err(format!("the arguments of `{name}` have to be a JSON object"));
         }
-        if let Some(Err(why)) = tool.validator.as_ref().map(|validator| validator.validate(&arguments)) {
-            return Err(format!("these arguments do not fit `{name}`: {why}"));
+        match &tool.schema {
+            Parameters::Any => {}
+            Parameters::Fit(schema) => schema
+                .check(&arguments, &mut Fuel::default())
+                .map_err(|why| format!("these arguments do not fit `{name}`: {why}"))?,
+            Parameters::Unusable(why) => {
+                return Err(format!(
+                    "`{name}` cannot be called: its schema of arguments cannot be used: {why}"
+                ));
+            }
         }
         Ok(Invocation { tool: name.to_owned(), arguments, effect: tool.effect, target: Target::Tool(at) })
     }
@@ -241,7 +272,7 @@ impl Toolbox {
             self.tools.push(Tool {
                 name: offered.name,
                 description: offered.description,
-                validator: jsonschema::validator_for(&offered.parameters).ok(),
+                schema: parameters_of(&offered.parameters),
                 parameters: offered.parameters,
                 effect: offered.effect,
                 timeout: server.timeout.unwrap_or(DEFAULT_TIMEOUT),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at its first surprise")]
 
+mod earlier;
 mod http_tools;
 mod mcp;
 mod record;

@@ -4,11 +4,13 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use omium_agents::native::{
-    BegunModel, BegunTool, Calls, Earlier, EarlierCall, EarlierOutcome, ModelAnswer, ModelCall, ModelFailure,
-    NotRecorded, ToolCall, ToolFailure,
+    BegunModel, BegunTool, Calls, ModelCall, ModelFailure, NotRecorded, ToolCall, ToolFailure,
 };
-use omium_schemas::{Digest, Money, Seq};
+use omium_openai::{Endpoint, canonical, canonical_tool};
+use omium_schemas::{Digest, Seq};
 use serde_json::Value;
+
+use crate::earlier::{Earlier, EarlierCall, EarlierOutcome};
 
 #[derive(Debug, Default)]
 pub(crate) struct Record {
@@ -21,8 +23,6 @@ struct State {
     earlier: Earlier,
     /// What was written, in words.
     said: Vec<String>,
-    /// What each answer cost.
-    costs: Vec<Option<Money>>,
     /// What was read along, where somebody reads along.
     along: Option<Vec<String>>,
     /// How many more operations are taken.
@@ -60,10 +60,6 @@ impl Record {
         self.state.lock().unwrap().said.clone()
     }
 
-    pub(crate) fn costs(&self) -> Vec<Option<Money>> {
-        self.state.lock().unwrap().costs.clone()
-    }
-
     /// Everything that it holds, to look for what it must not hold.
     pub(crate) fn all(&self) -> String {
         format!("{:?}", self.state.lock().unwrap())
@@ -82,7 +78,7 @@ impl Record {
     fn write(&self, words: String) -> Result<std::sync::MutexGuard<'_, State>, NotRecorded> {
         let mut state = self.state.lock().unwrap();
         match &mut state.left {
-            Some(0) => return Err(NotRecorded("the process was killed".to_owned())),
+            Some(0) => return Err(NotRecorded { reason: "the process was killed".to_owned(), fails: None }),
             Some(left) => *left -= 1,
             None => {}
         }
@@ -111,11 +107,11 @@ impl State {
 #[async_trait]
 impl Calls for Record {
     async fn start_model(&self, call: ModelCall<'_>) -> Result<BegunModel, NotRecorded> {
-        let request = Digest::of(call.canonical);
+        let request = Digest::of(&canonical("chat/completions", call.request.to_string().as_bytes()));
         if let Some(answer) = self.state.lock().unwrap().earlier.model(call.caller, request) {
             return Ok(BegunModel::Recorded(answer));
         }
-        let mut state = self.write(format!("ask {}", call.model))?;
+        let mut state = self.write(format!("ask {}", call.request["model"].as_str().unwrap_or_default()))?;
         Ok(BegunModel::New(state.start(None, call.caller, request)))
     }
 
@@ -127,10 +123,10 @@ impl Calls for Record {
         self.state.lock().unwrap().along.as_mut().unwrap().push(text.to_owned());
     }
 
-    async fn complete_model(&self, call: Seq, answer: ModelAnswer<'_>) -> Result<(), NotRecorded> {
-        self.state.lock().unwrap().costs.push(answer.cost);
-        let words = format!("answered {:?} {}+{}", answer.finish, answer.usage.input, answer.usage.output);
-        self.end(call, &words, EarlierOutcome::Answered(answer.answer.to_vec()))
+    async fn complete_model(&self, call: Seq, answer: &[u8]) -> Result<(), NotRecorded> {
+        let said = omium_openai::read(Endpoint::Chat, answer);
+        let words = format!("answered {:?} {}+{}", said.finish, said.usage.input, said.usage.output);
+        self.end(call, &words, EarlierOutcome::Answered(answer.to_vec()))
     }
 
     async fn fail_model(&self, call: Seq, failure: &ModelFailure) -> Result<(), NotRecorded> {
@@ -142,7 +138,7 @@ impl Calls for Record {
     }
 
     async fn start_tool(&self, call: ToolCall<'_>) -> Result<BegunTool, NotRecorded> {
-        let request = Digest::of(call.canonical);
+        let request = Digest::of(&canonical_tool(call.tool, call.arguments));
         if let Some(begun) = self.state.lock().unwrap().earlier.tool(&call, request) {
             return Ok(begun);
         }

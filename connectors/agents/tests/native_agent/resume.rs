@@ -1,8 +1,9 @@
 //! Attempts that begin again after the process was killed.
 
-use omium_agents::native::{EarlierOutcome, Outcome};
+use omium_agents::native::Outcome;
 use serde_json::{Value, json};
 
+use crate::earlier::EarlierOutcome;
 use crate::record::Record;
 use crate::world::{Service, models, output, run, task};
 

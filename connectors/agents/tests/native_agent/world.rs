@@ -7,8 +7,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use omium_agents::mock::{Script, Server, serve};
-use omium_agents::native::{Failure, NativeTask, Outcome, Prices, Secrets, Upstream, perform};
-use omium_schemas::{Money, Price};
+use omium_agents::native::{Failure, NativeTask, Outcome, Secrets, Upstream, perform};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -18,9 +17,6 @@ pub(crate) async fn models(rules: &str) -> Server {
     let script = Script::parse(&format!("rules:\n{rules}")).unwrap_or_else(|problems| panic!("{problems}"));
     serve(script, TcpListener::bind("127.0.0.1:0").await.unwrap()).await.unwrap()
 }
-
-/// What the scripted model costs.
-const PRICE: Price = Price { input: Money(10), cached: Money(1), output: Money(100) };
 
 /// A step of the agent `clerk`.
 pub(crate) fn task(models: &Server, definition: Value, tools: Value) -> NativeTask {
@@ -40,7 +36,6 @@ pub(crate) fn task(models: &Server, definition: Value, tools: Value) -> NativeTa
         },
         effect_key: "ex_1 step_1 branch_0".to_owned(),
         deadline: Duration::from_secs(20),
-        prices: Prices::new(|model, usage| (model != "unpriced").then(|| PRICE.of(usage))),
         secrets: Secrets::new(|name| (name == "TOKEN").then(|| "s3cr3t/value".to_owned())),
         local_programs: true,
     }

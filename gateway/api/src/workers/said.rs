@@ -109,7 +109,7 @@ fn failed(fail: proto::Fail) -> Said {
     let mut reason = fail.reason;
     let end = (0..=reason.len().min(16 << 10)).rev().find(|end| reason.is_char_boundary(*end));
     reason.truncate(end.unwrap_or(0));
-    Said::Finish(Outcome::Failed { class, reason, retryable: fail.retryable })
+    Said::Finish(Outcome::Failed { class, reason, retryable: fail.retryable, retry_after: None })
 }
 
 fn tool_call(call: proto::CallTool) -> Result<Said, Failure> {

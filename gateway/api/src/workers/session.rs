@@ -464,10 +464,19 @@ impl Session {
         self.accept_with(no, done, None);
     }
 
-    fn accept_with(&mut self, no: u64, done: Done, recorded: Option<&Value>) {
+    fn accept_with(&mut self, no: u64, done: Done, recorded: Option<&Result<Value, String>>) {
         if no > 0 {
-            let recorded_json = recorded.map(Value::to_string).unwrap_or_default();
-            self.tell(engine_item::Kind::Accepted(Accepted { no, done: Some(done.into()), recorded_json }));
+            let (result, failure) = match recorded {
+                Some(Ok(result)) => (Some(result), None),
+                Some(Err(reason)) => (None, Some(reason.clone())),
+                None => (None, None),
+            };
+            self.tell(engine_item::Kind::Accepted(Accepted {
+                no,
+                done: Some(done.into()),
+                recorded_json: result.map(Value::to_string).unwrap_or_default(),
+                recorded_failure: failure,
+            }));
         }
     }
 

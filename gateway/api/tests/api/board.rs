@@ -145,7 +145,7 @@ impl WorkerSeat for Seat {
                 let body = json!({ "output": output, "nano": cost.nano_dollars() as i64 });
                 self.memory.say(execution, "StepCompleted", body)
             }
-            Outcome::Failed { class, reason, retryable } => {
+            Outcome::Failed { class, reason, retryable, .. } => {
                 let body = json!({ "class": class.symbol(), "reason": reason, "retryable": retryable });
                 self.memory.say(execution, "StepFailed", body)
             }
@@ -161,7 +161,7 @@ impl WorkerSeat for Seat {
 
     /// The rates were asked for before; all else is new.
     async fn call_tool(&self, execution: &str, _: Sending, call: ToolCall) -> Result<ToolBegun, Failure> {
-        let recorded = (call.tool == "rates").then(|| json!({ "apr": 5.5 }));
+        let recorded = (call.tool == "rates").then(|| Ok(json!({ "apr": 5.5 })));
         Ok(ToolBegun { done: self.memory.say(execution, "ToolCallStarted", call.arguments), recorded })
     }
 

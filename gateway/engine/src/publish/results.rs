@@ -81,6 +81,8 @@ impl Results {
         let Some(run) = stream.state.0.run() else { return Ok(None) };
         let Some(ended) = run.ended else { return Ok(None) };
         let view = engine.shown(key, &stream.state.0, stream.seq).await;
+        let view = view
+            .map_err(|failure| anyhow::anyhow!("{} cannot be shown now: {}", key.stream, failure.detail))?;
         let headers = vec![
             ("tenant", key.tenant.to_string()),
             ("execution", view.id.clone()),

@@ -21,7 +21,19 @@ fn called(effect: EffectClass) -> (Story, Seq) {
 fn calls(story: &mut Story, effect: EffectClass) -> Seq {
     let (step, branch, request) = (StepId(1), story.run().branch, Digest::of(b"pay"));
     let (caller, tool) = ("a#0".into(), "pay".into());
-    story.does(StartToolCall { step, branch, caller, tool, effect, request, arguments: None, delivery: 0 });
+    story.does(StartToolCall {
+        step,
+        branch,
+        caller,
+        tool,
+        effect,
+        request,
+        arguments: None,
+        delivery: 0,
+        agent: "a".into(),
+        position: None,
+        alias: None,
+    });
     story.run().calls.last().unwrap().at
 }
 
@@ -179,7 +191,19 @@ fn a_retry_knows_the_writes_that_no_checkpoint_has_seen() {
     story.does(RetryExecution {});
     let (step, branch, request) = (StepId(2), Branch(1), Digest::of(b"pay"));
     let (caller, tool, effect) = ("b#0".into(), "pay".into(), EffectClass::Write);
-    story.does(StartToolCall { step, branch, caller, tool, effect, request, arguments: None, delivery: 0 });
+    story.does(StartToolCall {
+        step,
+        branch,
+        caller,
+        tool,
+        effect,
+        request,
+        arguments: None,
+        delivery: 0,
+        agent: "a".into(),
+        position: None,
+        alias: None,
+    });
     let call = story.run().calls[0].at;
     let signal = SignalExecution { name: "s".into(), body: None };
     assert_eq!(story.does(signal), ["SignalReceived", "StepCancelled", "ExecutionFailed"]);

@@ -12,7 +12,9 @@ use omium_schemas::catalogue::{
     PlannedStep, ResumeExecution, RetryExecution, RollBack, SignalExecution, StartExecution, StartFork,
     StartLlmCall, StartToolCall, TakeCheckpoint, Usage,
 };
-use omium_schemas::{Branch, Content, Digest, Epoch, ExecutionId, KeyId, Money, Seq, StepId};
+use omium_schemas::{
+    BlobId, BlobRef, Branch, Content, Digest, Epoch, ExecutionId, KeyId, Money, Seq, StepId,
+};
 use story::{Story, complete, human, start, step, stream};
 
 fn three() -> Vec<PlannedStep> {
@@ -452,7 +454,12 @@ fn money_that_calls_have_spent_begins_nothing_whatever_comes_next() {
 }
 
 fn asks(story: &mut Story) -> Seq {
-    story.does(StartLlmCall {
+    story.does(question());
+    story.run().calls.last().unwrap().at
+}
+
+fn question() -> StartLlmCall {
+    StartLlmCall {
         step: StepId(1),
         branch: Branch(0),
         agent: "a".into(),
@@ -470,15 +477,26 @@ fn asks(story: &mut Story) -> Seq {
         before: None,
         after: None,
         difference: None,
-    });
-    story.run().calls.last().unwrap().at
+        position: None,
+        alias: None,
+        reserve: Some(Money::ZERO),
+    }
 }
 
 fn spends(story: &mut Story, cost: Money) {
     let call = asks(story);
     let usage = Usage { input: 1, cached: 0, output: 1, reasoning: 0 };
     let (model, finish, answer) = ("m".into(), FinishReason::Stop, Content::open("1"));
-    story.does(CompleteLlmCall { call, model, usage, cost: Some(cost), finish, answer, shown: false });
+    story.does(CompleteLlmCall {
+        call,
+        model,
+        usage,
+        cost: Some(cost),
+        finish,
+        answer,
+        shown: false,
+        estimated: false,
+    });
 }
 
 #[test]
@@ -497,6 +515,7 @@ fn an_answer_without_a_price_is_counted_and_not_taken_for_free() {
         finish,
         answer,
         shown: false,
+        estimated: false,
     };
     story.refuses(done(Some(Money(-1)), Content::open("1")), "not negative");
     assert_eq!(story.does(done(None, answer)), ["LlmCallCompleted"]);
@@ -536,7 +555,13 @@ fn content_has_a_limit_and_what_has_reached_it_still_ends() {
     assert_eq!(begun, r#"{"amount": 7}"#.len() as u64);
     let said = |length| SignalExecution {
         name: "told".into(),
-        body: Some(Content::Blob { key: KeyId(1), sha256: Digest::of(b"blob"), length }),
+        body: Some(Content::Blob(Box::new(BlobRef {
+            key: KeyId(1),
+            blob: BlobId([1; 16]),
+            at: 0,
+            length,
+            sha256: Digest::of(b"blob"),
+        }))),
     };
     story.does(said((1 << 30) - begun - 10));
     assert_eq!(story.run().bytes, (1 << 30) - 10);
@@ -577,6 +602,9 @@ fn a_name_that_is_too_long_is_refused() {
         request,
         arguments: None,
         delivery: 0,
+        agent: "a".into(),
+        position: None,
+        alias: None,
     };
     story.refuses(long, "513 bytes is longer than the 512");
 }
@@ -603,6 +631,9 @@ fn an_attempt_after_a_bad_answer_asks_again_and_knows_what_tools_have_done() {
         before: None,
         after: None,
         difference: None,
+        position: None,
+        alias: None,
+        reserve: None,
     };
     story.does(model);
     let call = story.run().calls[0].at;
@@ -617,6 +648,7 @@ fn an_attempt_after_a_bad_answer_asks_again_and_knows_what_tools_have_done() {
         finish,
         answer,
         shown: false,
+        estimated: false,
     });
     let (caller, tool, effect) = ("a#0".into(), "pay".into(), EffectClass::Write);
     story.does(StartToolCall {
@@ -628,6 +660,9 @@ fn an_attempt_after_a_bad_answer_asks_again_and_knows_what_tools_have_done() {
         request: digest,
         arguments: None,
         delivery: 0,
+        agent: "a".into(),
+        position: None,
+        alias: None,
     });
     let call = story.run().calls[1].at;
     story.does(CompleteToolCall { call, result: None });
@@ -636,6 +671,68 @@ fn an_attempt_after_a_bad_answer_asks_again_and_knows_what_tools_have_done() {
     assert_eq!(story.run().calls.len(), 2, "a tool was at fault: what the model said is served again");
     let class = FailureClass::Hallucination;
     let (step, branch, epoch) = (StepId(1), Branch(0), Epoch(1));
-    story.does(FailStep { step, branch, epoch, delivery: 2, class, reason: None, retryable: true });
+    story.does(FailStep {
+        step,
+        branch,
+        epoch,
+        delivery: 2,
+        class,
+        reason: None,
+        retryable: true,
+        retry_after_ms: None,
+    });
     assert_eq!(story.run().calls.iter().map(|call| call.at).collect::<Vec<_>>(), [call]);
+}
+
+fn reserves(call: StartLlmCall, reserve: Option<Money>) -> StartLlmCall {
+    StartLlmCall { reserve, ..call }
+}
+
+#[test]
+fn calls_that_run_at_once_are_held_by_the_budget_too() {
+    let mut story = Story::new();
+    story.does(StartExecution { slice: Some(Money::dollars(5)), ..start(three()) });
+    let three_dollars = Some(Money::dollars(3));
+    story.does(reserves(question(), three_dollars));
+    let refusal = story.tries(reserves(question(), three_dollars)).unwrap_err();
+    assert_eq!(refusal.why, Why::Exhausted, "{refusal}");
+    // What was kept aside is free again once it is known what the call has cost.
+    let call = story.run().calls.last().unwrap().at;
+    let usage = Usage { input: 1, cached: 0, output: 1, reasoning: 0 };
+    let (model, finish, answer) = ("m".into(), FinishReason::Stop, Content::open("1"));
+    let cost = Some(Money::dollars(1));
+    story.does(CompleteLlmCall { call, model, usage, cost, finish, answer, shown: false, estimated: false });
+    story.does(reserves(question(), three_dollars));
+    let refusal = story.tries(reserves(question(), Some(Money::dollars(2)))).unwrap_err();
+    assert_eq!(refusal.why, Why::Exhausted);
+    story.does(reserves(question(), Some(Money::dollars(1))));
+}
+
+#[test]
+fn a_model_without_a_price_is_not_asked_under_a_budget() {
+    let mut story = Story::new();
+    story.does(StartExecution { slice: Some(Money::dollars(5)), ..start(three()) });
+    story.refuses(reserves(question(), None), "omium prices set m");
+    let mut without = Story::of(three());
+    without.does(reserves(question(), None));
+}
+
+#[test]
+fn another_attempt_waits_as_long_as_somebody_asked() {
+    let mut story = Story::of(vec![step("a", &[])]);
+    let (step, branch, epoch, class) = (StepId(1), Branch(0), Epoch(1), FailureClass::ModelError);
+    let retry_after_ms = Some(90_000);
+    let now = story.now;
+    story.does(FailStep {
+        step,
+        branch,
+        epoch,
+        delivery: 1,
+        class,
+        reason: None,
+        retryable: true,
+        retry_after_ms,
+    });
+    let Phase::Waiting { not_before, .. } = story.run().steps[0].phase else { panic!("it is tried again") };
+    assert!(not_before >= now.plus_millis(90_000), "{not_before:?}");
 }

@@ -150,7 +150,16 @@ impl Story {
         let branch = self.run().branch;
         let class = FailureClass::ToolError;
         let (step, epoch) = (StepId(step), Epoch(1));
-        self.does(FailStep { step, branch, epoch, delivery: 1, class, reason: None, retryable })
+        self.does(FailStep {
+            step,
+            branch,
+            epoch,
+            delivery: 1,
+            class,
+            reason: None,
+            retryable,
+            retry_after_ms: None,
+        })
     }
 
     #[track_caller]

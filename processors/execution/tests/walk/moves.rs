@@ -91,7 +91,8 @@ fn fail(chance: &mut Chance, run: &Run) -> Command {
     let ((step, branch), class) = (target(chance, run), *chance.pick(&CLASSES).expect("there are some"));
     let reason = chance.percent(50).then(|| Content::open("it was late"));
     let retryable = chance.percent(80);
-    FailStep { step, branch, epoch: EPOCH, delivery: 1, class, reason, retryable }.into()
+    FailStep { step, branch, epoch: EPOCH, delivery: 1, class, reason, retryable, retry_after_ms: None }
+        .into()
 }
 
 fn begin(chance: &mut Chance, run: &Run) -> Command {
@@ -133,7 +134,8 @@ fn call(chance: &mut Chance, run: &Run) -> Command {
             let usage = Usage { input: 3, cached: 0, output: 4, reasoning: 0 };
             let (model, finish, answer) = ("m".into(), FinishReason::Stop, body(1));
             let cost = Some(cost).filter(|_| chance.percent(80));
-            CompleteLlmCall { call, model, usage, cost, finish, answer, shown: false }.into()
+            CompleteLlmCall { call, model, usage, cost, finish, answer, shown: false, estimated: false }
+                .into()
         }
         6 | 7 => {
             let (class, retryable) = (ModelErrorClass::Overloaded, chance.percent(50));
@@ -198,6 +200,9 @@ fn ask(chance: &mut Chance, run: &Run) -> Command {
         before: None,
         after: None,
         difference: None,
+        position: None,
+        alias: None,
+        reserve: None,
     }
     .into()
 }
@@ -207,7 +212,20 @@ fn use_tool(chance: &mut Chance, run: &Run) -> Command {
     let effect = *chance.pick(&EFFECTS).expect("there are some");
     let request = Digest::of(&[chance.below(2) as u8]);
     let (caller, tool) = ("a#0".into(), "t".into());
-    StartToolCall { step, branch, caller, tool, effect, request, arguments: None, delivery: 0 }.into()
+    StartToolCall {
+        step,
+        branch,
+        caller,
+        tool,
+        effect,
+        request,
+        arguments: None,
+        delivery: 0,
+        agent: "a".into(),
+        position: None,
+        alias: None,
+    }
+    .into()
 }
 
 /// Whether this step waits for somebody's word.

@@ -2,10 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read as _, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::{Disk, DiskError, DiskFault, DiskFile};
@@ -39,7 +39,8 @@ impl Drop for RealLock {
 
 fn failed(doing: &'static str, place: &Path, error: &io::Error) -> DiskError {
     let fault = match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOSPC | Errno::DQUOT) => DiskFault::Full,
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => DiskFault::Full,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => DiskFault::Exhausted,
         Some(Errno::ROFS) => DiskFault::ReadOnly,
         Some(Errno::NOENT | Errno::NOTDIR) => DiskFault::Missing,
         Some(Errno::ACCESS | Errno::PERM) => DiskFault::Denied,
@@ -47,6 +48,11 @@ fn failed(doing: &'static str, place: &Path, error: &io::Error) -> DiskError {
         _ => DiskFault::Failed,
     };
     DiskError { fault, doing, place: place.to_owned(), why: error.to_string() }
+}
+
+fn no_file(place: &Path) -> DiskError {
+    let why = "it is not a regular file".to_owned();
+    DiskError { fault: DiskFault::Failed, doing: "opening", place: place.to_owned(), why }
 }
 
 fn opened(options: &OpenOptions, path: &Path, doing: &'static str) -> Result<RealFile, DiskError> {
@@ -67,7 +73,11 @@ impl Disk for RealDisk {
     }
 
     fn open_to_read(&self, path: &Path) -> Result<RealFile, DiskError> {
-        opened(OpenOptions::new().read(true), path, "opening")
+        // Without waiting: a pipe or a device that was put in a file's place must not hold anybody up.
+        let nonblocking = OFlags::NONBLOCK.bits() as i32;
+        let file = opened(OpenOptions::new().read(true).custom_flags(nonblocking), path, "opening")?;
+        let kind = file.file.metadata().map_err(|error| failed("measuring", path, &error))?;
+        if kind.is_file() { Ok(file) } else { Err(no_file(path)) }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {

@@ -172,8 +172,8 @@ impl<D: Disk> Journal<D> {
         self.reader.clone()
     }
 
-    pub(crate) fn place(&self) -> (D, Layout, u16) {
-        (self.disk.clone(), self.layout.clone(), self.identity.partitions)
+    pub(crate) fn place(&self) -> (D, Layout, Identity) {
+        (self.disk.clone(), self.layout.clone(), self.identity)
     }
 
     /// Why the journal takes nothing any more, after a failed write or sync.
@@ -258,7 +258,10 @@ impl<D: Disk> Journal<D> {
         parts.push(IoSlice::new(&front));
         parts.extend(blocks.iter().map(|block| IoSlice::new(block)));
         let put = self.active.file.write_at(&mut parts, u64::from(start));
-        self.poisoning(put)?;
+        if let Err(error) = put {
+            // What did not fit was not written as a whole, and the next try writes over it.
+            return if error.fault.passes() { Err(error.into()) } else { self.poisoning(Err(error)) };
+        }
         for written in &mut self.written {
             written.byte += first;
         }
@@ -288,7 +291,7 @@ impl<D: Disk> Journal<D> {
 
     /// Seals the active segment and goes on in the prepared one.
     fn roll(&mut self, length: usize) -> Result<(), LogError> {
-        let next = self.next.as_ref().ok_or_else(|| LogError::Full { place: self.layout.root.clone() })?;
+        let next = self.next.as_ref().ok_or_else(|| self.no_next())?;
         let room = self.free(next.capacity, 0, false);
         if length > room {
             let why = format!("a write of {length} bytes does not fit a segment, which takes {room}");
@@ -308,6 +311,10 @@ impl<D: Disk> Journal<D> {
         let Prepared { number, file, capacity } = next;
         self.active = Active { number, file, capacity, end: 0, sealed: false };
         Ok(())
+    }
+
+    fn no_next(&self) -> LogError {
+        LogError::Full { place: self.layout.root.clone(), why: "there is no next segment yet".to_owned() }
     }
 
     /// Ends the active segment with its index and cuts the zeros behind it, all synced before anything is written to

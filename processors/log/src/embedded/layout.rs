@@ -46,6 +46,10 @@ impl Layout {
         self.root.join("starts")
     }
 
+    pub(crate) fn durable(&self) -> PathBuf {
+        self.root.join("durable")
+    }
+
     pub(crate) fn journal(&self) -> PathBuf {
         self.root.join("journal")
     }
@@ -181,6 +185,6 @@ fn parse_clean(body: &str, identity: Identity) -> Option<Place> {
 
 /// Names that may stand in a directory that is to become a log: what an interrupted creation leaves, and the blobs.
 pub(crate) fn may_become_a_log(names: &[String]) -> bool {
-    const OURS: [&str; 6] = ["LOCK", "FORMAT.tmp", "starts", "starts.tmp", "journal", "blobs"];
+    const OURS: [&str; 7] = ["LOCK", "durable", "FORMAT.tmp", "starts", "starts.tmp", "journal", "blobs"];
     names.iter().all(|name| OURS.contains(&name.as_str()) || Path::new(name).starts_with("lost+found"))
 }

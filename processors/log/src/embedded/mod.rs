@@ -15,6 +15,7 @@ mod survey;
 mod thread;
 mod trim;
 mod verify;
+mod watermark;
 
 use std::fs::File;
 use std::io::Read as _;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::layout::Layout;
 use crate::contract::LogError;
-use crate::disk::{Disk, DiskError, DiskFault, DiskFile};
+use crate::disk::{Disk, DiskError, DiskFile};
 
 /// How much is zeroed between two syncs: small, so that the journal's own syncs do not wait behind it.
 const ZEROS: usize = 1024 * 1024;
@@ -40,8 +40,8 @@ impl<D: Disk> Preparation<D> {
         }
         match made {
             Ok(prepared) => Ok(prepared),
-            Err(error) if error.fault == DiskFault::Full => {
-                Err(LogError::Full { place: self.layout.root.clone() })
+            Err(DiskError { fault, why, .. }) if fault.passes() => {
+                Err(LogError::Full { place: self.layout.root.clone(), why })
             }
             Err(error) => Err(error.into()),
         }

@@ -7,6 +7,7 @@ use super::layout::{self, Identity, Layout};
 use super::scan::{self, Ending, Scanned};
 use super::seals::{self, DamagedSeal, Seals};
 use super::segment::{self, Place, Span, Standing};
+use super::watermark;
 use crate::contract::LogError;
 use crate::disk::{Disk, DiskFile};
 
@@ -61,7 +62,19 @@ pub(crate) fn survey<D: Disk>(
     };
     let clean = check_mark(layout, mark, &last, cut.as_ref())?;
     check_starts(layout, &starts, sealed.first().map_or(&last.spans, |(_, spans)| spans), &last.spans)?;
-    check_claims(layout, claims, &last)?;
+    check_claims(layout, claims, &last, "the state store has seen", "")?;
+    let hint = format!(
+        "; the records between were acknowledged and are gone. Restore a backup of the directory; if there is none and \
+         they may be lost, remove {} and the folder `state` and start again",
+        layout.durable().display()
+    );
+    check_claims(
+        layout,
+        &watermark::claims(disk, layout, identity),
+        &last,
+        "the log was durable up to",
+        &hint,
+    )?;
     Ok(Survey { sealed, damaged, last, unused, starts, clean, cut })
 }
 
@@ -194,14 +207,20 @@ fn check_starts(layout: &Layout, starts: &[Offset], first: &[Span], last: &[Span
 }
 
 /// Holds the log against what another store durably knows of it.
-fn check_claims<D: Disk>(layout: &Layout, claims: &[Claim], last: &Last<D>) -> Result<(), LogError> {
+fn check_claims<D: Disk>(
+    layout: &Layout,
+    claims: &[Claim],
+    last: &Last<D>,
+    who: &str,
+    hint: &str,
+) -> Result<(), LogError> {
     for Claim { partition, before, no } in claims {
         let Some(span) = last.spans.get(usize::from(partition.0)) else {
             return Err(LogError::NoPartition { wanted: *partition, partitions: last.spans.len() as u16 });
         };
         if *before > span.end() || *no > span.no {
             let why = format!(
-                "partition {partition} ends before offset {} with block {}, but the state store has seen offset {before} and block {no}",
+                "partition {partition} ends before offset {} with block {}, but {who} offset {before} and block {no}{hint}",
                 span.end(),
                 span.no
             );

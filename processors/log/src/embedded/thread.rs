@@ -18,6 +18,8 @@ use super::layout::Layout;
 use super::prepare::{Preparation, Prepared};
 use super::reader::Reader;
 use super::recent::Recent;
+use super::segment::Span;
+use super::watermark::Watermark;
 use crate::contract::LogError;
 use crate::disk::Disk;
 use crate::slots::{Slots, Taken};
@@ -61,7 +63,8 @@ pub(crate) fn start<D: Disk>(
     journal: Journal<D>,
     on_failure: OnFailure,
 ) -> Result<(Arc<Shared<D>>, Worker), LogError> {
-    let (disk, layout, partitions) = journal.place();
+    let (disk, layout, identity) = journal.place();
+    let partitions = identity.partitions;
     let reader = journal.reader();
     let tail = |index| reader.tail(Partition(index)).unwrap_or_default();
     let shared = Arc::new(Shared {
@@ -73,6 +76,9 @@ pub(crate) fn start<D: Disk>(
         layout,
         trimming: Mutex::default(),
     });
+    let begun = Watermark::begin(&shared.disk, &shared.layout, identity, shared.slots.clone());
+    let watermark =
+        begun.inspect_err(|error| tracing::warn!(%error, "a lost tail would not be noticed")).ok();
     let (wanted, wants) = mpsc::channel();
     let (makes, made) = mpsc::channel();
     let for_preparer = shared.slots.clone();
@@ -87,9 +93,11 @@ pub(crate) fn start<D: Disk>(
             made,
             expecting: false,
             full: false,
+            holding: false,
             blocks: Vec::new(),
             taken: Vec::new(),
             first: 0,
+            watermark,
         };
         // Should the thread panic, nobody waits for it in vain.
         let _ending = Ending(writer.shared.slots.clone());
@@ -156,10 +164,13 @@ struct Writer<D: Disk> {
     expecting: bool,
     /// It waits for space.
     full: bool,
+    /// So do blocks that were taken already.
+    holding: bool,
     blocks: Vec<Bytes>,
     taken: Vec<Taken>,
     /// Which partition is asked first in the next round, so that none starves when a write is full.
     first: usize,
+    watermark: Option<Watermark<D>>,
 }
 
 impl<D: Disk> Writer<D> {
@@ -182,7 +193,7 @@ impl<D: Disk> Writer<D> {
                 Ok(Ok(prepared)) => {
                     self.journal.adopt(prepared);
                     self.expecting = false;
-                    if std::mem::take(&mut self.full) {
+                    if std::mem::take(&mut self.full) && !self.holding {
                         self.shared.slots.refuse(None);
                     }
                 }
@@ -202,12 +213,25 @@ impl<D: Disk> Writer<D> {
 
     /// One group commit: takes every open block, writes them as one, syncs, and tells. Says whether there was any.
     fn round(&mut self) -> Result<bool, LogError> {
-        self.gather();
+        if self.blocks.is_empty() {
+            self.gather();
+        }
         if self.blocks.is_empty() {
             return Ok(false);
         }
-        self.journal.write(&self.blocks)?;
+        match self.journal.write(&self.blocks) {
+            Ok(()) => {}
+            Err(error @ LogError::Full { .. }) => return Ok(self.hold(error)),
+            Err(error) => return Err(error),
+        }
+        if std::mem::take(&mut self.holding) && !self.full {
+            self.shared.slots.refuse(None);
+        }
         let settled = self.journal.sync()?;
+        if let Some(watermark) = &mut self.watermark {
+            // Before anybody is told: what is acknowledged is claimed.
+            self.shared.reader.look(|state| watermark.tell(state.current.spans.iter().map(Span::standing)));
+        }
         for (((partition, offset), taken), block) in
             settled.iter().zip(&self.taken).zip(self.blocks.drain(..))
         {
@@ -223,6 +247,24 @@ impl<D: Disk> Writer<D> {
             self.shared.slots.settle(taken, Ok(*offset));
         }
         Ok(true)
+    }
+
+    /// What did not fit is tried again until it does.
+    fn hold(&mut self, error: LogError) -> bool {
+        if !std::mem::replace(&mut self.holding, true) {
+            tracing::error!(%error, "the journal cannot write");
+            self.shared.slots.refuse(Some(error));
+        }
+        thread::park_timeout(ASK_AGAIN);
+        // A log that is closed while there is no room for what is open leaves it out: nobody was told that it is there.
+        let closing = self.shared.slots.is_closing();
+        if closing {
+            self.blocks.clear();
+            for taken in self.taken.drain(..) {
+                self.shared.slots.settle(taken, Err(LogError::Closed));
+            }
+        }
+        !closing
     }
 
     fn gather(&mut self) {

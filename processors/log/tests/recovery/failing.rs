@@ -75,7 +75,7 @@ async fn a_full_disk_refuses_new_work_while_reads_go_on_and_resumes_by_itself() 
     disk.plan.full.store(true, Ordering::SeqCst);
     feed.push(blocks[2..].iter().cloned());
     match feed.refused(true).await {
-        Some(LogError::Full { place }) => assert_eq!(place, directory.root()),
+        Some(LogError::Full { place, .. }) => assert_eq!(place, directory.root()),
         other => panic!("{other:?}"),
     }
     assert_eq!(log.read(Partition(0), Offset(0), 1).await.unwrap()[0].bytes, blocks[0]);
@@ -229,4 +229,36 @@ fn a_flipped_bit_in_the_mark_of_a_good_end_costs_a_copy_and_nothing_else() {
             fs::write(path, bytes).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn acknowledged_records_that_are_blank_after_an_unclean_end_are_missed() {
+    let directory = Directory::new();
+    let Running { log, .. } = running(&directory);
+    let feed = Feed::attach(&log, 0);
+    feed.append(Chain::new(0).blocks(20, 300)).await.unwrap();
+    // As a process leaves it that is killed here.
+    let left = directory.content();
+    log.close().unwrap();
+    let restore = || {
+        fs::remove_file(directory.root().join("clean")).unwrap();
+        left.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    };
+    restore();
+    let last = directory.last();
+    let mut bytes = fs::read(&last).unwrap();
+    let end = crate::directory::data_end(&last);
+    bytes[end - 1_000..end].fill(0);
+    fs::write(&last, &bytes).unwrap();
+    let before = directory.content();
+    let error = directory.open().err().expect("acknowledged records are gone");
+    assert!(error.to_string().contains("the log was durable up to offset 20"), "{error}");
+    assert!(error.to_string().contains("Restore a backup"), "{error}");
+    assert_eq!(directory.content(), before, "nothing was changed");
+    // A watermark that cannot be read claims nothing, and neither does one of another log.
+    let durable = directory.root().join("durable");
+    for bit in [8 * 8, 8 * (4096 + 8)] {
+        flip(&durable, bit);
+    }
+    assert!(directory.open().unwrap().opened().cut.is_some());
 }

@@ -123,7 +123,8 @@ fn decide_job(state: &BankState, command: &Command, context: &Context<'_>) -> Re
         Command::PauseExecution(_) => job.pause(true),
         Command::ResumeExecution(_) => job.pause(false),
         Command::TakeCheckpoint(TakeCheckpoint { name }) => job.checkpoint(name),
-        Command::SignalExecution(SignalExecution { name, .. }) => job.signal(name),
+        Command::SignalExecution(SignalExecution { name, .. }) => job.signal(name, context),
+        Command::StartLlmCall(_) => job.signal("call", context),
         Command::DeliverMessage(delivered) => Ok(job.hear(&delivered.message, context)),
         _ => Err(unknown(command, context)),
     }

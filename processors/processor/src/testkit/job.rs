@@ -64,7 +64,7 @@ pub struct Job {
     /// Whether it waits for a human.
     pub paused: bool,
     /// Signals heard.
-    pub signals: u32,
+    pub heard: Vec<String>,
     /// How often workers have lost a step.
     pub losses: u32,
 }
@@ -206,9 +206,14 @@ impl Job {
         Ok(vec![CheckpointTaken { name: Some(name.to_owned()) }.into()])
     }
 
-    pub(super) fn signal(&self, name: &str) -> Result<Vec<Event>, Refusal> {
+    /// A signal called `read` looks at the last output and tells its length.
+    pub(super) fn signal(&self, name: &str, context: &Context<'_>) -> Result<Vec<Event>, Refusal> {
         self.running()?;
-        Ok(vec![SignalReceived { name: name.to_owned() }.into()])
+        let last = self.done.last().and_then(Option::as_ref).filter(|_| name == "read");
+        let read =
+            last.map(|output| (context.open)(output).map_or("null".to_owned(), |all| all.len().to_string()));
+        let name = read.map_or(name.to_owned(), |length| format!("read {length}"));
+        Ok(vec![SignalReceived { name }.into()])
     }
 
     fn running(&self) -> Result<(), Refusal> {
@@ -301,7 +306,7 @@ impl Job {
             }
             Event::ExecutionPaused(_) => self.paused = true,
             Event::ExecutionResumed(_) => self.paused = false,
-            Event::SignalReceived(_) => self.signals += 1,
+            Event::SignalReceived(SignalReceived { name }) => self.heard.push(name.clone()),
             Event::StepLost(_) => self.losses += 1,
             _ => {}
         }

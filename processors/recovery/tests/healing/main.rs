@@ -4,12 +4,13 @@
 mod story;
 mod walk;
 
-use omium_execution::Status;
+use omium_execution::{Found, Status, Wanted};
 use omium_recovery::Patch;
 use omium_schemas::catalogue::{
     ChooseRemedy, DismissFinding, FailureClass, GateVerdict, PauseExecution, RecoveryMode, RefuseApproval,
-    ResumeExecution,
+    ResumeExecution, StartLlmCall,
 };
+use omium_schemas::{Digest, StepId};
 use story::{Story, answer, ask, attempt, end, guard, in_range};
 
 const HEALED: &[&str] = &[
@@ -191,11 +192,73 @@ fn what_cannot_be_checked_is_a_finding_and_never_a_pass() {
     found(vec![in_range()], "```json\n{\"apr\": 5}\n```", &[]);
     found(vec![in_range()], r#"{"apr": 9}"#, &["Rule"]);
     found(vec![in_range()], r#"{"rate": 5}"#, &["Uncheckable"]);
-    found(vec![in_range()], r#"{"apr": "five"}"#, &["Rule"]);
+    found(vec![in_range()], r#"{"apr": "five"}"#, &["Uncheckable"]);
     found(vec![in_range()], "about five", &["Uncheckable"]);
     found(vec![in_range()], "  ", &["Unusable"]);
     let prose = || guard(None, Some("apr: number near \"APR\""), Some("value >= 2.5"));
     found(vec![prose()], "We offer an APR of 5.2%.", &[]);
     found(vec![prose()], "We offer an APR of 0%.", &["Rule"]);
     found(vec![prose()], "We offer good terms.", &["Uncheckable"]);
+}
+
+#[test]
+fn an_answer_that_a_person_refused_is_never_served_and_its_program_does_not_go_on() {
+    let mut story = Story::of(vec![in_range()], RecoveryMode::Approve);
+    let call = story.asks("Writer", "quote");
+    story.answers(call, r#"{"apr": 0}"#);
+    let approval = story.run().program.as_ref().unwrap().asked.unwrap();
+    story.does(RefuseApproval { approval, note: None });
+    assert_eq!(story.status(), Status::Failed(FailureClass::Rejected));
+    story.refuses(attempt(2), "was refused by a person");
+    assert_eq!(story.served("Writer", "quote"), None);
+}
+
+#[test]
+fn an_answer_that_fails_a_check_that_nobody_has_set_is_released_in_the_end_with_its_finding() {
+    let mut story = Story::of(Vec::new(), RecoveryMode::Auto);
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let call = story.asks("Writer", "quote");
+        told = story.answers(call, "");
+        if !told.contains(&"LlmAnswerJudged") {
+            break;
+        }
+    }
+    assert!(told.contains(&"FindingReported") && !told.contains(&"ApprovalAsked"), "{told:?}");
+    assert_eq!(story.status(), Status::Running);
+    assert_eq!(story.run().calls.last().unwrap().verdict, None);
+}
+
+#[test]
+fn the_loop_index_is_no_part_of_what_an_answer_is_known_by_and_the_position_is() {
+    let mut story = Story::of(Vec::new(), RecoveryMode::Auto);
+    for (index, position) in [(0, "1"), (1, "2"), (2, "3")] {
+        let asked = ask("worker", "draw", 1, None);
+        let caller = format!("worker#{index}");
+        story.does(StartLlmCall { caller, position: Some(position.into()), ..asked });
+        let call = story.run().calls.last().unwrap().at;
+        story.answers(call, &format!("drew {position}"));
+    }
+    story.does(end(1, 137));
+    story.attempts(2);
+    let at = |position| {
+        let request = Digest::of(b"draw");
+        let wanted = Wanted {
+            step: StepId(1),
+            agent: "worker",
+            tool: None,
+            request,
+            alias: None,
+            position,
+            taking: 2,
+            repeats: false,
+        };
+        match story.run().find(&wanted, &|_| false) {
+            Found::Serve(call) => call.position.clone(),
+            _ => None,
+        }
+    };
+    assert_eq!(at(Some("3")).as_deref(), Some("3"), "a program that goes on at its third round");
+    assert_eq!(at(Some("4")), None, "is asked what it has not asked before");
+    assert_eq!(at(None), None);
 }

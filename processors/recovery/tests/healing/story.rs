@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use omium_detector::Detector;
-use omium_execution::{Execution, Run, Status};
+use omium_execution::{Execution, Found, Run, Status, Wanted};
 use omium_processor::{Context, Processors, Recorded, Refusal};
 use omium_recovery::Recovery;
 use omium_schemas::catalogue::{
@@ -151,10 +151,11 @@ impl Story {
     /// The answer that an equal question is served.
     pub(crate) fn served(&mut self, agent: &str, what: &str) -> Option<String> {
         let delivery = self.run().program.as_ref().unwrap().attempt;
-        let (step, branch, caller) = (StepId(1), Branch(0), format!("{agent}#0"));
-        let request = Digest::of(what.as_bytes());
-        let told =
-            self.tries(ServeAnswer { step, branch, caller, request, patch_set: None, delivery }).ok()?;
+        let (step, branch, request) = (StepId(1), Branch(0), Digest::of(what.as_bytes()));
+        let (tool, alias, position, repeats) = (None, None, None, false);
+        let wanted = Wanted { step, agent, tool, request, alias, position, taking: delivery, repeats };
+        let Found::Serve(found) = self.run().find(&wanted, &|_| false) else { return None };
+        let told = self.tries(ServeAnswer { step, branch, call: found.at, delivery }).ok()?;
         assert_eq!(told, ["LlmAnswerServed"]);
         let served = self.run().calls.iter().max_by_key(|call| call.served)?;
         let omium_execution::Outcome::Answered(Some(content)) = &served.outcome else { return None };
@@ -196,6 +197,9 @@ pub(crate) fn ask(agent: &str, what: &str, delivery: i64, patch_set: Option<Dige
         before: patch_set,
         after: patch_set,
         difference: None,
+        position: None,
+        alias: None,
+        reserve: None,
     }
 }
 
@@ -203,5 +207,5 @@ pub(crate) fn answer(call: Seq, content: &str, shown: bool) -> CompleteLlmCall {
     let body = json!({"choices": [{"message": {"content": content}, "finish_reason": "stop"}]});
     let usage = Usage { input: 1, cached: 0, output: 1, reasoning: 0 };
     let (model, finish, answer) = ("m".into(), FinishReason::Stop, Content::open(body.to_string()));
-    CompleteLlmCall { call, model, usage, cost: None, finish, answer, shown }
+    CompleteLlmCall { call, model, usage, cost: None, finish, answer, shown, estimated: false }
 }

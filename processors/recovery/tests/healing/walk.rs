@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use omium_execution::{Outcome, Status};
+use omium_execution::{Found, Outcome, Status, Wanted};
 use omium_schemas::catalogue::{
-    CancelExecution, ChooseRemedy, DismissFinding, PauseExecution, RecoveryMode, RefuseApproval,
+    CancelExecution, ChooseRemedy, DismissFinding, GateVerdict, PauseExecution, RecoveryMode, RefuseApproval,
     ResumeExecution, RollBack, ServeAnswer,
 };
 use omium_schemas::{Branch, Digest, Seq, StepId};
@@ -133,16 +133,21 @@ fn serve(
     served: &mut BTreeSet<(i64, Seq)>,
     seed: u64,
 ) -> Vec<&'static str> {
-    let (caller, request) = (format!("{agent}#0"), Digest::of(what.as_bytes()));
+    let (step, request) = (StepId(1), Digest::of(what.as_bytes()));
     let condemned: Vec<Seq> =
         story.run().calls.iter().filter(|call| call.condemned).filter_map(|call| call.done).collect();
-    let asked = ServeAnswer { step: StepId(1), branch, caller, request, patch_set: None, delivery };
-    let Ok(told) = story.tries(asked) else { return Vec::new() };
-    let call = story.run().calls.iter().max_by_key(|call| call.served).unwrap();
+    let (tool, alias, position, repeats) = (None, None, None, false);
+    let wanted = Wanted { step, agent, tool, request, alias, position, taking: delivery, repeats };
+    let Found::Serve(found) = story.run().find(&wanted, &|_| false) else { return Vec::new() };
+    let refused = matches!(found.verdict, Some(GateVerdict::AskAgain | GateVerdict::Suspend));
+    assert!(!refused, "seed {seed}: an answer that was not released was served");
+    let at = found.at;
+    let Ok(told) = story.tries(ServeAnswer { step, branch, call: at, delivery }) else { return Vec::new() };
+    let call = story.run().calls.iter().find(|call| call.at == at).unwrap();
     let done = call.done.unwrap();
     assert!(!condemned.contains(&done), "seed {seed}: a condemned answer was served");
     assert!(served.insert((delivery, done)), "seed {seed}: an answer was served twice to one attempt");
-    assert_eq!((call.caller.as_str(), call.request), (format!("{agent}#0").as_str(), request), "seed {seed}");
+    assert_eq!((call.agent.as_str(), call.request), (agent, request), "seed {seed}");
     told
 }
 

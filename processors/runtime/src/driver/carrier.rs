@@ -3,22 +3,23 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use omium_log::LogError;
 use omium_processor::Processors;
-use omium_schemas::{Digest, Offset, Partition};
+use omium_schemas::{Offset, Partition};
 use omium_store::{Store, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::cell::{Cell, Leaving, Standing};
 use super::clock;
+use super::content::Contents;
 use super::intact::check_start;
 use super::node::NodeParts;
 use super::retake::Leads;
 use super::telemetry::Stage;
 use crate::Snapshot;
-use crate::key::{open_prefix, stream_of};
-use crate::port::{Ended, Input, Output};
+use crate::key::{StreamKey, open_prefix, stream_of};
+use crate::port::{Ended, Input, Needs, Output};
 use crate::window::Sweep;
 
 /// How much is read from the log at once.
@@ -27,6 +28,8 @@ pub(super) const READ: usize = 4 << 20;
 const TICK: Duration = Duration::from_millis(100);
 /// After how many microseconds it is asked again whether the log still begins where it should.
 const LOOK: u64 = 5_000_000;
+/// How long a record that has to be in the log may take until it can be read.
+const SOON: Duration = Duration::from_millis(100);
 /// After how long a store that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -109,7 +112,10 @@ impl<P: Processors> Carrier<P> {
         }
         let (cell, parts, partition) = (self.cell().clone(), self.parts.clone(), self.partition);
         let looking = work.spawn_blocking(move || {
-            let known = cell.lock().shell.book().start;
+            // While it computes there will be another time.
+            let Some(known) = cell.turns.try_take(&cell).map(|inside| inside.shell.book().start) else {
+                return;
+            };
             if let Err(why @ Ended::Unreadable(_)) = check_start(&*parts.log, partition, known) {
                 cell.feed(Input::Failed(why));
             }
@@ -133,7 +139,7 @@ impl<P: Processors> Carrier<P> {
             }
             Output::Publish(block) => self.cell().world.publish(self.partition, block),
             Output::Flush(snapshot) => drop(work.spawn(self.flush(*snapshot))),
-            Output::StoreBlob(digest, bytes) => drop(work.spawn(self.store_blob(digest, bytes))),
+            Output::Need(key, needs) => drop(work.spawn(self.provide(key, needs))),
             Output::LoadWaiting => drop(work.spawn_blocking(self.load_waiting())),
             Output::Fetch(from, through) => self.fetch(from, through).await,
             Output::Led(epoch) => {
@@ -178,14 +184,14 @@ impl<P: Processors> Carrier<P> {
         }
     }
 
-    fn store_blob(&self, digest: Digest, bytes: Bytes) -> impl Future<Output = ()> + Send + 'static {
-        let (cell, blobs) = (self.cell().clone(), self.parts.blobs.clone());
+    fn provide(&self, key: StreamKey, needs: Needs) -> impl Future<Output = ()> + Send + 'static {
+        let (cell, phase) = (self.cell().clone(), self.phase.clone());
+        let contents = Contents { vault: self.parts.vault.clone(), blobs: self.parts.blobs.clone() };
         async move {
-            match blobs.put(bytes).await {
-                Ok(_) => cell.feed(Input::BlobStored(digest)),
-                // The block that names it must not be written, so this partition cannot go on.
-                Err(error) => cell.feed(Input::Failed(Ended::AppendFailed(error.to_string()))),
-            }
+            // Neither a node that stops nor a shell that has ended waits for a store.
+            let goes_on = || *phase.borrow() == Phase::Running && !cell.has_ended();
+            let given = contents.provide(&key, &needs, goes_on).await;
+            cell.feed(Input::AtHand(key, given));
         }
     }
 
@@ -207,17 +213,31 @@ impl<P: Processors> Carrier<P> {
         }
     }
 
+    /// What was asked for is in the log; where it is not readable yet, it will be in a moment. Whoever waits for the
+    /// proof of a block would wait for ever without it.
     async fn fetch(&self, mut from: Offset, through: Offset) {
-        while from <= through {
+        while from <= through && *self.phase.borrow() != Phase::Over && !self.cell().has_ended() {
             match self.parts.log.read(self.partition, from, READ).await {
-                Ok(entries) => {
-                    let Some(last) = entries.last() else { return };
-                    from = last.offset.next();
-                    self.cell().feed(Input::Entries(entries));
-                }
+                Ok(entries) => match entries.last() {
+                    Some(last) => {
+                        from = last.offset.next();
+                        self.cell().feed(Input::Entries(entries));
+                    }
+                    None => self.reaches_log(from).await,
+                },
+                Err(LogError::Full { .. }) => tokio::time::sleep(AGAIN).await,
                 Err(error) => return self.cell().feed(Input::Failed(error.into())),
             }
         }
+    }
+
+    /// Waits for the log to grow beyond an offset, or a moment.
+    async fn reaches_log(&self, from: Offset) {
+        if let Ok(mut tail) = self.parts.log.tail(self.partition) {
+            // Looked at again after a moment, whatever the log tells.
+            let _ = tokio::time::timeout(SOON, tail.wait_for(|tail| *tail > from)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use omium_log::{Appender, Log, LogError};
 use omium_processor::Processors;
@@ -13,16 +13,18 @@ use super::clock;
 use super::node::World;
 use super::seat::Seat;
 use super::telemetry::{Stage, Telemetry};
+use super::turns::{Turn, Turns};
+use super::watch::Busy;
 use crate::key::{Lookup, StreamKey, WindowKey, stream_key, window_key, window_row};
 use crate::port::{Answer, Ended, Found, Input, Loaded, Now, Output, Ticket};
-use crate::shell::{Figures, Shell};
+use crate::shell::{Deciding, Figures, Noted, Shell};
 use crate::snapshot::Used;
 use crate::stream::StreamState;
 use omium_store::Store;
 
 pub(super) type View<P> = Option<Arc<StreamState<<P as Processors>::State>>>;
-/// How many reads of one partition may wait for the log.
-const WAITING_VIEWS: usize = 10_000;
+/// How many reads of one partition may wait for the log, and how many callers for their turn.
+const WAITING: usize = 10_000;
 
 pub(super) type Leaving<P> = Output<<P as Processors>::State>;
 
@@ -57,7 +59,13 @@ pub(super) struct Inside<P: Processors> {
 
 /// One partition of a node.
 pub(super) struct Cell<P: Processors> {
-    inside: Mutex<Inside<P>>,
+    partition: Partition,
+    pub(super) turns: Turns<Cell<P>, Inside<P>>,
+    /// The stream that it decides on, for who watches.
+    pub(super) deciding: Arc<Deciding>,
+    /// How long the present turn has taken, where that is long; and the stream that was noted for it.
+    pub(super) busy: Busy,
+    pub(super) busy_with: Noted,
     /// [`Shell::stored`], or what it was a moment ago, to be read without the lock.
     stored: AtomicU64,
     store: Arc<dyn Store>,
@@ -70,11 +78,13 @@ pub(super) struct Cell<P: Processors> {
 
 impl<P: Processors> Cell<P> {
     pub(super) fn new(
-        shell: Shell<P>,
+        mut shell: Shell<P>,
         store: Arc<dyn Store>,
         world: Arc<dyn World>,
         telemetry: Telemetry,
     ) -> (Arc<Cell<P>>, mpsc::UnboundedReceiver<Leaving<P>>) {
+        let deciding = Arc::<Deciding>::default();
+        shell.say_in(deciding.clone());
         // What leaves is bounded by what may wait inside the shell, so the channel needs no bound of its own.
         let (leaving, arriving) = mpsc::unbounded_channel();
         let (answers, views) = (Lookup::default(), Lookup::default());
@@ -91,16 +101,32 @@ impl<P: Processors> Cell<P> {
             taken_at: 0,
             refusing: None,
         };
-        let (inside, appender) = (Mutex::new(inside), RwLock::new(None));
+        let (partition, appender) = (inside.shell.partition(), RwLock::new(None));
+        let turns = Turns::new(inside);
         let standing = watch::Sender::new(Standing::Opening);
         let stored = AtomicU64::new(0);
-        (Arc::new(Cell { inside, stored, store, appender, leaving, standing, world, telemetry }), arriving)
+        let (busy, busy_with) = (Busy::default(), Noted::default());
+        let cell = Cell {
+            partition,
+            turns,
+            deciding,
+            busy,
+            busy_with,
+            stored,
+            store,
+            appender,
+            leaving,
+            standing,
+            world,
+            telemetry,
+        };
+        (Arc::new(cell), arriving)
     }
 
     /// Asks for the partition under an epoch that none of this node's shells has asked for before.
     pub(super) fn lead(self: &Arc<Self>, log: &dyn Log) -> Result<(), LogError> {
-        let (seat, partition) = (Seat::of(self), self.lock().shell.partition());
-        let appender = log.attach(partition, Arc::new(seat))?;
+        let seat = Seat::of(self);
+        let appender = log.attach(self.partition, Arc::new(seat))?;
         *self.appender.write().unwrap_or_else(PoisonError::into_inner) = Some(appender);
         let mut inside = self.lock();
         inside.asked = inside.asked.max(inside.shell.epoch()).next();
@@ -111,7 +137,8 @@ impl<P: Processors> Cell<P> {
     }
 
     /// Puts another shell in the place of one that has ended, whose callers were told, and whose log is let go of.
-    pub(super) fn renew(&self, shell: Shell<P>) {
+    pub(super) fn renew(&self, mut shell: Shell<P>) {
+        shell.say_in(self.deciding.clone());
         let appender = self.appender.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(appender);
         let mut inside = self.lock();
@@ -128,61 +155,95 @@ impl<P: Processors> Cell<P> {
     pub(super) fn detach(&self) {
         let appender = self.appender.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(appender);
-        let mut inside = self.lock();
-        inside.shell.handle(Input::Failed(Ended::Halted), clock::now());
-        for output in inside.shell.outputs().collect::<Vec<_>>() {
-            if let Output::Answer(ticket, answer) = output {
-                inside.answer(ticket, answer);
+        self.turns.run(self, |_, inside| {
+            inside.shell.handle(Input::Failed(Ended::Halted), clock::now());
+            for output in inside.shell.outputs().collect::<Vec<_>>() {
+                if let Output::Answer(ticket, answer) = output {
+                    inside.answer(ticket, answer);
+                }
             }
-        }
+        });
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inside<P>> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for a turn: only for who takes the partition over, and so has to.
+    pub(super) fn lock(&self) -> Turn<'_, Cell<P>, Inside<P>> {
+        self.turns.take(self)
+    }
+
+    pub(super) fn partition(&self) -> Partition {
+        self.partition
     }
 
     /// Gives the shell one input and carries out what follows at once; the rest goes to the partition's task.
     pub(super) fn feed(&self, input: Input) {
-        let mut inside = self.lock();
-        let folds = matches!(input, Input::Entries(_));
-        let now = clock::now();
-        inside.shell.handle(input, now);
-        self.carry_out(&mut inside, now);
-        if folds {
-            self.telemetry.stage(inside.shell.partition(), Stage::Fold, clock::now().boot - now.boot);
-        }
+        self.turns.run(self, |cell, inside| {
+            let folds = matches!(input, Input::Entries(_));
+            let now = clock::now();
+            inside.shell.handle(input, now);
+            cell.carry_out(inside, now);
+            if folds {
+                cell.telemetry.stage(cell.partition, Stage::Fold, clock::now().boot - now.boot);
+            }
+        });
     }
 
-    pub(super) fn ask(&self, make: impl FnOnce(Ticket) -> Input) -> oneshot::Receiver<Answer> {
+    pub(super) fn ask(
+        &self,
+        make: impl FnOnce(Ticket) -> Input + Send + 'static,
+    ) -> oneshot::Receiver<Answer> {
         let (sender, receiver) = oneshot::channel();
-        let mut inside = self.lock();
-        if let Some(why) = &inside.refusing {
+        if self.turns.waiting() >= WAITING {
             // A receiver that is gone has stopped asking.
-            let _ = sender.send(Answer::Full(why.clone()));
+            let _ = sender.send(Answer::Busy);
             return receiver;
         }
-        let now = clock::now();
-        let ticket = inside.ticket();
-        inside.answers.insert(ticket, sender);
-        inside.shell.handle(make(ticket), now);
-        self.carry_out(&mut inside, now);
+        self.turns.run(self, |cell, inside| {
+            if let Some(why) = &inside.refusing {
+                let _ = sender.send(Answer::Full(why.clone()));
+                return;
+            }
+            if sender.is_closed() {
+                // Its caller was told that the outcome is unknown, and may ask again.
+                return;
+            }
+            let now = clock::now();
+            let ticket = inside.ticket();
+            inside.answers.insert(ticket, sender);
+            inside.shell.handle(make(ticket), now);
+            cell.carry_out(inside, now);
+        });
         receiver
     }
 
     pub(super) fn view(&self, key: StreamKey) -> oneshot::Receiver<Result<View<P>, Answer>> {
         let (sender, receiver) = oneshot::channel();
-        let mut inside = self.lock();
-        if inside.views.len() >= WAITING_VIEWS {
-            // A receiver that is gone has stopped asking.
+        if self.turns.waiting() >= WAITING {
             let _ = sender.send(Err(Answer::Busy));
             return receiver;
         }
-        let now = clock::now();
-        let ticket = inside.ticket();
-        inside.views.insert(ticket, sender);
-        inside.shell.handle(Input::Read(ticket, key), now);
-        self.carry_out(&mut inside, now);
+        self.turns.run(self, move |cell, inside| {
+            if inside.views.len() >= WAITING {
+                let _ = sender.send(Err(Answer::Busy));
+                return;
+            }
+            let now = clock::now();
+            let ticket = inside.ticket();
+            inside.views.insert(ticket, sender);
+            inside.shell.handle(Input::Read(ticket, key), now);
+            cell.carry_out(inside, now);
+        });
         receiver
+    }
+
+    /// Whether its shell is of no use any more, as far as that can be told without waiting.
+    pub(super) fn has_ended(&self) -> bool {
+        self.turns.try_take(self).is_some_and(|inside| inside.shell.role() == crate::Role::Ended)
+    }
+
+    /// The log is to look again.
+    pub(super) fn wake(&self) {
+        let appender = self.appender.read().unwrap_or_else(PoisonError::into_inner);
+        appender.iter().for_each(|appender| appender.wake());
     }
 
     /// Rows of the store are read at once, for they are nearly always in memory; everything else leaves.
@@ -204,10 +265,7 @@ impl<P: Processors> Cell<P> {
                         all_streams.extend(streams);
                         all_window.extend(window);
                     }
-                    Output::Ready => {
-                        let appender = self.appender.read().unwrap_or_else(PoisonError::into_inner);
-                        appender.iter().for_each(|appender| appender.wake());
-                    }
+                    Output::Ready => self.wake(),
                     Output::Answer(ticket, answer) => inside.answer(ticket, answer),
                     Output::View(ticket, view) => {
                         if let Some(waiting) = inside.views.remove(&ticket) {
@@ -221,7 +279,7 @@ impl<P: Processors> Cell<P> {
                 }
             }
             if let Some((streams, window)) = load {
-                let input = match self.load(inside, streams, window) {
+                let input = match self.load(streams, window) {
                     Ok(loaded) => Input::Loaded(loaded),
                     // Whoever waits for these rows would wait for ever; another shell starts from the log.
                     Err(error) => Input::Failed(Ended::Unreadable(error.to_string())),
@@ -231,9 +289,9 @@ impl<P: Processors> Cell<P> {
         }
     }
 
-    /// Whether there is nothing to be found of an idempotency key.
+    /// Whether there is certainly nothing to be found of an idempotency key.
     pub(super) fn is_new(&self, stream: &StreamKey, key: &[u8]) -> bool {
-        self.lock().shell.is_new(stream, key)
+        self.turns.try_take(self).is_some_and(|inside| inside.shell.is_new(stream, key))
     }
 
     /// What the store holds of an idempotency key, asked for before the lock is taken. Nothing where it cannot be
@@ -249,11 +307,10 @@ impl<P: Processors> Cell<P> {
 
     fn load(
         &self,
-        inside: &Inside<P>,
         streams: Vec<StreamKey>,
         window: Vec<WindowKey>,
     ) -> Result<Loaded, omium_store::StoreError> {
-        let partition = inside.shell.partition();
+        let partition = self.partition;
         let mut keys: Vec<Vec<u8>> = streams.iter().map(|key| stream_key(partition, key)).collect();
         keys.extend(window.iter().map(|key| window_key(partition, key)));
         let mut rows = self.store.get(&keys)?.into_iter();
@@ -270,22 +327,21 @@ impl<P: Processors> Cell<P> {
 
     /// Whoever has asked before the last `limit` microseconds, and waits still, learns that the outcome is unknown.
     pub(super) fn expire(&self, limit: u64) {
-        let mut inside = self.lock();
-        inside.expire(clock::now().boot, limit);
+        self.turns.run(self, move |_, inside| inside.expire(clock::now().boot, limit));
     }
 
     /// Measures a stage of the partition.
     pub(super) fn measured(&self, stage: Stage, since: u64) {
-        let partition = self.lock().shell.partition();
-        self.telemetry.stage(partition, stage, clock::now().boot - since);
+        self.telemetry.stage(self.partition, stage, clock::now().boot - since);
     }
 
     /// Tells the counters what has happened since the last time.
     pub(super) fn report(&self) {
-        let mut inside = self.lock();
-        let (partition, figures) = (inside.shell.partition(), inside.shell.figures());
-        self.telemetry.progress(partition, &inside.told, &figures);
-        inside.told = figures;
+        self.turns.run(self, |cell, inside| {
+            let figures = inside.shell.figures();
+            cell.telemetry.progress(cell.partition, &inside.told, &figures);
+            inside.told = figures;
+        });
     }
 }
 

@@ -28,8 +28,9 @@ impl NodeParts {
         let store = RocksStore::open(&root.join("state"), Settings::default())?;
         let blobs = BlobDirectory::open(root.join("blobs"))?;
         let vault = FileVault::open(&root.join("keys"), &root.join("master.key"))?;
+        let under_way = Some(root.join("under-way"));
         let (store, blobs, vault) = (Arc::new(store), Arc::new(blobs), Arc::new(vault));
-        Ok(NodeParts { log, store, blobs, vault, world, config })
+        Ok(NodeParts { log, store, blobs, vault, world, config, under_way })
     }
 
     /// Log, state, blobs and keys in this directory, which is made where it is missing. The master key stands beside
@@ -56,6 +57,7 @@ impl NodeParts {
             vault: Arc::new(vault),
             world,
             config,
+            under_way: Some(root.join("under-way")),
         })
     }
 }

@@ -4,6 +4,7 @@
 mod carrier;
 mod cell;
 mod clock;
+mod content;
 mod deadline;
 mod directory;
 mod intact;
@@ -12,9 +13,13 @@ mod node;
 mod opening;
 mod retake;
 mod seat;
+mod suspects;
 mod telemetry;
 mod trim;
+mod turns;
+mod watch;
 
-pub use node::{Node, NodeParts, OpenError, Request, World, opens_execution};
+pub use node::{Node, NodeParts, OpenError, PartitionStanding, Request, World, opens_execution};
+pub use suspects::Working;
 pub use telemetry::Telemetry;
 pub use trim::TrimError;

@@ -16,17 +16,25 @@ use tokio::task::JoinHandle;
 
 use super::carrier::{Carrier, Phase};
 use super::cell::{Cell, Standing, View};
+use super::content::{Contents, left_out};
 use super::intact::Rests;
 use super::keys::Keys;
 use super::opening::{catch_up, open_shell};
+use super::suspects::{Suspects, Working};
 use super::telemetry::Telemetry;
 use super::trim::{self, TrimError};
+use super::watch::Watch;
 use super::{clock, deadline};
 use crate::key::StreamKey;
 use crate::port::{Answer, Dispatch, Ended, Input, Submission};
 use crate::sealing::Vault;
 use crate::shell::Config;
 use crate::vault::VaultError;
+
+/// How often it is looked whether a partition has stopped, or never will.
+const LOOK: Duration = Duration::from_millis(500);
+/// After how many microseconds of one turn nobody waits for a partition any more.
+const HOPELESS: u64 = 5_000_000;
 
 /// What a node does to the world outside.
 pub trait World: Send + Sync {
@@ -59,6 +67,8 @@ pub struct NodeParts {
     pub world: Arc<dyn World>,
     /// How its shells are set.
     pub config: Config,
+    /// Where it notes what takes long, so that the next process knows what has ended this one; nothing where it does not.
+    pub under_way: Option<PathBuf>,
 }
 
 /// A node.
@@ -69,8 +79,24 @@ pub struct Node<P: Processors> {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
     vault: Arc<dyn Vault>,
+    contents: Contents,
     keys: Keys,
     deadline: Duration,
+    suspects: Arc<Suspects>,
+    watch: Mutex<Option<Watch>>,
+}
+
+/// How one partition is doing, told without asking it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionStanding {
+    /// The partition.
+    pub partition: Partition,
+    /// Whether this node leads it.
+    pub led: bool,
+    /// Why it has ended on this node, where it has.
+    pub ended: Option<String>,
+    /// For how long it has been computing without an end, where that is long.
+    pub computing: Duration,
 }
 
 impl<P: Processors> Node<P> {
@@ -80,10 +106,15 @@ impl<P: Processors> Node<P> {
         let parts = Arc::new(parts);
         let phase = watch::Sender::new(Phase::Running);
         let telemetry = Telemetry::new(&opentelemetry::global::meter("omium"));
+        let suspects = Suspects::open(parts.under_way.clone());
+        let convicted = suspects.convicted();
         let mut cells = Vec::new();
         let (mut arriving, mut resting) = (Vec::new(), Vec::new());
         for partition in (0..parts.log.partitions()).map(Partition) {
-            let (shell, rests) = open_shell(&parts, partition)?;
+            let (mut shell, rests) = open_shell(&parts, partition)?;
+            let here =
+                |key: &StreamKey| key.stream.partition(key.tenant, parts.log.partitions()) == partition;
+            shell.suspect(convicted.iter().copied().filter(here).collect());
             resting.push(rests);
             let (cell, outputs) =
                 Cell::new(shell, parts.store.clone(), parts.world.clone(), telemetry.clone());
@@ -100,7 +131,10 @@ impl<P: Processors> Node<P> {
             parts.config.deadline_micros,
             phase.subscribe(),
         )));
+        let watch = Mutex::new(Some(Watch::begin(&cells, suspects.clone())));
         let node = Node {
+            suspects,
+            watch,
             deadline: Duration::from_micros(parts.config.deadline_micros),
             cells,
             tasks: Mutex::new(tasks),
@@ -108,12 +142,14 @@ impl<P: Processors> Node<P> {
             log: parts.log.clone(),
             store: parts.store.clone(),
             vault: parts.vault.clone(),
+            contents: Contents { vault: parts.vault.clone(), blobs: parts.blobs.clone() },
             keys: Keys::new(parts.vault.clone()),
         };
         if let Err(error) = node.take_over(resting).await {
             node.halt().await;
             return Err(error);
         }
+        convicted.iter().for_each(|key| node.suspects.acquit(key));
         Ok(node)
     }
 
@@ -140,13 +176,30 @@ impl<P: Processors> Node<P> {
 
     /// Decides a command and answers when the answer is durable. An answer that does not come within the deadline is
     /// [`Answer::Unknown`]: sent again with the same idempotency key, the command is still decided once.
-    pub async fn submit(&self, request: Request) -> Answer {
+    pub async fn submit(&self, mut request: Request) -> Answer {
+        match self.provide(&request).await {
+            Ok(true) => {}
+            // It will be refused: nothing is made or stored for it.
+            Ok(false) => return self.decide(request).await,
+            Err(answer) => return answer,
+        }
+        let storing = self.contents.move_out(&request.key, &mut request.command);
+        let blobs = match tokio::time::timeout(self.deadline, storing).await {
+            Ok(Ok(blobs)) => blobs,
+            Ok(Err(answer)) => return answer,
+            Err(_) => return Answer::Full("the blob store did not answer in time".to_owned()),
+        };
+        let answer = self.decide(request).await;
+        if !blobs.is_empty() && left_out(&answer) {
+            self.contents.remove(blobs).await;
+        }
+        answer
+    }
+
+    async fn decide(&self, request: Request) -> Answer {
         let cell = self.cell(&request.key);
         let partition = request.key.stream.partition(request.key.tenant, self.partitions());
         let span = Telemetry::span("omium.command", request.trace.as_ref(), partition);
-        if let Err(answer) = self.provide(&request).await {
-            return answer;
-        }
         let origin = Origin {
             key: request.idempotency,
             request: request.digest,
@@ -157,7 +210,7 @@ impl<P: Processors> Node<P> {
         let found = origin.key.as_ref().filter(|used| !cell.is_new(&key, used));
         let found = found.and_then(|used| cell.find(partition, &key, used));
         let mut submission = Box::new(Submission { ticket: None, key, actor, trace, origin, found, command });
-        let answer = cell.ask(|ticket| {
+        let answer = cell.ask(move |ticket| {
             submission.ticket = Some(ticket);
             Input::Submit(submission)
         });
@@ -171,19 +224,19 @@ impl<P: Processors> Node<P> {
         answer
     }
 
-    /// A new stream's key is made here, where waiting for the disk holds nobody else up.
-    async fn provide(&self, request: &Request) -> Result<(), Answer> {
+    /// A new stream's key is made here, where waiting for the disk holds nobody else up. Whether there is a stream for it.
+    async fn provide(&self, request: &Request) -> Result<bool, Answer> {
         if !request.command.has_content() || self.vault.has(&request.key) {
-            return Ok(());
+            return Ok(true);
         }
         // Nobody makes keys of streams that there are not: whoever may write could fill the vault with names.
         if request.key.stream.kind() == StreamKind::Execution
             && !opens_execution(&request.command)
             && self.view(request.key).await?.is_none()
         {
-            return Ok(());
+            return Ok(false);
         }
-        self.provide_key(request.key).await
+        self.provide_key(request.key).await.map(|()| true)
     }
 
     /// Makes a stream's key where it has none, and returns when that is durable.
@@ -206,9 +259,26 @@ impl<P: Processors> Node<P> {
         Err(Answer::Busy)
     }
 
-    /// Whether it leads all partitions now.
-    pub fn leads_all(&self) -> bool {
-        self.cells.iter().all(|cell| *cell.standing.borrow() == Standing::Leading)
+    /// How every partition is doing. Waits for nobody.
+    pub fn standing(&self) -> Vec<PartitionStanding> {
+        let of = |cell: &Arc<Cell<P>>| {
+            let standing = cell.standing.borrow().clone();
+            let ended = if let Standing::Ended(why) = &standing { Some(why.to_string()) } else { None };
+            let computing = Duration::from_micros(cell.busy.micros());
+            PartitionStanding {
+                partition: cell.partition(),
+                led: standing == Standing::Leading,
+                ended,
+                computing,
+            }
+        };
+        self.cells.iter().map(of).collect()
+    }
+
+    /// Work for a stream begins outside of its partition; it ends when what this gives is dropped. What is under way at
+    /// three unclean ends of the process in a row is quarantined.
+    pub fn work_on(&self, key: StreamKey) -> Working {
+        self.suspects.begin(key, clock::now().boot)
     }
 
     /// Waits while a partition is being taken over. Whether it is led then.
@@ -241,13 +311,28 @@ impl<P: Processors> Node<P> {
         self.phase.send_if_modified(|phase| advance(phase, Phase::Finishing));
         self.cells.iter().for_each(|cell| cell.feed(Input::Stop));
         for cell in &self.cells {
-            let mut standing = cell.standing.subscribe();
-            // A partition that has ended has nothing to finish; the sender lives as long as its cell.
-            let _ = standing.wait_for(|now| matches!(now, Standing::Stopped | Standing::Ended(_))).await;
+            self.stopped(cell).await;
         }
         self.halt().await;
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.flush()).await.unwrap_or(Ok(()))
+    }
+
+    /// Waits for a partition to stop, but not for one that computes without an end.
+    async fn stopped(&self, cell: &Cell<P>) {
+        let mut standing = cell.standing.subscribe();
+        loop {
+            // A partition that has ended has nothing to finish; the sender lives as long as its cell.
+            let stopped = standing.wait_for(|now| matches!(now, Standing::Stopped | Standing::Ended(_)));
+            if tokio::time::timeout(LOOK, stopped).await.is_ok() {
+                return;
+            }
+            if cell.busy.micros() >= HOPELESS {
+                let partition = cell.partition();
+                tracing::error!(%partition, "a partition computes without an end; the node stops without it");
+                return;
+            }
+        }
     }
 
     /// Stops at once: what is not in the log yet may be lost, and state that is not in the store is folded again. When
@@ -261,6 +346,7 @@ impl<P: Processors> Node<P> {
                 tracing::error!(%error, "a partition's task ended badly");
             }
         }
+        drop(self.watch.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     fn cell(&self, key: &StreamKey) -> &Arc<Cell<P>> {

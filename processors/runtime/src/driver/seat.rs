@@ -1,6 +1,6 @@
 //! What the log pulls from: the shell that a partition had when it was attached, and no later one.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use omium_log::{LogError, Source};
@@ -24,14 +24,22 @@ impl<P: Processors> Seat<P> {
         Seat { cell: cell.clone(), life: cell.lock().life }
     }
 
-    fn inside(&self) -> Option<MutexGuard<'_, Inside<P>>> {
-        Some(self.cell.lock()).filter(|inside| inside.life == self.life)
+    /// Whether the cell has this seat's shell still.
+    fn is_of(&self, inside: &Inside<P>) -> bool {
+        inside.life == self.life
     }
 }
 
 impl<P: Processors> Source for Seat<P> {
     fn take(&self) -> Option<Bytes> {
-        let mut inside = self.inside()?;
+        let Some(mut inside) = self.cell.turns.try_take(&self.cell) else {
+            // It computes. When it is done the log looks here again, and until then it writes for all others.
+            self.cell.turns.run(&self.cell, |cell, _| cell.wake());
+            return None;
+        };
+        if !self.is_of(&inside) {
+            return None;
+        }
         let now = clock::now();
         inside.taken_at = now.boot;
         let bytes = inside.shell.take(now);
@@ -40,18 +48,24 @@ impl<P: Processors> Source for Seat<P> {
     }
 
     fn settled(&self, outcome: Result<Offset, LogError>) {
-        let Some(mut inside) = self.inside() else { return };
-        let now = clock::now();
-        let (partition, since) = (inside.shell.partition(), inside.taken_at);
-        inside.shell.handle(Input::Settled(outcome.map_err(|error| error.to_string())), now);
-        self.cell.carry_out(&mut inside, now);
-        drop(inside);
-        self.cell.telemetry.stage(partition, Stage::Append, now.boot - since);
+        let life = self.life;
+        self.cell.turns.run(&self.cell, move |cell, inside| {
+            if inside.life != life {
+                return;
+            }
+            let (now, since) = (clock::now(), inside.taken_at);
+            inside.shell.handle(Input::Settled(outcome.map_err(|error| error.to_string())), now);
+            cell.carry_out(inside, now);
+            cell.telemetry.stage(cell.partition(), Stage::Append, now.boot - since);
+        });
     }
 
     fn refuse(&self, why: Option<LogError>) {
-        if let Some(mut inside) = self.inside() {
-            inside.refusing = why.map(|why| why.to_string());
-        }
+        let life = self.life;
+        self.cell.turns.run(&self.cell, move |_, inside| {
+            if inside.life == life {
+                inside.refusing = why.map(|why| why.to_string());
+            }
+        });
     }
 }

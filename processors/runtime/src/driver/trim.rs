@@ -36,7 +36,7 @@ pub(super) async fn trim<P: Processors>(
         entries.retain(|entry| entry.offset < before);
         let Some(last) = entries.last() else { break };
         from = last.offset.next();
-        ask(partition, cell, |ticket| Input::Carry(ticket, entries)).await?;
+        ask(partition, cell, move |ticket| Input::Carry(ticket, entries)).await?;
     }
     loop {
         ask(partition, cell, |ticket| Input::Carry(ticket, Vec::new())).await?;
@@ -51,7 +51,7 @@ pub(super) async fn trim<P: Processors>(
 async fn ask<P: Processors>(
     partition: Partition,
     cell: &Cell<P>,
-    make: impl FnOnce(crate::Ticket) -> Input,
+    make: impl FnOnce(crate::Ticket) -> Input + Send + 'static,
 ) -> Result<(), TrimError> {
     match cell.ask(make).await.unwrap_or(Answer::Unknown) {
         Answer::Done(_) => Ok(()),

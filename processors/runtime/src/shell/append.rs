@@ -6,7 +6,7 @@ use omium_processor::Processors;
 use omium_schemas::block::epoch_record;
 use omium_schemas::mutant::Mutant;
 use omium_schemas::{
-    BlockBuilder, BlockHead, BlockKind, BlockNo, ClosedBlock, Digest, Offset, Time, Verdict,
+    BlockBuilder, BlockError, BlockHead, BlockKind, BlockNo, ClosedBlock, Digest, Offset, Time, Verdict,
 };
 
 use super::{Flight, Role, Shell};
@@ -39,10 +39,6 @@ impl<P: Processors> Shell<P> {
             let time = self.time(now);
             self.close(time);
             self.snapshot_if_due(now);
-        }
-        let no = self.closed.front()?.head.no;
-        if self.blobs.values().any(|waiting| *waiting <= no) {
-            return None;
         }
         self.closed.pop_front()
     }
@@ -124,6 +120,7 @@ impl<P: Processors> Shell<P> {
             match verdict {
                 Ok((Verdict::Ignored(_), _)) => {}
                 Ok((_, head)) => return self.end(Ended::Superseded(head.epoch)),
+                Err(BlockError::Magic) => self.pass_over(entry.offset),
                 Err(error) => {
                     return self.end(Ended::Unreadable(format!("offset {}: {error}", entry.offset)));
                 }
@@ -171,13 +168,6 @@ impl<P: Processors> Shell<P> {
         }
         let at = self.gated.partition_point(|(gate, _)| *gate <= no);
         self.gated.insert(at, (no, output));
-    }
-
-    pub(super) fn blob_stored(&mut self, digest: &Digest) {
-        self.blobs.remove(digest);
-        if self.flight.is_none() {
-            self.outputs.push(Output::Ready);
-        }
     }
 
     /// The hash of the last block that counted; made now where this reader trusts its log and had not made it.

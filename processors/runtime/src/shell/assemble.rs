@@ -3,20 +3,25 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bytes::Bytes;
 use omium_processor::{Context, Processors, Recorded, Refusal, Why};
 use omium_schemas::catalogue::{
     BookOpened, Command, ControlSeen, DeliverMessage, Event, FrameRefused, LogStarted, LogicAdopted, Message,
     MessageReceived, MessagesAcknowledged, QuarantineStream, SchemaTaught, SeeControl, StreamQuarantined,
     StreamReleased,
 };
+use omium_schemas::frame::MAX_RECORDS;
 use omium_schemas::mutant::Mutant;
-use omium_schemas::{Content, Digest, EncodeError, FrameBuilder, FrameHead, MAX_FRAME, Partition, Seq, Time};
+use omium_schemas::{
+    BlobRef, Content, Digest, EncodeError, FrameBuilder, FrameHead, MAX_FRAME, Partition, Seq, Time,
+};
 
 use super::commands::Asked;
+use super::needs::{Hand, IN_PLACE, Lack, Opener, too_much};
 use super::{Role, Shell};
 use crate::book::Book;
 use crate::key::StreamKey;
-use crate::port::{Answer, Done, Now, Output, Parcel, Submission};
+use crate::port::{Answer, Done, Needs, Now, Output, Parcel, Submission};
 use crate::sealing::{self, DataKey, Place};
 use crate::snapshot::Used;
 use crate::stream::{LastFrame, StreamState};
@@ -24,10 +29,7 @@ use crate::stream::{LastFrame, StreamState};
 /// How many times events may cause events in turn.
 const ROUNDS: u8 = 8;
 /// How many events one command may cause.
-const EVENTS: usize = 256;
-/// Content above this goes to the blob store.
-const IN_PLACE: usize = 64 * 1024;
-
+const EVENTS: usize = MAX_RECORDS - 1;
 /// Why a frame was not made.
 pub(super) enum Trouble {
     /// A processor panicked while it decided or reacted.
@@ -38,6 +40,14 @@ pub(super) enum Trouble {
     TooLarge(usize, String),
     /// The subject's key is destroyed.
     Erased,
+    /// Content that has to be at hand is not.
+    Lacks(Lack),
+}
+
+impl From<Lack> for Trouble {
+    fn from(lack: Lack) -> Trouble {
+        Trouble::Lacks(lack)
+    }
 }
 
 /// A frame that stands at the end of the open block.
@@ -47,28 +57,42 @@ struct Made<S> {
     hash: Digest,
     events: Vec<Event>,
     parcels: Vec<Parcel>,
-    blobs: Vec<(Digest, bytes::Bytes)>,
     last: Seq,
+    /// The contents that stand in the frame itself.
+    in_place: Vec<Bytes>,
 }
 
 impl<P: Processors> Shell<P> {
-    pub(super) fn decide(&mut self, mut asked: Asked, now: Now) {
+    /// Decides a command. It comes back where something has to be fetched or stored first.
+    pub(super) fn decide(&mut self, asked: Asked, now: Now) -> Option<Asked> {
+        let undecided = self.decide_now(asked, now);
+        self.deciding.end();
+        undecided
+    }
+
+    fn decide_now(&mut self, mut asked: Asked, now: Now) -> Option<Asked> {
         let Submission { ticket, key, .. } = *asked.submission;
         if let Some(answer) = self.known_answer(&asked) {
-            return self.answer(ticket, answer);
+            self.answer(ticket, answer);
+            return None;
         }
         if let Some(refusal) = self.wrong_sending(&asked.submission) {
-            return self.refuse(ticket, refusal);
+            self.refuse(ticket, refusal);
+            return None;
         }
         let time = self.time(now);
-        let decided = catch_unwind(AssertUnwindSafe(|| self.events_of(&asked.submission, time)));
-        let outcome = match decided {
-            Ok(Ok(events)) if events.is_empty() && ticket.is_none() => return,
+        self.deciding.begin(&key);
+        let outcome = match self.drafted(&asked.submission, time) {
+            Ok(Ok(events)) if events.is_empty() && ticket.is_none() => return None,
             Ok(Ok(events)) => self.commit(&mut asked, events, time),
-            Ok(Err(refusal)) => return self.refuse(ticket, refusal),
-            Err(_) => Err(Trouble::Panic("decide")),
+            Ok(Err(refusal)) => {
+                self.refuse(ticket, refusal);
+                return None;
+            }
+            Err(trouble) => Err(trouble),
         };
         match outcome {
+            Err(Trouble::Lacks(Lack::Needs(needs))) => return self.ask_for(asked, needs),
             Ok(done) => {
                 self.figures.decided += 1;
                 self.answer(ticket, Answer::Done(done));
@@ -76,11 +100,21 @@ impl<P: Processors> Shell<P> {
                 match asked.submission.command {
                     Command::SeeControl(_) => self.control_arrived(now),
                     Command::ReleaseStream(_) => self.hear_held(&key, now),
+                    Command::QuarantineStream(_) => self.suspects.retain(|suspect| *suspect != key),
                     _ => {}
                 }
             }
             Err(trouble) => self.trouble(asked, trouble, now),
         }
+        None
+    }
+
+    /// What the command causes, decided with all content at hand that was looked at.
+    fn drafted(&self, submission: &Submission, time: Time) -> Result<Result<Vec<Event>, Refusal>, Trouble> {
+        let opener = Opener::new(&*self.vault, submission.key, self.hands.get(&submission.key));
+        let decided = catch_unwind(AssertUnwindSafe(|| self.events_of(submission, time, &opener)));
+        opener.check()?;
+        decided.map_err(|_| Trouble::Panic("decide"))
     }
 
     fn trouble(&mut self, mut asked: Asked, trouble: Trouble, now: Now) {
@@ -88,6 +122,10 @@ impl<P: Processors> Shell<P> {
         let time = self.time(now);
         match trouble {
             Trouble::Erased => self.without_content(asked, now),
+            Trouble::Lacks(Lack::Unreadable(why)) => self.cannot_read(&asked, why),
+            Trouble::Lacks(Lack::Needs(_)) => {
+                // The caller has seen to it.
+            }
             Trouble::Apply => self.freeze(key, ticket),
             Trouble::Panic(where_) => {
                 let reason = format!("a processor panicked in {where_}");
@@ -124,7 +162,9 @@ impl<P: Processors> Shell<P> {
             format!("message {number} of partition {from_partition} came to {}, which is erased", key.stream);
         self.outputs.push(Output::Alarm(text));
         if had_content {
-            return self.decide(asked, now);
+            // Without content there is nothing to be stored, and what cannot be read is refused.
+            let _ = self.decide(asked, now);
+            return;
         }
         let (received, time) = (MessageReceived { from_partition, number }.into(), self.time(now));
         if self.commit(&mut asked, vec![received], time).is_err() {
@@ -140,7 +180,12 @@ impl<P: Processors> Shell<P> {
     }
 
     /// What the command causes: the shell's own part, then the processors'.
-    fn events_of(&self, submission: &Submission, time: Time) -> Result<Vec<Event>, Refusal> {
+    fn events_of(
+        &self,
+        submission: &Submission,
+        time: Time,
+        opener: &Opener<'_>,
+    ) -> Result<Vec<Event>, Refusal> {
         let events = match &submission.command {
             Command::OpenBook(open) => {
                 let opened = BookOpened { partitions: open.partitions, partition: open.partition }.into();
@@ -173,11 +218,14 @@ impl<P: Processors> Shell<P> {
                 let quarantined =
                     self.residents.get(&submission.key).is_some_and(|s| s.value.quarantine.is_some());
                 // A message is taken once, whatever its receiver thinks of it: others wait behind it.
-                let caused =
-                    if quarantined { Vec::new() } else { self.ask(submission, time).unwrap_or_default() };
+                let caused = if quarantined {
+                    Vec::new()
+                } else {
+                    self.ask(submission, time, opener).unwrap_or_default()
+                };
                 std::iter::once(received).chain(caused).collect()
             }
-            _ => return self.ask(submission, time),
+            _ => return self.ask(submission, time, opener),
         };
         Ok(events)
     }
@@ -191,9 +239,9 @@ impl<P: Processors> Shell<P> {
         untaught.map(teach).collect()
     }
 
-    fn ask(&self, submission: &Submission, time: Time) -> Result<Vec<Event>, Refusal> {
+    fn ask(&self, submission: &Submission, time: Time, opener: &Opener<'_>) -> Result<Vec<Event>, Refusal> {
         let slot = self.residents.get(&submission.key).expect("a stream is loaded before it is decided on");
-        let open = |content: &Content| sealing::open(&*self.vault, submission.key, content);
+        let open = |content: &Content| opener.open(content);
         let context = context(&self.book, submission, slot.value.seq.next(), time, &open);
         P::decide(&slot.value.state, &submission.command, &context)
     }
@@ -212,17 +260,25 @@ impl<P: Processors> Shell<P> {
             self.close(time);
             (events, asked.window) = (rest, window);
         }
-        let last = self.commit_one(asked, events, time)?;
-        Ok(Done { first, last, repeated: false })
+        let (last, events) = self.commit_one(asked, events, time)?;
+        Ok(Done { first, last, repeated: false, events: events.into() })
     }
 
-    fn commit_one(&mut self, asked: &mut Asked, events: Vec<Event>, time: Time) -> Result<Seq, Trouble> {
+    fn commit_one(
+        &mut self,
+        asked: &mut Asked,
+        events: Vec<Event>,
+        time: Time,
+    ) -> Result<(Seq, Vec<Event>), Trouble> {
         let start = self.open.buffer().len();
         let made = match self.assemble(&asked.submission, events, time) {
-            Ok(made) if made.length > MAX_FRAME => {
-                let text = format!("the frame has {} bytes, a block holds {MAX_FRAME}", made.length);
-                Err(Trouble::TooLarge(made.length, text))
-            }
+            Ok(made) if made.length > MAX_FRAME => Err(match too_much(made.length, made.in_place) {
+                Some(store) => Lack::Needs(Needs { store, ..Needs::default() }).into(),
+                None => {
+                    let text = format!("the frame has {} bytes, a block holds {MAX_FRAME}", made.length);
+                    Trouble::TooLarge(made.length, text)
+                }
+            }),
             other => other,
         };
         let made = made.inspect_err(|_| self.open.undo(start))?;
@@ -255,8 +311,18 @@ impl<P: Processors> Shell<P> {
             trace: submission.trace,
         };
         let vault = self.vault.clone();
-        let mut sealer =
-            Sealer { key: *key, entropy: origin.entropy, data: None, vault: &*vault, blobs: Vec::new() };
+        let hand = self.hands.get(key);
+        let opener = Opener::new(&*vault, *key, hand);
+        let mut sealer = Sealer {
+            key: *key,
+            entropy: origin.entropy,
+            data: None,
+            vault: &*vault,
+            hand,
+            opener: &opener,
+            store: Vec::new(),
+            in_place: Vec::new(),
+        };
         let mut command = submission.command.clone();
         if command.has_content() {
             sealer.seal(first, |visit| command.contents_mut(visit))?;
@@ -270,10 +336,10 @@ impl<P: Processors> Shell<P> {
             next: BTreeMap::new(),
         };
         let mut parcels = Vec::new();
-        let open = |content: &Content| sealing::open(&*vault, *key, content);
+        let open = |content: &Content| opener.open(content);
         let context = context(&self.book, submission, first, time, &open);
         // What reactions cause stands behind what caused it; each with the record that caused it and its round.
-        let mut causes = vec![(0_u8, 0_u8); events.len()];
+        let mut causes = vec![(0_u16, 0_u8); events.len()];
         let mut at = 0;
         while let Some(event) = events.get_mut(at) {
             let (cause, round) = causes[at];
@@ -296,20 +362,25 @@ impl<P: Processors> Shell<P> {
             let seen = plain.as_ref().unwrap_or(event);
             let react = || (0..P::COUNT).flat_map(|which| P::react(which, &state.state, seen, &context));
             let caused = catch_unwind(AssertUnwindSafe(|| react().collect::<Vec<Event>>()))
-                .map_err(|_| Trouble::Panic("react"))?;
-            causes.extend(caused.iter().map(|_| (at.min(255) as u8, round + 1)));
+                .map_err(|_| opener.check().err().map_or(Trouble::Panic("react"), Trouble::from))?;
+            causes.extend(caused.iter().map(|_| (at as u16, round + 1)));
             events.extend(caused);
         }
+        opener.check()?;
+        if !sealer.store.is_empty() {
+            return Err(Lack::Needs(Needs { store: sealer.store, ..Needs::default() }).into());
+        }
+        let in_place = sealer.in_place;
         let (length, hash) = frame.finish();
         let last = Seq(first.0 + events.len() as u64);
         state.seq = last;
         state.hash = hash;
-        Ok(Made { state, length, hash, events, parcels, blobs: sealer.blobs, last })
+        Ok(Made { state, length, hash, events, parcels, last, in_place })
     }
 
     /// The frame is in the open block: everything in memory moves on, everything that leaves waits for the block.
-    fn enter(&mut self, asked: &mut Asked, made: Made<P::State>, time: Time) -> Seq {
-        let Made { state, hash, events, parcels, blobs, last, .. } = made;
+    fn enter(&mut self, asked: &mut Asked, made: Made<P::State>, time: Time) -> (Seq, Vec<Event>) {
+        let Made { state, hash, events, parcels, last, .. } = made;
         let Submission { key, ref origin, .. } = *asked.submission;
         let first = Seq(last.0 - events.len() as u64);
         let no = self.ahead.no.next();
@@ -321,10 +392,6 @@ impl<P: Processors> Shell<P> {
         for (event, seq) in events.iter().zip(first.0 + 1..) {
             self.book.apply(&key, Seq(seq), &origin.entropy, event);
         }
-        for (digest, bytes) in blobs {
-            self.blobs.insert(digest, no);
-            self.outputs.push(Output::StoreBlob(digest, bytes));
-        }
         let records = events.len() as u64 + 1;
         self.figures.records += records;
         self.unsaved_records += records;
@@ -332,7 +399,7 @@ impl<P: Processors> Shell<P> {
         if self.flight.is_none() && matches!(self.role, Role::Leading(_)) {
             self.outputs.push(Output::Ready);
         }
-        last
+        (last, events)
     }
 }
 
@@ -342,7 +409,7 @@ fn context<'a>(
     submission: &Submission,
     seq: Seq,
     now: Time,
-    open: &'a dyn Fn(&Content) -> Option<bytes::Bytes>,
+    open: &'a dyn Fn(&Content) -> Option<Bytes>,
 ) -> Context<'a> {
     let StreamKey { tenant, stream } = submission.key;
     let (entropy, control) = (submission.origin.entropy, &book.control.2);
@@ -382,7 +449,11 @@ struct Sealer<'a> {
     entropy: [u8; 16],
     data: Option<DataKey>,
     vault: &'a dyn sealing::Vault,
-    blobs: Vec<(Digest, bytes::Bytes)>,
+    hand: Option<&'a Hand>,
+    opener: &'a Opener<'a>,
+    /// What has to be stored before the frame can be made.
+    store: Vec<Bytes>,
+    in_place: Vec<Bytes>,
 }
 
 impl Sealer<'_> {
@@ -394,28 +465,31 @@ impl Sealer<'_> {
         if self.data.is_none() {
             self.data = Some(self.vault.sealing(&self.key).ok_or(Trouble::Erased)?);
         }
-        let data = self.data.as_ref().expect("set just above");
-        let (blobs, stream, entropy) = (&mut self.blobs, self.key, &self.entropy);
-        visit(&mut |field, content| {
-            let Content::Open(plain) = content else { return };
-            *content = sealing::seal(data, &Place { stream, seq, field }, entropy, plain);
-            if plain_is_long(content) {
-                blobs.extend(move_out(content));
-            }
-        });
+        visit(&mut |field, content| *content = self.sealed(seq, field, content));
         Ok(())
     }
-}
 
-fn plain_is_long(content: &Content) -> bool {
-    matches!(content, Content::Kept(kept) if matches!(&kept.content, Content::Sealed { bytes, .. } if bytes.len() > IN_PLACE))
-}
+    fn sealed(&mut self, seq: Seq, field: u16, content: &Content) -> Content {
+        let plain = match content {
+            Content::Open(plain) => plain,
+            Content::Moved(moved) => return self.moved(moved.to, moved.plain.clone()),
+            content => return content.clone(),
+        };
+        if let Some(place) = self.hand.and_then(|hand| hand.place_of(plain)) {
+            return self.moved(place, plain.clone());
+        }
+        if plain.len() > IN_PLACE {
+            // The draft goes on, so that everything it needs is asked for at once.
+            self.store.push(plain.clone());
+            return Content::Blob(Box::default());
+        }
+        self.in_place.push(plain.clone());
+        let data = self.data.as_ref().expect("set before the first content is visited");
+        sealing::seal(data, &Place { stream: self.key, seq, field }, &self.entropy, plain)
+    }
 
-/// Replaces long sealed bytes by the name of the blob that holds them.
-fn move_out(content: &mut Content) -> Option<(Digest, bytes::Bytes)> {
-    let Content::Kept(kept) = content else { return None };
-    let Content::Sealed { key, bytes } = &kept.content else { return None };
-    let (key, bytes, sha256) = (*key, bytes.clone(), Digest::of(bytes));
-    kept.content = Content::Blob { key, sha256, length: bytes.len() as u64 };
-    Some((sha256, bytes))
+    fn moved(&self, place: BlobRef, plain: Bytes) -> Content {
+        self.opener.keep(place, plain);
+        Content::Blob(Box::new(place))
+    }
 }

@@ -12,7 +12,7 @@ use omium_processor::{Processors, Refusal, Why};
 use omium_schemas::catalogue::{
     CarryStream, Command, Event, KeyUsed, KeysCarried, LogStarted, SchemaTaught, TrimLog,
 };
-use omium_schemas::{Block, Filter, Frame, Offset, Seq, StreamKind, Time, Verdict};
+use omium_schemas::{Block, BlockError, Filter, Frame, Offset, Seq, StreamKind, Time, Verdict};
 
 use super::{Role, Shell};
 use crate::key::StreamKey;
@@ -90,7 +90,15 @@ impl<P: Processors> Shell<P> {
             Ok(finished) => {
                 self.carrying = Some(carry).filter(|_| !finished);
                 let last = self.seq_of(&StreamKey::book(self.partition)).unwrap_or_default();
-                self.answer(ticket, Answer::Done(Done { first: last, last, repeated: false }));
+                self.answer(
+                    ticket,
+                    Answer::Done(Done {
+                        first: last,
+                        last,
+                        repeated: false,
+                        events: std::sync::Arc::from([]),
+                    }),
+                );
             }
             Err(why) => {
                 carry.ticket = ticket;
@@ -240,7 +248,11 @@ impl Carry {
     /// Takes in one record. Its frames are below the mark only once another block has come that counts.
     fn read(&mut self, entry: &Entry) -> Result<(), String> {
         let place = |error: String| format!("offset {}: {error}", entry.offset);
-        let block = Block::parse(entry.bytes.clone()).map_err(|error| place(error.to_string()))?;
+        let block = match Block::parse(entry.bytes.clone()) {
+            Ok(block) => block,
+            Err(BlockError::Magic) => return Ok(()),
+            Err(error) => return Err(place(error.to_string())),
+        };
         let filter = self.filter.get_or_insert_with(|| match entry.offset {
             Offset(0) => Filter::new(),
             _ => Filter::starting_at(&block.head),

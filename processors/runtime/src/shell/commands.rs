@@ -1,5 +1,7 @@
 //! Commands on their way to a decision: what must be in memory first, and what is answered without deciding.
 
+use std::sync::Arc;
+
 use omium_processor::{Processors, Refusal};
 use omium_schemas::catalogue::{Command, Origin};
 use omium_schemas::mutant::Mutant;
@@ -43,7 +45,15 @@ impl<P: Processors> Shell<P> {
         if self.parked.contains_key(&key) || !self.is_ready(&asked) {
             return self.park(asked);
         }
-        self.decide(asked, now);
+        self.decide_or_park(asked, now);
+    }
+
+    /// What needs something of the blob store waits for that in front of all others of its stream.
+    fn decide_or_park(&mut self, asked: Asked, now: Now) {
+        if let Some(asked) = self.decide(asked, now) {
+            self.parked.entry(asked.submission.key).or_default().push_front(asked);
+            self.parked_count += 1;
+        }
     }
 
     /// Issues a command of the shell's own.
@@ -61,12 +71,7 @@ impl<P: Processors> Shell<P> {
 
     fn entropy(&mut self) -> [u8; 16] {
         self.seed.1 += 1;
-        let mut message = [0; 24];
-        message[..16].copy_from_slice(&self.seed.0);
-        message[16..].copy_from_slice(&self.seed.1.to_le_bytes());
-        let mut entropy = [0; 16];
-        entropy.copy_from_slice(&omium_schemas::Digest::of(&message).0[..16]);
-        entropy
+        entropy_of(&self.seed.0, self.seed.1)
     }
 
     /// Whether there is more than a caller may add to. What the shell does by itself goes on, so that it gets less.
@@ -88,6 +93,7 @@ impl<P: Processors> Shell<P> {
                 || self.looked_up.contains_key(key)
         };
         self.residents.has(&asked.submission.key)
+            && !self.is_waiting_for_blobs(&asked.submission.key)
             && (self.is_found(&asked.submission) || asked.window.as_ref().is_none_or(known))
     }
 
@@ -178,11 +184,12 @@ impl<P: Processors> Shell<P> {
             self.unpark(now);
             self.carry_on(now);
             self.empty_inbox(now);
+            self.let_go_of_hands(&keys);
             self.reopen_more();
         }
     }
 
-    fn unpark(&mut self, now: Now) {
+    pub(super) fn unpark(&mut self, now: Now) {
         let mut ready: Vec<StreamKey> =
             self.parked.keys().copied().filter(|key| self.residents.has(key)).collect();
         ready.sort_unstable();
@@ -192,6 +199,10 @@ impl<P: Processors> Shell<P> {
                     self.parked.remove(&key);
                     break;
                 };
+                if self.is_waiting_for_blobs(&key) {
+                    self.parked.entry(key).or_default().push_front(asked);
+                    break;
+                }
                 if !self.is_ready(&asked) {
                     // An earlier command with the same key has taken the answer, and was refused.
                     self.need_for(&asked);
@@ -199,7 +210,7 @@ impl<P: Processors> Shell<P> {
                     break;
                 }
                 self.parked_count -= 1;
-                self.decide(asked, now);
+                self.decide_or_park(asked, now);
             }
         }
     }
@@ -217,7 +228,12 @@ impl<P: Processors> Shell<P> {
             if used.request.is_some() && used.request != origin.request {
                 return Some(Answer::OtherRequest);
             }
-            return Some(Answer::Done(Done { first: used.first, last: used.last, repeated: true }));
+            return Some(Answer::Done(Done {
+                first: used.first,
+                last: used.last,
+                repeated: true,
+                events: Arc::from([]),
+            }));
         }
         if matches!(command, Command::ReleaseStream(_) | Command::DeliverMessage(_)) {
             return None;
@@ -304,4 +320,19 @@ impl<P: Processors> Shell<P> {
             _ => {}
         }
     }
+}
+
+/// The id that a log gets whose first leader has this seed: the entropy of the command that opens its book, which is the
+/// first one that a leader issues.
+pub(crate) fn log_id(seed: &[u8; 16]) -> [u8; 16] {
+    entropy_of(seed, 1)
+}
+
+fn entropy_of(seed: &[u8; 16], number: u64) -> [u8; 16] {
+    let mut message = [0; 24];
+    message[..16].copy_from_slice(seed);
+    message[16..].copy_from_slice(&number.to_le_bytes());
+    let mut entropy = [0; 16];
+    entropy.copy_from_slice(&omium_schemas::Digest::of(&message).0[..16]);
+    entropy
 }

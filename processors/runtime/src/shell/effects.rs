@@ -20,6 +20,12 @@ impl<P: Processors> Shell<P> {
         let (time, Role::Leading(epoch)) = (self.time(now), self.role) else { return };
         let Some(slot) = self.residents.get_mut(key) else { return };
         let due = P::due(&slot.value.state);
+        if slot.value.quarantine.is_some() || self.suspects.contains(key) {
+            // Nothing of it would be taken. What is out already keeps its number.
+            slot.waits = !due.is_empty() || !slot.value.held.is_empty();
+            slot.timer.take().map(|at| self.timers.remove(&(at, *key)));
+            return;
+        }
         slot.waits = !due.is_empty() || !slot.value.held.is_empty();
         slot.sent.retain(|(effect, _)| due.effects.contains(effect));
         let mut timer = due.deadline;

@@ -6,7 +6,7 @@ use omium_log::Entry;
 use omium_processor::{Processors, Recorded};
 use omium_schemas::catalogue::{Command, Event, KeyUsed};
 use omium_schemas::mutant::Mutant;
-use omium_schemas::{Block, BlockNo, DecodeError, Digest, Frame, Origin, Seq, Verdict};
+use omium_schemas::{Block, BlockError, BlockNo, DecodeError, Digest, Frame, Origin, Seq, Verdict};
 
 use super::front::{Waiting, holds_copies};
 use super::{Role, Shell};
@@ -54,7 +54,14 @@ impl<P: Processors> Shell<P> {
     fn fold_entry(&mut self, entry: &Entry) -> Result<bool, String> {
         // A log that may be trusted has compared the checksums while it was read.
         let read = if self.config.verify { Block::parse } else { Block::trusted };
-        let block = read(entry.bytes.clone()).map_err(|error| error.to_string())?;
+        let block = match read(entry.bytes.clone()) {
+            Ok(block) => block,
+            Err(BlockError::Magic) => {
+                self.pass_over(entry.offset);
+                return Ok(true);
+            }
+            Err(error) => return Err(error.to_string()),
+        };
         self.begin_at_front(entry.offset, &block.head);
         if self.filter.judge(&block.head) != Verdict::Counts {
             self.filter.admit(&block.head, None);
@@ -89,6 +96,17 @@ impl<P: Processors> Shell<P> {
             }
         }
         Ok(true)
+    }
+
+    /// Bytes that do not begin like a block are nobody's of ours: they count for nothing. A block that is damaged is
+    /// another matter.
+    pub(super) fn pass_over(&mut self, at: omium_schemas::Offset) {
+        self.filter.ignored += 1;
+        let partition = self.partition;
+        self.outputs.push(Output::Alarm(format!(
+            "the record at offset {at} of partition {partition} is no block of omium and is ignored; find out who writes \
+             to this log"
+        )));
     }
 
     fn next_held(&mut self, frame: &Frame) -> Option<Waiting> {

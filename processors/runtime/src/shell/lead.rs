@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use omium_processor::Processors;
-use omium_schemas::catalogue::{OpenBook, SeeControl, TeachSchemas};
+use omium_schemas::catalogue::{OpenBook, QuarantineStream, SeeControl, TeachSchemas};
 use omium_schemas::{Digest, Epoch, Schema, Seq};
 
 use super::{Ahead, Role, Shell};
@@ -56,6 +56,7 @@ impl<P: Processors> Shell<P> {
         self.clocks = Some(now);
         self.outputs.push(Output::Led(epoch));
         self.open_book(now);
+        self.quarantine_suspects(now);
         self.redispatch(now);
         self.send_anew();
     }
@@ -69,6 +70,14 @@ impl<P: Processors> Shell<P> {
         // One frame holds a part of them, so that it fits a block.
         for _ in 0..self.untaught().count().div_ceil(100) {
             self.issue(book, TeachSchemas {}, now);
+        }
+    }
+
+    fn quarantine_suspects(&mut self, now: Now) {
+        for key in self.suspects.clone() {
+            let reason = "three processes in a row have ended while they worked on it".to_owned();
+            self.outputs.push(Output::Alarm(format!("{} is quarantined: {reason}", key.stream)));
+            self.issue(key, QuarantineStream { reason }, now);
         }
     }
 

@@ -1,12 +1,14 @@
 //! Messages between streams, over partitions: sent until they are acknowledged, taken once and in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use omium_processor::Processors;
-use omium_schemas::catalogue::{AcknowledgeMessages, DeliverMessage, Message};
+use omium_schemas::catalogue::{AcknowledgeMessages, Command, DeliverMessage, Message};
 use omium_schemas::mutant::Mutant;
 use omium_schemas::{Content, Partition, Time};
 
+use super::commands::Asked;
 use super::{Role, Shell};
 use crate::book::Unacknowledged;
 use crate::key::StreamKey;
@@ -80,7 +82,11 @@ impl<P: Processors> Shell<P> {
             if !self.residents.has(&key) {
                 return self.need(vec![key], Vec::new());
             }
-            let Some((next, parcel)) = inbox.pop_first() else { return };
+            if self.is_waiting_for_blobs(&key) {
+                return;
+            }
+            let popped = self.inbox.get_mut(&from).and_then(BTreeMap::pop_first);
+            let Some((next, parcel)) = popped else { return };
             self.take_in(parcel, now);
             if self.last_received(from) != next {
                 return;
@@ -96,12 +102,24 @@ impl<P: Processors> Shell<P> {
             self.outputs.push(Output::Alarm(format!("a message for {} was put into the book", key.stream)));
             key = StreamKey::book(self.partition);
         }
+        // Sealed for its sender, it is sealed anew for its receiver.
+        let message = Message { body: message.body.map(plain), ..message };
         let asked =
             self.own(key, DeliverMessage { from_partition, number, from: from.stream, message }.into());
-        self.decide(asked, now);
+        if let Some(asked) = self.decide(asked, now) {
+            return self.put_back(asked, from);
+        }
         if self.book.received.get(&from_partition).copied() == Some(number) {
             self.gate(Output::Acknowledge(from_partition, number));
         }
+    }
+
+    /// A message whose receiver cannot decide yet is the next one still.
+    fn put_back(&mut self, asked: Asked, from: StreamKey) {
+        let Command::DeliverMessage(deliver) = asked.submission.command else { return };
+        let DeliverMessage { from_partition, number, message, .. } = deliver;
+        let parcel = Parcel { from_partition, to_partition: self.partition, number, from, message };
+        self.inbox.entry(from_partition).or_default().insert(number, parcel);
     }
 
     /// What was held back while a stream was quarantined is heard now, in the order in which it came.
@@ -111,11 +129,19 @@ impl<P: Processors> Shell<P> {
         };
         for held in slot.value.held.clone() {
             let Some(mut message) = held.message() else { continue };
-            message.body =
-                held.body.and_then(|body| sealing::open(&*self.vault, *key, &body)).map(Content::Open);
+            message.body = match held.body {
+                // It stays where it is: this is the stream that it was sealed for.
+                Some(body @ Content::Blob(_)) => Some(body),
+                body => {
+                    body.and_then(|body| sealing::open(&*self.vault, *key, &body).ok()).map(Content::Open)
+                }
+            };
             let (from_partition, number, from) = (held.from_partition, held.number, held.from);
             let asked = self.own(*key, DeliverMessage { from_partition, number, from, message }.into());
-            self.decide(asked, now);
+            if self.decide(asked, now).is_some() {
+                // It is heard when what it needs is at hand.
+                return;
+            }
         }
     }
 
@@ -245,12 +271,20 @@ impl<P: Processors> Shell<P> {
         if let Some(body) = message.body.take() {
             let place = Place { stream: kept.from, seq: kept.seq, field: 0 };
             let body = sealing::place(body, &place, &kept.entropy);
-            message.body = sealing::open(&*self.vault, kept.from, &body).map(Content::Open);
+            message.body = sealing::open(&*self.vault, kept.from, &body).ok().map(Content::Open);
             if message.body.is_none() {
                 let text = format!("a message of {} leaves without its content", kept.from.stream);
                 self.outputs.push(Output::Alarm(text));
             }
         }
         Some(message)
+    }
+}
+
+/// Content as it was before anybody moved it out.
+fn plain(content: Content) -> Content {
+    match content {
+        Content::Moved(moved) => Content::Open(moved.plain),
+        content => content,
     }
 }

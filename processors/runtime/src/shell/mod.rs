@@ -6,11 +6,13 @@ mod append;
 mod assemble;
 mod carry;
 mod commands;
+mod deciding;
 mod effects;
 mod fold;
 mod front;
 mod lead;
 mod messages;
+mod needs;
 mod residents;
 mod save;
 mod window;
@@ -30,6 +32,9 @@ use crate::port::{Ended, Input, Now, Output, Parcel};
 use crate::sealing::Vault;
 use crate::snapshot::{Position, Snapshot, Used};
 use commands::Asked;
+pub use deciding::Deciding;
+pub(crate) use deciding::Noted;
+pub(crate) use needs::IN_PLACE;
 use residents::Residents;
 use window::Window;
 
@@ -147,7 +152,7 @@ pub struct Shell<P: Processors> {
     closed: VecDeque<ClosedBlock>,
     flight: Option<Flight>,
     gated: VecDeque<(BlockNo, Output<P::State>)>,
-    blobs: BTreeMap<Digest, BlockNo>,
+    hands: Lookup<StreamKey, needs::Hand>,
 
     // What waits for rows of the store, for control, or for its turn.
     parked: Lookup<StreamKey, VecDeque<Asked>>,
@@ -168,6 +173,8 @@ pub struct Shell<P: Processors> {
     stored: BlockNo,
     snapshot: Option<Box<Snapshot<P::State>>>,
 
+    deciding: Arc<Deciding>,
+    suspects: Vec<StreamKey>,
     seed: ([u8; 16], u64),
     stopping: bool,
     delivery: i64,
@@ -221,7 +228,7 @@ impl<P: Processors> Shell<P> {
             closed: VecDeque::new(),
             flight: None,
             gated: VecDeque::new(),
-            blobs: BTreeMap::new(),
+            hands: Lookup::default(),
             parked: Lookup::default(),
             parked_count: 0,
             loading: BTreeSet::new(),
@@ -237,6 +244,8 @@ impl<P: Processors> Shell<P> {
             saving: None,
             stored,
             snapshot: None,
+            deciding: Arc::default(),
+            suspects: Vec::new(),
             seed: ([0; 16], 0),
             stopping: false,
             delivery: 0,
@@ -262,7 +271,7 @@ impl<P: Processors> Shell<P> {
             Input::Loaded(loaded) => self.loaded(loaded, now),
             Input::Waiting(streams) => self.reopen(streams, now),
             Input::Flushed(no) => self.flushed(no, now),
-            Input::BlobStored(digest) => self.blob_stored(&digest),
+            Input::AtHand(key, given) => self.at_hand(key, given, now),
             Input::Message(parcel) => self.receive(*parcel, now),
             Input::Acknowledged(partition, through) => self.acknowledged(partition, through, now),
             Input::Control(seq, digest, body) => self.see_control(seq, digest, body, now),
@@ -313,6 +322,17 @@ impl<P: Processors> Shell<P> {
     /// The partition's book, as far ahead as it runs.
     pub fn book(&self) -> &Book {
         &self.book
+    }
+
+    /// Says from now on which stream it decides on.
+    pub fn say_in(&mut self, deciding: Arc<Deciding>) {
+        self.deciding = deciding;
+    }
+
+    /// Work on these streams has ended several processes: they are quarantined as soon as it leads, and nothing of
+    /// theirs is sent out before.
+    pub fn suspect(&mut self, streams: Vec<StreamKey>) {
+        self.suspects = streams;
     }
 
     /// The counters.

@@ -66,7 +66,7 @@ impl Vault for MemoryVault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sealing::{Place, open, seal};
+    use crate::sealing::{Place, Unreadable, open, seal};
     use omium_schemas::{Seq, StreamId, StreamKind, TenantId};
 
     fn stream(name: &str) -> StreamKey {
@@ -90,8 +90,8 @@ mod tests {
         let sealed = |name| seal(&vault.sealing(&stream(name)).expect("a key"), &place(name), &[3; 16], b"x");
         let (erased, kept) = (sealed("erased"), sealed("kept"));
         vault.destroy(&stream("erased"));
-        assert_eq!(open(&vault, stream("erased"), &erased), None);
+        assert_eq!(open(&vault, stream("erased"), &erased), Err(Unreadable::NoKey));
         assert!(vault.sealing(&stream("erased")).is_none());
-        assert_eq!(open(&vault, stream("kept"), &kept).as_deref(), Some(&b"x"[..]));
+        assert_eq!(open(&vault, stream("kept"), &kept).as_deref(), Ok(&b"x"[..]));
     }
 }

@@ -159,12 +159,12 @@ async fn the_same_key_gives_the_same_answer_also_after_the_window_went_to_the_st
         let Answer::Done(first) = node.node.submit(request(b"one")).await else { panic!("a new key") };
         assert!(!first.repeated);
         let again = omium_runtime::Done { repeated: true, ..first };
-        assert_eq!(node.node.submit(request(b"one")).await, Answer::Done(again));
+        assert_eq!(node.node.submit(request(b"one")).await, Answer::Done(again.clone()));
         assert_eq!(node.node.submit(request(b"two")).await, Answer::OtherRequest);
         node.node.stop().await.unwrap();
         drop(node);
         let node: BankNode = place.open().await;
-        assert_eq!(node.node.submit(request(b"one")).await, Answer::Done(again));
+        assert_eq!(node.node.submit(request(b"one")).await, Answer::Done(again.clone()));
         assert_eq!(node.node.submit(request(b"two")).await, Answer::OtherRequest);
         let elsewhere = Request::new(account("b"), top_up(1)).with_key("once");
         assert!(matches!(node.node.submit(elsewhere).await, Answer::Done(done) if !done.repeated));

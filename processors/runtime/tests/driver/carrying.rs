@@ -135,7 +135,7 @@ async fn a_log_whose_front_was_dropped_by_hand_is_not_led() {
     let vault = Arc::new(omium_runtime::MemoryVault::new([7; 32]));
     let config = omium_runtime::Config { partitions: 1, ..Default::default() };
     let blobs = Arc::<crate::place::KeptBlobs>::default();
-    let parts = omium_runtime::NodeParts { log, store, blobs, vault, world, config };
+    let parts = omium_runtime::NodeParts { log, store, blobs, vault, world, config, under_way: None };
     let opened = omium_runtime::Node::<omium_processor::testkit::BankSuite>::open(parts).await;
     let why = opened.err().expect("nobody can know what was there").to_string();
     assert!(why.contains("restore the log from a backup"), "{why}");

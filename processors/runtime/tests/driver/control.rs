@@ -59,7 +59,8 @@ async fn logic_is_adopted_by_an_event_and_only_where_it_is_known() {
     let (world, _told) = crate::world::TestWorld::new();
     let vault = std::sync::Arc::new(omium_runtime::MemoryVault::new([7; 32]));
     let blobs = std::sync::Arc::<crate::place::KeptBlobs>::default();
-    let parts = omium_runtime::NodeParts { log, store, blobs, vault, world, config: place.config() };
+    let parts =
+        omium_runtime::NodeParts { log, store, blobs, vault, world, config: place.config(), under_way: None };
     let error = omium_runtime::Node::<omium_processor::testkit::BankSuite>::open(parts).await.err().unwrap();
     assert!(error.to_string().contains("upgrade omium"), "{error}");
 }

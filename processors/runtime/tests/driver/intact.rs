@@ -31,6 +31,7 @@ async fn refusal(state: &Place, log: &Place) -> String {
         vault: Arc::new(MemoryVault::new([7; 32])),
         world: TestWorld::new().0,
         config: state.config(),
+        under_way: None,
     };
     let opened = Node::<omium_processor::testkit::BankSuite>::open(parts).await;
     let Err(OpenError::NotLed(Partition(0), why @ Ended::Unreadable(_))) = opened else {

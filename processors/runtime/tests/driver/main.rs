@@ -2,6 +2,7 @@
 
 mod bank;
 mod carrying;
+mod computing;
 mod content;
 mod control;
 mod deadline;

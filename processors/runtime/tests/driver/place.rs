@@ -10,7 +10,7 @@ use omium_log::contract::Waiting;
 use omium_log::{BlobError, Blobs, EmbeddedLog, EmbeddedOptions, Log, MemoryLog};
 use omium_processor::Processors;
 use omium_runtime::{Config, MemoryVault, Node, NodeParts};
-use omium_schemas::Digest;
+use omium_schemas::{BlobId, BlobRef};
 use omium_store::{MemoryStore, RocksStore, Settings, Store};
 
 use crate::faulty::FaultyLog;
@@ -69,7 +69,7 @@ impl Place {
         let (log, store) = self.parts();
         let (world, events) = TestWorld::new();
         let vault = Arc::new(MemoryVault::new([7; 32]));
-        let parts = NodeParts { log, store, blobs, vault, world, config };
+        let parts = NodeParts { log, store, blobs, vault, world, config, under_way: None };
         Running::new(Node::open(parts).await.expect("a node"), events)
     }
 
@@ -83,21 +83,26 @@ impl Place {
 
 /// Blobs in memory.
 #[derive(Default)]
-pub(crate) struct KeptBlobs(pub(crate) Mutex<BTreeMap<Digest, Bytes>>);
+pub(crate) struct KeptBlobs(pub(crate) Mutex<BTreeMap<BlobId, Bytes>>);
 
 impl Blobs for KeptBlobs {
-    fn put(&self, sealed: Bytes) -> Waiting<'_, Result<Digest, BlobError>> {
-        let name = Digest::of(&sealed);
+    fn put(&self, name: BlobId, sealed: Bytes) -> Waiting<'_, Result<(), BlobError>> {
         self.0.lock().expect("no panic").insert(name, sealed);
-        Box::pin(async move { Ok(name) })
+        Box::pin(async { Ok(()) })
     }
 
-    fn get(&self, name: Digest) -> Waiting<'_, Result<Bytes, BlobError>> {
-        let found = self.0.lock().expect("no panic").get(&name).cloned();
-        Box::pin(async move { found.ok_or(BlobError::Missing { place: name.hex().into() }) })
+    fn get(&self, place: BlobRef) -> Waiting<'_, Result<Bytes, BlobError>> {
+        let found = self.0.lock().expect("no panic").get(&place.blob).cloned();
+        let run = found.map(|whole| whole.slice(place.at as usize..(place.at + place.length) as usize));
+        Box::pin(async move { run.ok_or(BlobError::Missing { place: place.blob.hex().into() }) })
     }
 
-    fn sweep(&self, _: BTreeSet<Digest>, _: SystemTime) -> Waiting<'_, Result<Swept, BlobError>> {
+    fn remove(&self, name: BlobId) -> Waiting<'_, Result<(), BlobError>> {
+        self.0.lock().expect("no panic").remove(&name);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn sweep(&self, _: BTreeSet<BlobId>, _: SystemTime) -> Waiting<'_, Result<Swept, BlobError>> {
         Box::pin(async { Ok(Swept::default()) })
     }
 }

@@ -61,10 +61,10 @@ async fn keys_older_than_a_day_are_forgotten_once_their_streams_work_is_over() {
     let mut node: BankNode = place.open_with(config, Arc::<KeptBlobs>::default()).await;
     until_forgotten(&node, store, account("a"), "old").await;
     let repeated = node.node.submit(Request::new(account("a"), top_up(1)).with_key("young")).await;
-    assert!(matches!(repeated, Answer::Done(done) if done.repeated), "{repeated:?}");
+    assert!(matches!(&repeated, Answer::Done(done) if done.repeated), "{repeated:?}");
     assert!(matches!(node.node.submit(started).await, Answer::Done(done) if done.repeated));
     let anew = node.node.submit(Request::new(account("a"), top_up(1)).with_key("old")).await;
-    assert!(matches!(anew, Answer::Done(done) if !done.repeated), "{anew:?}");
+    assert!(matches!(&anew, Answer::Done(done) if !done.repeated), "{anew:?}");
     assert_eq!(balance(&node.until(account("a"), |_| true).await), Money::dollars(3));
 
     let step = node.next_dispatch().await;

@@ -192,7 +192,16 @@ impl<P: Processors> Running<P> {
             }
             Outcome::FailOnce => {
                 let (class, reason) = (FailureClass::ToolError, None);
-                let failed = FailStep { step, branch, epoch, delivery, class, reason, retryable: true };
+                let failed = FailStep {
+                    step,
+                    branch,
+                    epoch,
+                    delivery,
+                    class,
+                    reason,
+                    retryable: true,
+                    retry_after_ms: None,
+                };
                 Some(self.submit(dispatch.key, failed).await)
             }
             Outcome::GoAway => {

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use omium_execution::{Call, Outcome, Run};
-use omium_llm::Question;
 use omium_openai::Request;
 use omium_runtime::{DataKey, StreamKey, Told};
 use omium_schemas::catalogue::{Command, NewMessage, StartLlmCall};
 use omium_schemas::{Content, Digest, Seq};
 
-use super::Engine;
+use super::{ModelCall, Recorder};
+use crate::Engine;
 
 /// How much of a difference is told.
 const TOLD: usize = 4_000;
@@ -78,28 +78,24 @@ fn threads(messages: &[Digest], data_key: &DataKey) -> Vec<Digest> {
 async fn answer(engine: &Engine, key: StreamKey, call: &Call) -> Option<Vec<u8>> {
     let Outcome::Answered(Some(content)) = &call.outcome else { return None };
     let blobs = engine.opened(key, std::iter::once(content)).await;
-    omium_openai::unpack(&engine.plain(key, &blobs, content)?).ok()
+    omium_openai::unpack(&engine.plain(key, &blobs, content).ok()?).ok()
+}
+
+impl Recorder<'_> {
+    /// How a request differs from the recorded one that was to come next, where a resumed program asks for something
+    /// else than before.
+    pub(super) async fn difference(&self, run: &Run, call: &ModelCall<'_>) -> Option<String> {
+        if !self.owner.is_program || self.owner.taking < 2 || run.has_condemned_what_was_read() {
+            return None;
+        }
+        let expected = run.expected(call.asker.caller, call.asker.position, self.owner.taking)?;
+        let now: Vec<String> = call.request.messages().into_iter().map(str::to_owned).collect();
+        let before = self.engine.asked(self.owner.key, expected.at).await.unwrap_or_default();
+        Some(difference(&before, &now))
+    }
 }
 
 impl Engine {
-    /// How a request differs from the recorded one that was to come next, where a resumed program asks for something
-    /// else than before.
-    pub(super) async fn difference(
-        &self,
-        key: StreamKey,
-        run: &Run,
-        attempt: i64,
-        question: &Question<'_>,
-    ) -> Option<String> {
-        if attempt < 2 || run.has_condemned_what_was_read() {
-            return None;
-        }
-        let expected = run.expected(&question.caller, attempt)?;
-        let now: Vec<String> = question.request.messages().into_iter().map(str::to_owned).collect();
-        let before = self.asked(key, expected.at).await.unwrap_or_default();
-        Some(difference(&before, &now))
-    }
-
     /// The messages of a recorded request.
     pub(super) async fn asked(&self, key: StreamKey, call: Seq) -> Option<Vec<String>> {
         let frames = self.history.raw_frames(&key, Seq(1), usize::MAX >> 1).await.ok()?;
@@ -124,7 +120,7 @@ impl Engine {
         for digest in digests {
             let (body, continues) = bodies.get(&digest)?;
             let blobs = self.opened(key, std::iter::once(body)).await;
-            let plain = self.plain(key, &blobs, body)?;
+            let plain = self.plain(key, &blobs, body).ok()?;
             let said = match continues.and_then(|at| run.calls.iter().find(|call| call.at == at)) {
                 Some(call) => answer(self, key, call).await.unwrap_or_default(),
                 None => Vec::new(),

@@ -1,29 +1,29 @@
-//! What earlier attempts of a step have asked, for records that have to answer from it.
+//! What earlier attempts of a step have asked, for a record in memory. The product has its own, in the execution processor.
 
 use omium_schemas::catalogue::EffectClass;
 use omium_schemas::{Digest, Seq};
 use serde_json::Value;
 
-use super::calls::{BegunTool, ToolFailure};
+use omium_agents::native::{BegunTool, ToolCall, ToolFailure};
 
 /// One call of an earlier attempt.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EarlierCall {
+pub(crate) struct EarlierCall {
     /// Its seq.
-    pub at: Seq,
+    pub(crate) at: Seq,
     /// The tool that was called; nothing where it was a model.
-    pub tool: Option<String>,
+    pub(crate) tool: Option<String>,
     /// Who called.
-    pub caller: String,
+    pub(crate) caller: String,
     /// The digest of the canonical request.
-    pub request: Digest,
+    pub(crate) request: Digest,
     /// What came of it.
-    pub outcome: EarlierOutcome,
+    pub(crate) outcome: EarlierOutcome,
 }
 
 /// What came of an earlier call.
 #[derive(Clone, Debug, PartialEq)]
-pub enum EarlierOutcome {
+pub(crate) enum EarlierOutcome {
     /// Nobody knows.
     Open,
     /// The model's bytes, or the tool's result as JSON.
@@ -34,18 +34,18 @@ pub enum EarlierOutcome {
 
 /// The calls of earlier attempts, each of which is served once, in the order in which they were begun.
 #[derive(Clone, Debug, Default)]
-pub struct Earlier {
+pub(crate) struct Earlier {
     calls: Vec<EarlierCall>,
 }
 
 impl Earlier {
     /// All of them, in the order in which they were begun, without those that a remedy condemned.
-    pub fn new(calls: Vec<EarlierCall>) -> Earlier {
+    pub(crate) fn new(calls: Vec<EarlierCall>) -> Earlier {
         Earlier { calls }
     }
 
     /// The answer to an equal request. One that was never answered, or failed, is asked again.
-    pub fn model(&mut self, caller: &str, request: Digest) -> Option<Vec<u8>> {
+    pub(crate) fn model(&mut self, caller: &str, request: Digest) -> Option<Vec<u8>> {
         let at = self.calls.iter().position(|call| {
             call.tool.is_none()
                 && call.caller == caller
@@ -59,7 +59,7 @@ impl Earlier {
     }
 
     /// What came of an equal call. A write without an outcome stays unknown until somebody says what came of it.
-    pub fn tool(&mut self, call: &super::ToolCall<'_>, request: Digest) -> Option<BegunTool> {
+    pub(crate) fn tool(&mut self, call: &ToolCall<'_>, request: Digest) -> Option<BegunTool> {
         let changes = matches!(call.effect, EffectClass::Write | EffectClass::Irreversible);
         let at = self.calls.iter().position(|known| {
             known.tool.as_deref() == Some(call.tool)

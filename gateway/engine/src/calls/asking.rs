@@ -12,11 +12,34 @@ use serde_json::{Value, json};
 
 use omium_api::port::Sending;
 
-use super::{Engine, answers, view};
+use super::Recorder;
+use crate::{Engine, answers, view};
+
+impl Recorder<'_> {
+    /// A program's tool is not called in silence: a person is asked, and the program waits for the word.
+    pub(super) async fn ask_person(&self, run: &Run, call: Seq, tool: &str) -> Failure {
+        let detail =
+            format!("`{tool}` was called before, at seq {call}, and nobody knows whether it did its work");
+        if !run.questions.iter().any(|question| question.call == call) {
+            let question = Some(Content::open(json!(detail).to_string()));
+            let (subject, about) = (ApprovalSubject::ToolCall, Some(call));
+            if let Err(failure) =
+                self.submit(AskApproval { subject, about, question, expires_at: None }).await
+            {
+                return failure;
+            }
+        }
+        let hint = format!(
+            "find out; `omium answer {} happened --result JSON` or `repeat` says it, and `omium exec --resume` goes on",
+            self.owner.key.stream
+        );
+        Failure::new(FailureKind::Conflict, "outcome-unknown", detail, hint)
+    }
+}
 
 impl Engine {
     /// Puts the question to a person. The attempt is over; the step goes on when somebody has answered.
-    pub(super) async fn ask_about(
+    pub(crate) async fn ask_about(
         &self,
         key: StreamKey,
         sending: Sending,
@@ -40,13 +63,13 @@ impl Engine {
     }
 
     /// What is asked, with what the calls in question were given.
-    pub(super) async fn questions(&self, key: StreamKey, run: &Run) -> Vec<QuestionView> {
+    pub(crate) async fn questions(&self, key: StreamKey, run: &Run) -> Vec<QuestionView> {
         let mut views = Vec::with_capacity(run.questions.len());
         for question in &run.questions {
             let arguments = self.arguments(key, question.call).await;
             let blobs = self.opened(key, arguments.iter().chain(&question.text)).await;
             let read = |content: &Option<Content>| {
-                content.as_ref().map_or(Value::Null, |content| self.read(key, &blobs, content))
+                content.as_ref().map_or(Value::Null, |content| self.viewed(key, &blobs, content))
             };
             views.extend(shown(run, question, read(&arguments), read(&question.text)));
         }
@@ -81,7 +104,7 @@ fn shown(run: &Run, question: &Question, arguments: Value, text: Value) -> Optio
 }
 
 /// The command that an answer to an open question is.
-pub(super) fn command(
+pub(crate) fn answer_command(
     run: &Run,
     execution: &str,
     question: Seq,

@@ -1,0 +1,213 @@
+//! What was under way when the process ended, three times in a row, is not tried a fourth time: its stream is
+//! quarantined. Only what takes long is noted, in a small file beside the log, so that nothing else pays for it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use omium_schemas::{StreamId, TenantId};
+
+use crate::key::StreamKey;
+
+/// How many unclean ends in a row are enough.
+const ENDS: u32 = 3;
+/// After how many microseconds work is noted.
+const LONG: u64 = 100_000;
+/// More than that is not read back: nobody has so much under way.
+const LONGEST: u64 = 1 << 20;
+
+/// Work on one stream.
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    key: StreamKey,
+    since: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    under_way: BTreeMap<u64, UnderWay>,
+    next: u64,
+    /// What was under way at this many unclean ends in a row, and has not come to an end since.
+    ends: BTreeMap<StreamKey, u32>,
+    /// What stands in the file.
+    written: Option<String>,
+}
+
+/// What is under way in one process, and was when the ones before it ended.
+#[derive(Debug)]
+pub(super) struct Suspects {
+    file: Option<PathBuf>,
+    inside: Mutex<Inside>,
+}
+
+impl Suspects {
+    /// Reads what the last process left. What it had under way it did not finish.
+    pub(super) fn open(file: Option<PathBuf>) -> Arc<Suspects> {
+        let ends = file.as_deref().map(read).unwrap_or_default();
+        Arc::new(Suspects { file, inside: Mutex::new(Inside { ends, ..Inside::default() }) })
+    }
+
+    /// Whose work has ended too many processes.
+    pub(super) fn convicted(&self) -> Vec<StreamKey> {
+        let inside = self.lock();
+        inside.ends.iter().filter(|(_, ends)| **ends >= ENDS).map(|(key, _)| *key).collect()
+    }
+
+    /// Work on a stream begins. It ends when what this gives is dropped.
+    pub(super) fn begin(self: &Arc<Self>, key: StreamKey, boot: u64) -> Working {
+        let mut inside = self.lock();
+        inside.next += 1;
+        let number = inside.next;
+        inside.under_way.insert(number, UnderWay { key, since: boot });
+        Working { suspects: self.clone(), number, key }
+    }
+
+    /// Writes down what takes long; called now and then. `computing` are the streams that partitions are busy with.
+    pub(super) fn note(&self, boot: u64, computing: &[StreamKey]) {
+        let mut inside = self.lock();
+        let long = inside.under_way.values().filter(|work| boot.saturating_sub(work.since) >= LONG);
+        let mut running: Vec<StreamKey> =
+            long.map(|work| work.key).chain(computing.iter().copied()).collect();
+        running.sort_unstable();
+        running.dedup();
+        let lines: Vec<String> = (running.iter())
+            .map(|key| line(key, inside.ends.get(key).copied().unwrap_or(0) + 1))
+            .chain(
+                inside
+                    .ends
+                    .iter()
+                    .filter(|(key, _)| !running.contains(key))
+                    .map(|(key, ends)| line(key, *ends)),
+            )
+            .collect();
+        let text = lines.concat();
+        if inside.written.as_ref() == Some(&text) {
+            return;
+        }
+        inside.written = Some(text.clone());
+        drop(inside);
+        if let Some(file) = &self.file
+            && let Err(error) = write(file, &text)
+        {
+            tracing::warn!(%error, "what takes long cannot be noted");
+        }
+    }
+
+    /// Work on this stream has come to an end, or the stream is quarantined: it is not to blame any more.
+    pub(super) fn acquit(&self, key: &StreamKey) {
+        self.lock().ends.remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Work that is under way.
+#[derive(Debug)]
+pub struct Working {
+    suspects: Arc<Suspects>,
+    number: u64,
+    key: StreamKey,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        let mut inside = self.suspects.lock();
+        inside.under_way.remove(&self.number);
+        inside.ends.remove(&self.key);
+    }
+}
+
+fn line(key: &StreamKey, ends: u32) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("{} {} {ends}\n", hex(&key.tenant.0), hex(key.stream.bytes()))
+}
+
+fn parsed(line: &str) -> Option<(StreamKey, u32)> {
+    let mut words = line.split(' ');
+    let (tenant, stream, ends) = (sixteen(words.next()?)?, sixteen(words.next()?)?, words.next()?);
+    Some((StreamKey::new(TenantId(tenant), StreamId::from_bytes(stream).ok()?), ends.parse().ok()?))
+}
+
+fn sixteen(hex: &str) -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(hex.get(at * 2..at * 2 + 2)?, 16).ok()?;
+    }
+    (hex.len() == 32).then_some(bytes)
+}
+
+/// Damaged or missing notes are no notes.
+fn read(file: &Path) -> BTreeMap<StreamKey, u32> {
+    let short = std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() <= LONGEST);
+    let text = if short { std::fs::read_to_string(file).unwrap_or_default() } else { String::new() };
+    text.lines().filter_map(parsed).collect()
+}
+
+/// What a process leaves when it ends is in the page cache: only a power cut loses it, and that blames nobody.
+fn write(file: &Path, text: &str) -> std::io::Result<()> {
+    if text.is_empty() {
+        return match std::fs::remove_file(file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+    }
+    let beside = file.with_extension("tmp");
+    std::fs::write(&beside, text)?;
+    std::fs::rename(&beside, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use omium_schemas::StreamKind;
+
+    use super::*;
+
+    fn key(name: &str) -> StreamKey {
+        StreamKey::new(TenantId([0xab; 16]), StreamId::named(StreamKind::Account, name))
+    }
+
+    #[test]
+    fn what_is_under_way_at_three_ends_in_a_row_is_convicted_and_what_ends_well_is_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("under-way");
+        for ends in 0..3 {
+            let suspects = Suspects::open(Some(file.clone()));
+            assert!(suspects.convicted().is_empty(), "after {ends} ends");
+            let (bad, good) = (suspects.begin(key("bad"), 0), suspects.begin(key("good"), 0));
+            suspects.note(LONG, &[key("computing")]);
+            drop(good);
+            suspects.note(LONG + 1, &[key("computing")]);
+            // The process ends here.
+            std::mem::forget(bad);
+        }
+        let suspects = Suspects::open(Some(file.clone()));
+        let mut both = [key("bad"), key("computing")];
+        both.sort_unstable();
+        assert_eq!(suspects.convicted(), both);
+        suspects.acquit(&key("bad"));
+        suspects.acquit(&key("computing"));
+        suspects.note(0, &[]);
+        assert!(Suspects::open(Some(file.clone())).convicted().is_empty());
+    }
+
+    #[test]
+    fn what_is_quick_is_not_written_down_and_one_good_end_begins_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("under-way");
+        let suspects = Suspects::open(Some(file.clone()));
+        let quick = suspects.begin(key("quick"), 1_000);
+        suspects.note(1_000 + LONG - 1, &[]);
+        assert!(!file.exists());
+        suspects.note(1_000 + LONG, &[]);
+        assert!(file.exists());
+        std::mem::forget(quick);
+        let suspects = Suspects::open(Some(file.clone()));
+        drop(suspects.begin(key("quick"), 0));
+        suspects.note(0, &[]);
+        assert!(!file.exists());
+        std::fs::write(&file, "not a note\n\u{fffd}").expect("a file");
+        assert!(Suspects::open(Some(file)).convicted().is_empty());
+    }
+}
