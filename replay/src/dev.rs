@@ -16,13 +16,16 @@ use omium_log::KafkaOptions;
 use omium_schemas::catalogue::KeyRole;
 use omium_schemas::{Money, Price};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Running, data_dir, note_path};
 use omium_engine::{Engine, Gate, Options, Served, Shown, Topics, publish, seat_native};
 
 /// Where it answers, if that is free.
 pub(crate) const PORT: u16 = 7460;
+
+/// How long the state may take to be saved at the end.
+const SAVES: Duration = Duration::from_secs(15);
 
 /// What the scripted model costs, so that there is something to see: $0.50, $0.25 and $1.50 for a million tokens.
 const SCRIPTED: Price = Price { input: Money(500_000), cached: Money(250_000), output: Money(1_500_000) };
@@ -125,7 +128,11 @@ fn run_on_all_cores(node: impl Future<Output = anyhow::Result<ExitCode>>) -> any
     // Whatever is written from here on, this user alone may read.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     crate::logging::start()?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(node)
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(node);
+    // A disk that does not answer must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
 }
 
 pub(crate) fn run_node(node: &Serve) -> anyhow::Result<ExitCode> {
@@ -151,6 +158,8 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
         grace: options.grace,
         ..Limits::with_descriptors(descriptors)
     };
+    // From here on a signal is an end like any other, also one that comes while the log is opened.
+    let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let data = options.data.clone().unwrap_or_else(data_dir);
     private_folder(&data)?;
     let listener = listen(options.port).await?;
@@ -180,15 +189,22 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
     let router = omium_api::router(Arc::new(Served(engine.clone()))).merge(gate);
     let stop = Stop::default();
     let server = Server::new(listener, router, limits, stop.clone())?;
-    run_until_told(&engine, server, stop, options.grace).await?;
+    run_until_told(&engine, server, stop, options.grace, signals).await?;
     let why = engine.ended().borrow().clone();
     if let Some(why) = why {
         // On disk a failed write ends the process: what the kernel still shows may never reach the device.
         tracing::error!("{why}");
         return Ok(ExitCode::from(74));
     }
-    engine.stop().await?;
+    let stopped = tokio::time::timeout(SAVES, engine.stop()).await;
     let _ = std::fs::remove_file(note_path(&data));
+    let Ok(stopped) = stopped else {
+        tracing::error!(
+            "the state could not be saved; all of it is in the log, and is folded again at the next start"
+        );
+        return Ok(ExitCode::FAILURE);
+    };
+    stopped?;
     tracing::info!("stopped; what was acknowledged is in the log");
     Ok(ExitCode::SUCCESS)
 }
@@ -199,8 +215,8 @@ async fn run_until_told(
     server: Server,
     stop: Stop,
     grace: Duration,
+    (mut terminate, mut interrupt): (Signal, Signal),
 ) -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut ended = engine.ended();
     let mut server = tokio::spawn(server.run());
     tokio::select! {

@@ -79,7 +79,7 @@ impl Port for Served {
     }
 
     fn readable(&self) -> bool {
-        self.0.ended().borrow().is_none()
+        self.0.ended().borrow().is_none() && self.0.history.index.troubles().is_empty()
     }
 
     fn health(&self) -> Vec<(String, bool)> {

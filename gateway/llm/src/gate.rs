@@ -115,8 +115,8 @@ impl Incoming {
 
     /// Asks once.
     async fn ask(&self, form: Form, question: &Question<'_>, patch: Patch<'_>) -> Result<Asked, Refused> {
-        let Patch { changes, patch_set, hold, seen } = patch;
         self.upstream.is_there()?;
+        let Patch { changes, patch_set, hold, seen } = patch;
         let changed = changed(question.request, changes)?;
         let call = self.ledger.begin(&self.attempt, question, patch_set, changed.as_deref(), seen).await?;
         let sent = self.sent(form, changed);

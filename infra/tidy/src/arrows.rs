@@ -4,7 +4,7 @@ use crate::Graph;
 
 /// One line per crate: its name, and the crates of ours that it may be linked with.
 ///
-/// `limits <- schemas <- workflow`; `schemas <- processor <- the pure processors`; `schemas, workflow <- gateway, connectors`; `schemas <- log, store`; `processor, log, store <- runtime`;
+/// `limits <- schemas <- workflow`; `schemas <- processor <- the pure processors`; `schemas <- edge <- api, llm`; `schemas, workflow <- gateway, connectors`; `schemas <- log, store`; `processor, log, store <- runtime`;
 /// the simulation drives whole shells, so it stands on the runtime; the engine
 /// stands behind API, gate and workers and knows all of these; the binary and the measurements see all.
 pub const ARROWS: &[(&str, &[&str])] = &[

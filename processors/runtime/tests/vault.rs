@@ -182,14 +182,14 @@ fn a_first_start_that_was_killed_leaves_nothing_that_a_second_one_stumbles_over(
     let files = Files::new();
     std::fs::write(files.master(), "").unwrap();
     std::fs::write(files.master().with_extension("new"), "half a ke").unwrap();
-    let key = files.open().unwrap().sealing(&stream("a")).unwrap();
-    assert_eq!(files.open().unwrap().sealing(&stream("a")).unwrap().digest(b"x"), key.digest(b"x"));
+    let key = files.vault().sealing(&stream("a")).unwrap();
+    assert_eq!(files.vault().sealing(&stream("a")).unwrap().digest(b"x"), key.digest(b"x"));
 }
 
 #[test]
 fn who_only_looks_makes_no_key() {
     let files = Files::new();
-    let vault = files.open().unwrap();
+    let vault = files.vault();
     vault.sealing(&stream("a")).unwrap();
     let size = || std::fs::metadata(files.keys()).unwrap().len();
     let before = size();

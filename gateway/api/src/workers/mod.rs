@@ -4,13 +4,16 @@ mod said;
 mod session;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use omium_edge::{Slot, Stop};
 use omium_schemas::{Label, TenantId};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::task::JoinSet;
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use self::session::{Link, Session};
@@ -76,7 +79,7 @@ impl Workers {
 
 #[tonic::async_trait]
 impl Service for Workers {
-    type WorkStream = ReceiverStream<Result<EngineMessage, Status>>;
+    type WorkStream = Leaving;
 
     async fn work(
         &self,
@@ -85,8 +88,9 @@ impl Service for Workers {
         let caller = caller(&self.0.engine, request.metadata(), Role::Worker).await?;
         let (out, told) = mpsc::channel(UNREAD);
         let desk = self.0.clone();
+        let mut hangs_up = JoinSet::new();
         if let Some(slot) = request.extensions().get::<Slot>() {
-            tokio::spawn(hang_up(slot.stop().clone(), out.clone()));
+            hangs_up.spawn(hang_up(slot.stop().clone(), out.downgrade()));
         }
         // Some clients send nothing before they have seen the answer's headers, so the answer does not wait for `register`.
         tokio::spawn(async move {
@@ -95,17 +99,30 @@ impl Service for Workers {
                 let _ = out.send(Err(status)).await;
             }
         });
-        Ok(Response::new(ReceiverStream::new(told)))
+        Ok(Response::new(Leaving { told, _hangs_up: hangs_up }))
     }
 }
 
 /// Tells a worker to go elsewhere when the node stops. What it does goes on: it says so where it registers again.
-async fn hang_up(stop: Stop, out: mpsc::Sender<Result<EngineMessage, Status>>) {
-    tokio::select! {
-        () = stop.begun() => {
-            let _ = out.send(Err(Status::unavailable("this node stops; register again in a moment"))).await;
-        }
-        () = out.closed() => {}
+async fn hang_up(stop: Stop, out: mpsc::WeakSender<Result<EngineMessage, Status>>) {
+    stop.begun().await;
+    if let Some(out) = out.upgrade() {
+        let _ = out.send(Err(Status::unavailable("this node stops; register again in a moment"))).await;
+    }
+}
+
+/// What a worker is told, as long as it listens.
+pub(crate) struct Leaving {
+    told: mpsc::Receiver<Result<EngineMessage, Status>>,
+    /// Ends with the stream.
+    _hangs_up: JoinSet<()>,
+}
+
+impl Stream for Leaving {
+    type Item = Result<EngineMessage, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.told.poll_recv(context)
     }
 }
 

@@ -113,10 +113,12 @@ async fn followers_are_told_at_once_when_the_node_stops() {
         stream.write_all(&request).await.unwrap();
         streams.push(stream);
     }
-    let mut worker = server.worker("s").await;
+    let other = serve(LONG).await;
+    let mut worker = other.worker("s").await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     let began = Instant::now();
     server.stop.begin();
+    other.stop.begin();
     let (mut waits, mut follows) = (streams.pop().unwrap(), streams.pop().unwrap());
     let (follows, waited) = tokio::join!(heard(&mut follows), heard(&mut waits));
     assert!(follows.starts_with("HTTP/1.1 200") && waited.starts_with("HTTP/1.1 200"));

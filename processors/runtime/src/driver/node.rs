@@ -211,8 +211,11 @@ impl<P: Processors> Node<P> {
     /// Decides a command and answers when the answer is durable. An answer that does not come within the deadline is
     /// [`Answer::Unknown`]: sent again with the same idempotency key, the command is still decided once.
     pub async fn submit(&self, mut request: Request) -> Answer {
-        if let Err(answer) = self.provide(&request).await {
-            return answer;
+        match self.provide(&request).await {
+            Ok(true) => {}
+            // It will be refused: nothing is made or stored for it.
+            Ok(false) => return self.decide(request).await,
+            Err(answer) => return answer,
         }
         let storing = self.contents.move_out(&request.key, &mut request.command);
         let blobs = match tokio::time::timeout(self.deadline, storing).await {
@@ -255,19 +258,19 @@ impl<P: Processors> Node<P> {
         answer
     }
 
-    /// A new stream's key is made here, where waiting for the disk holds nobody else up.
-    async fn provide(&self, request: &Request) -> Result<(), Answer> {
+    /// A new stream's key is made here, where waiting for the disk holds nobody else up. Whether there is a stream for it.
+    async fn provide(&self, request: &Request) -> Result<bool, Answer> {
         if !request.command.has_content() || self.vault.has(&request.key) {
-            return Ok(());
+            return Ok(true);
         }
         // Nobody makes keys of streams that there are not: whoever may write could fill the vault with names.
         if request.key.stream.kind() == StreamKind::Execution
             && !opens_execution(&request.command)
             && self.view(request.key).await?.is_none()
         {
-            return Ok(());
+            return Ok(false);
         }
-        self.provide_key(request.key).await
+        self.provide_key(request.key).await.map(|()| true)
     }
 
     /// Makes a stream's key where it has none, and returns when that is durable.
