@@ -10,12 +10,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use desk::{Dev, OMIUM};
-use gate::{Program, Upstream, post, says};
+use gate::{Program, post, says};
 use serde_json::{Value, json};
 
 /// A node whose lines are kept.
@@ -245,19 +245,36 @@ fn idle_strangers_take_no_descriptors_from_the_log() {
     assert_eq!(node.stop().0, Some(0));
 }
 
-// The upstream's answers hold up a thread each.
-#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-async fn a_call_in_flight_ends_before_the_node_does_and_is_not_bought_twice() {
-    let (release, held) = (Arc::new(AtomicBool::new(false)), Duration::from_millis(5));
-    let released = release.clone();
-    let upstream = Upstream::start(move |_| {
-        while !released.load(Ordering::Relaxed) {
-            std::thread::sleep(held);
+/// A model's server that answers only once it is let to, with threads of its own.
+fn held_model(release: Arc<AtomicBool>, asked: Arc<AtomicUsize>) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let (release, asked) = (release.clone(), asked.clone());
+            std::thread::spawn(move || {
+                let (mut read, mut part) = (String::new(), [0; 4096]);
+                while !read.contains("\r\n\r\n") || !read.ends_with('}') {
+                    let Ok(count @ 1..) = stream.read(&mut part) else { return };
+                    read.push_str(&String::from_utf8_lossy(&part[..count]));
+                }
+                asked.fetch_add(1, Ordering::Relaxed);
+                while !release.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                let (.., body) = says("paid once");
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+                let _ = write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            });
         }
-        says("paid once")
-    })
-    .await;
-    let url = upstream.url.clone();
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_in_flight_ends_before_the_node_does_and_is_not_bought_twice() {
+    let (release, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let url = held_model(release.clone(), asked.clone());
     let mut dev =
         tokio::task::spawn_blocking(move || Dev::start_as(&["dev", "--upstream", &url])).await.unwrap();
     let file = dev.data.path().join("native.yaml");
@@ -270,7 +287,7 @@ async fn a_call_in_flight_ends_before_the_node_does_and_is_not_bought_twice() {
         tokio::pin!(asking);
         tokio::select! {
             _ = &mut asking => panic!("the model takes longer"),
-            () = async { while upstream.bodies().len() < 2 { tokio::time::sleep(Duration::from_millis(10)).await } } => {}
+            () = async { while asked.load(Ordering::Relaxed) < 2 { tokio::time::sleep(Duration::from_millis(10)).await } } => {}
         }
         dev.terminate();
         let (status, refused) = loop {
@@ -306,7 +323,7 @@ async fn a_call_in_flight_ends_before_the_node_does_and_is_not_bought_twice() {
     while !shown().contains("completed") {
         assert!(began.elapsed() < Duration::from_secs(10), "{}", shown());
     }
-    assert_eq!(upstream.bodies().len(), 2, "each was asked once");
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "each was asked once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
