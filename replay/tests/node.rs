@@ -30,7 +30,7 @@ impl Node {
     fn start(shell: &str) -> Node {
         let data = tempfile::tempdir().unwrap();
         let mut child = Command::new("sh")
-            .args(["-c", &format!("{shell}"), OMIUM])
+            .args(["-c", shell, OMIUM])
             .env("OMIUM_DATA", data.path())
             .env_remove("OMIUM_UPSTREAM_URL")
             .env_remove("OPENAI_API_KEY")
@@ -260,7 +260,7 @@ fn held_model(release: Arc<AtomicBool>, asked: Arc<AtomicUsize>) -> String {
                 }
                 asked.fetch_add(1, Ordering::Relaxed);
                 while !release.load(Ordering::Relaxed) {
-                    std::thread::sleep(Duration::from_millis(5));
+                    std::thread::park_timeout(Duration::from_millis(5));
                 }
                 let (.., body) = says("paid once");
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";

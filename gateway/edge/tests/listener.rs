@@ -1,7 +1,8 @@
 //! A listener as strangers and callers meet it, over real sockets.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,6 +15,7 @@ use omium_edge::{Limits, Server, Slot, Stop, Unread, read_body};
 use omium_schemas::TenantId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 const GOOD: &str = "Bearer good";
 

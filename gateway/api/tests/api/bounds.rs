@@ -1,11 +1,12 @@
 //! What the listener and the API bound together: bodies of strangers, readers that do not read, the end of a node.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use omium_api::port::Role;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tokio_tungstenite::tungstenite::Message;
 use tonic::Code;
