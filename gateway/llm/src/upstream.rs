@@ -213,8 +213,7 @@ fn kept(headers: &HeaderMap, names: &[&str]) -> HeaderMap {
         let name = name.as_str();
         let listed =
             |known: &&str| if known.ends_with('-') { name.starts_with(known) } else { name == *known };
-        names.iter().any(|known| listed(known))
-            && !hop.iter().any(|other| other.trim().eq_ignore_ascii_case(name))
+        names.iter().any(listed) && !hop.iter().any(|other| other.trim().eq_ignore_ascii_case(name))
     };
     let mut passed = HeaderMap::new();
     for (name, value) in headers.iter().filter(|(name, _)| passes(name)) {
