@@ -13,6 +13,8 @@ use crate::slot::Slot;
 
 /// How long the rest of a body that is too long is taken.
 const LINGERS: Duration = Duration::from_secs(5);
+/// How long a client may pause meanwhile: one that sends no more reads.
+const PAUSE: Duration = Duration::from_millis(500);
 /// How much room is taken at once.
 const STEP: usize = 64 << 10;
 
@@ -72,7 +74,9 @@ pub async fn read_body(slot: Option<&Slot>, body: Body, most: usize) -> Result<B
 /// connection ends before that reads none.
 async fn discard(mut body: Pin<&mut Body>, most: usize) {
     let mut left = most;
-    while let Some(Ok(frame)) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
+    loop {
+        let frame = std::future::poll_fn(|context| body.as_mut().poll_frame(context));
+        let Ok(Some(Ok(frame))) = tokio::time::timeout(PAUSE, frame).await else { return };
         let Some(less) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
         left = less;
     }
