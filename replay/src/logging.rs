@@ -11,11 +11,10 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::Layer as _;
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::{Context, Filter, SubscriberExt as _};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 /// What is said where `OMIUM_LOG` asks for nothing else.
 const USUAL: &str = "warn,omium=info";
@@ -46,11 +45,12 @@ where
 {
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     if people {
-        let lines = lines.compact().with_target(false);
-        return Box::new(tracing_subscriber::registry().with(lines.with_filter(filter)));
+        return Box::new(
+            tracing_subscriber::registry().with(lines.compact().with_target(false)).with(filter),
+        );
     }
     let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-    Box::new(tracing_subscriber::registry().with(lines.with_filter(filter)))
+    Box::new(tracing_subscriber::registry().with(lines).with(filter))
 }
 
 /// What is said.
@@ -87,16 +87,16 @@ impl Said {
     }
 }
 
-impl<S: Subscriber + for<'s> LookupSpan<'s>> Filter<S> for Said {
-    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        self.says(metadata)
-    }
-
-    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+impl<S: Subscriber> Layer<S> for Said {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.says(metadata) { Interest::always() } else { Interest::never() }
     }
 
-    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        self.says(metadata)
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         *event.metadata().level() != Level::ERROR || self.is_news(event)
     }
 

@@ -9,6 +9,8 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -246,8 +248,12 @@ fn idle_strangers_take_no_descriptors_from_the_log() {
 // The upstream's answers hold up a thread each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn a_call_in_flight_ends_before_the_node_does_and_is_not_bought_twice() {
-    let upstream = Upstream::start(|_| {
-        std::thread::sleep(Duration::from_millis(1_500));
+    let (release, held) = (Arc::new(AtomicBool::new(false)), Duration::from_millis(5));
+    let released = release.clone();
+    let upstream = Upstream::start(move |_| {
+        while !released.load(Ordering::Relaxed) {
+            std::thread::sleep(held);
+        }
         says("paid once")
     })
     .await;
@@ -281,6 +287,7 @@ async fn a_call_in_flight_ends_before_the_node_does_and_is_not_bought_twice() {
             }
         };
         assert_eq!((status, &refused["code"]), (503, &json!("stopping")));
+        release.store(true, Ordering::Relaxed);
         (
             asking.await,
             tokio::task::spawn_blocking(move || {

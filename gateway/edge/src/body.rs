@@ -1,6 +1,6 @@
 //! Bodies of requests: read only once it is known who sends them, in time, and as far as there is room.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use crate::limits::Limits;
 use crate::slot::Slot;
 
+/// How long the rest of a body that is too long is taken.
+const LINGERS: Duration = Duration::from_secs(5);
 /// How much room is taken at once.
 const STEP: usize = 64 << 10;
 
@@ -30,13 +32,14 @@ pub enum Unread {
 /// Reads a body to its end. Without a slot, where no listener of ours is in front, only its length is bounded.
 pub async fn read_body(slot: Option<&Slot>, body: Body, most: usize) -> Result<Bytes, Unread> {
     let said = body.size_hint().lower();
+    let mut body = pin!(body);
     if said > most as u64 {
+        let _ = tokio::time::timeout(LINGERS, discard(body, most)).await;
         return Err(Unread::TooLong);
     }
     let limits = slot.map(|slot| &slot.node().limits);
     let (began, mut room) = (Instant::now(), 0);
     let mut read: Vec<u8> = Vec::with_capacity((said as usize).min(STEP));
-    let mut body = pin!(body);
     loop {
         let frame = std::future::poll_fn(|context| body.as_mut().poll_frame(context));
         let frame = match limits {
@@ -50,6 +53,8 @@ pub async fn read_body(slot: Option<&Slot>, body: Body, most: usize) -> Result<B
         let Ok(bytes) = frame.into_data() else { continue };
         let length = read.len() + bytes.len();
         if length > most {
+            drop(read);
+            let _ = tokio::time::timeout(LINGERS, discard(body, most)).await;
             return Err(Unread::TooLong);
         }
         if let Some(slot) = slot.filter(|_| length > room) {
@@ -60,6 +65,16 @@ pub async fn read_body(slot: Option<&Slot>, body: Body, most: usize) -> Result<B
             room += more;
         }
         read.extend_from_slice(&bytes);
+    }
+}
+
+/// Takes as much again and keeps none of it: most clients read the refusal only after they have sent all, and one whose
+/// connection ends before that reads none.
+async fn discard(mut body: Pin<&mut Body>, most: usize) {
+    let mut left = most;
+    while let Some(Ok(frame)) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
+        let Some(less) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+        left = less;
     }
 }
 
