@@ -68,6 +68,24 @@ async fn the_first_rule_that_fits_answers() {
 }
 
 #[tokio::test]
+async fn an_answer_that_repeats_what_is_asked_is_bounded() {
+    let echo = "{{ last_user }}".repeat(10);
+    let server = server(&format!("rules:\n  - answer: {{text: '{echo}'}}")).await;
+    let refused = post(&server, "/chat/completions", &chat(&"a ".repeat(1_000_000))).await;
+    assert_eq!(refused.status(), 400);
+    assert!(refused.text().await.unwrap().contains("longer than 4194304 bytes"));
+    let long = chat(&"a ".repeat(150_000));
+    let (events, ended) =
+        events(&server, &json!({"model": "m", "messages": long["messages"], "stream": true})).await;
+    assert!(ended && events.len() < 5_100, "{}", events.len());
+    let deep = "[".repeat(200_000) + &"]".repeat(200_000);
+    let request = reqwest::Client::new().post(format!("{}/chat/completions", server.url())).body(deep);
+    assert_eq!(request.send().await.unwrap().status(), 400);
+    let many = json!({"model": "m", "input": vec!["a"; 10_000], "dimensions": 4096});
+    assert_eq!(post(&server, "/embeddings", &many).await.status(), 400);
+}
+
+#[tokio::test]
 async fn a_step_is_met_by_its_agent_or_by_its_loop_index() {
     let server = server(
         "rules:

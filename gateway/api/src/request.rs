@@ -7,6 +7,7 @@ use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use omium_edge::{Slot, Unread, read_body};
+use omium_limits::{Limits, clipped, json};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -17,6 +18,8 @@ use crate::views::Done;
 
 /// The largest body that is taken.
 pub(crate) const MAX_BODY: usize = 16 << 20;
+/// How much of what is wrong with a body is told, in bytes: it may name what stands there.
+const MOST_TOLD: usize = 500;
 
 /// What routes share.
 #[derive(Clone)]
@@ -108,15 +111,14 @@ fn key(parts: &Parts) -> Option<String> {
 /// A body as JSON; an empty one as nothing.
 pub(crate) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     let text: &[u8] = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
-    serde_json::from_slice(text).map_err(|error| {
-        let detail = format!("the body is not what this route takes: {error}");
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "bad-body",
-            detail,
-            "see /openapi.json for its form and an example",
-        )
-    })
+    let wrong = |why: &str| {
+        let detail = format!("the body is not what this route takes: {}", clipped(why, MOST_TOLD));
+        let hint = "see /openapi.json for its form and an example";
+        Problem::new(StatusCode::BAD_REQUEST, "bad-body", detail, hint)
+    };
+    // Counted before it is built: a small body may hold very many values.
+    json::check(text, &Limits::VALUES).map_err(|why| wrong(&why.to_string()))?;
+    serde_json::from_slice(text).map_err(|why| wrong(&why.to_string()))
 }
 
 pub(crate) fn idempotency(headers: &HeaderMap) -> Result<Option<String>, Problem> {

@@ -55,11 +55,11 @@ impl Engine {
             .chain(definition.agents.iter().flat_map(|agent| [&agent.input_schema, &agent.output_schema]))
             .flatten()
         {
-            jsonschema::validator_for(schema).map_err(|error| {
+            omium_limits::Schema::read(schema).map_err(|error| {
                 Failure::new(
                     FailureKind::Invalid,
                     "bad-schema",
-                    format!("a schema in {file} is none: {error}"),
+                    format!("a schema in {} cannot be used: {error}", omium_limits::told(file)),
                     "see json-schema.org, draft 2020-12",
                 )
             })?;

@@ -229,9 +229,13 @@ impl Engine {
     }
 }
 
+/// What holding a value against a schema may spend outside of a frame: a second or so at the very most.
+const STEPS: u64 = 20_000_000;
+const MEMORY: u64 = 256 << 20;
+
 pub(super) fn fits(schema: &Value, value: &Value) -> Result<(), String> {
-    let validator = jsonschema::validator_for(schema).map_err(|error| error.to_string())?;
-    validator.validate(value).map_err(|error| format!("{error} at `{}`", error.instance_path()))
+    let mut fuel = omium_limits::Fuel::new(STEPS, MEMORY);
+    omium_limits::schema::fits(schema, value, &mut fuel).map_err(|why| why.to_string())
 }
 
 /// A worker's end of the engine. Dropped, all that it holds goes to others.

@@ -258,8 +258,8 @@ fn checked(view: GuardView) -> Result<(Option<String>, Guard), Failure> {
             .map_err(|why| wrong(why.to_string(), "see `omium guard add --help`"))?;
     }
     if let Some(schema) = &schema {
-        jsonschema::validator_for(schema).map_err(|why| {
-            wrong(format!("the schema is none: {why}"), "see json-schema.org, draft 2020-12")
+        omium_limits::Schema::read(schema).map_err(|why| {
+            wrong(format!("the schema cannot be used: {why}"), "see json-schema.org, draft 2020-12")
         })?;
     }
     if let Some(long) = [&field, &hint].into_iter().flatten().find(|text| text.len() > 2_000) {

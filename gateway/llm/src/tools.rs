@@ -12,6 +12,8 @@ use crate::port::{Attempt, BegunTool, Ledger, Refused, ToolCall, ToolEnd};
 
 /// The longest name of a tool or of a caller.
 const LONGEST: usize = 256;
+/// How much of what is wrong with a body is told, in bytes.
+const MOST_TOLD: usize = 500;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,8 +86,13 @@ pub(crate) async fn end(
 }
 
 fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Refused> {
-    serde_json::from_slice(body)
-        .map_err(|why| bad(format!("the body is not what this route takes: {why}"), "see the SDK"))
+    let wrong = |why: &str| {
+        let why = omium_limits::clipped(why, MOST_TOLD);
+        bad(format!("the body is not what this route takes: {why}"), "see the SDK")
+    };
+    // Counted before it is built: a small body may hold very many values.
+    omium_limits::json::check(body, &omium_limits::Limits::VALUES).map_err(|why| wrong(&why.to_string()))?;
+    serde_json::from_slice(body).map_err(|why| wrong(&why.to_string()))
 }
 
 fn bad(detail: impl Into<String>, hint: &str) -> Refused {

@@ -18,8 +18,7 @@ const CALLS: usize = 1_000;
 const FINDINGS: usize = 20;
 
 /// What arguments and answers may be, to be looked at inside: no longer than answers that are checked at all.
-const LIMITS: Limits =
-    Limits { bytes: 1 << 20, depth: json::DEPTH, nodes: 200_000, memory: 64 << 20, as_bytes: true };
+const LIMITS: Limits = Limits { bytes: 1 << 20, nodes: 200_000, memory: 64 << 20, ..Limits::BYTES };
 
 /// What a request may be, without its messages: schemas of many tools.
 pub(crate) const ASKED: Limits = Limits { bytes: 4 << 20, nodes: 400_000, memory: 128 << 20, ..LIMITS };

@@ -13,15 +13,31 @@ pub struct Limits {
     pub nodes: usize,
     /// How much memory it may take once it is built as values.
     pub memory: u64,
+    /// How long it may get when it is read and written again.
+    pub written: usize,
     /// Whether it stays the bytes it is. Otherwise it will be read and written again, and what would come back as
     /// something else is refused: integers beyond 64 bits.
     pub as_bytes: bool,
 }
 
+impl Limits {
+    /// For a text that is read, kept as values and written again.
+    pub const VALUES: Limits = Limits {
+        bytes: 32 << 20,
+        depth: DEPTH,
+        nodes: 4_000_000,
+        memory: 256 << 20,
+        written: 48 << 20,
+        as_bytes: false,
+    };
+    /// For a text that is looked at and stays the bytes it is.
+    pub const BYTES: Limits =
+        Limits { bytes: 64 << 20, written: usize::MAX, as_bytes: true, ..Limits::VALUES };
+}
+
 impl Default for Limits {
-    /// For a text that will be built as values.
     fn default() -> Limits {
-        Limits { bytes: 32 << 20, depth: DEPTH, nodes: 4_000_000, memory: 256 << 20, as_bytes: false }
+        Limits::VALUES
     }
 }
 
@@ -69,6 +85,14 @@ pub enum Refused {
         /// How deep it may be.
         most: usize,
     },
+    /// It would get too long.
+    #[error(
+        "it gets longer than {most} bytes once it is written again; write its numbers out shorter, or as texts"
+    )]
+    Written {
+        /// How long it may get.
+        most: usize,
+    },
     /// It holds too many values.
     #[error("it holds more than {most} values; split it, or send it as a text")]
     Nodes {
@@ -114,6 +138,9 @@ pub fn check(text: &[u8], limits: &Limits) -> Result<Counted, Refused> {
     let mut scanner = Scanner { text, at: 0, limits, open: Vec::new(), counted: Counted::default() };
     scanner.counted.written = text.len();
     scanner.whole()?;
+    if scanner.counted.written > limits.written {
+        return Err(Refused::Written { most: limits.written });
+    }
     Ok(scanner.counted)
 }
 
@@ -489,7 +516,7 @@ mod tests {
         }
         for wrong in ["18446744073709551616", "-9223372036854775809", &"9".repeat(400)] {
             refused(wrong, "64 bits");
-            assert!(check(wrong.as_bytes(), &Limits { as_bytes: true, ..Limits::default() }).is_ok());
+            assert!(check(wrong.as_bytes(), &Limits::BYTES).is_ok());
         }
     }
 
@@ -512,6 +539,10 @@ mod tests {
     #[test]
     fn a_value_is_built_only_within_the_limits() {
         assert_eq!(parse(b"[1]", &Limits::default()), Ok(serde_json::json!([1])));
+        let growing = format!("[{}1]", "1e15,".repeat(3_000_000));
+        assert!(
+            check(growing.as_bytes(), &Limits::VALUES).unwrap_err().to_string().contains("written again")
+        );
         assert!(parse(b"1e400", &Limits::default()).unwrap_err().to_string().contains("out of range"));
         assert!(parse(b"\"\\ud800\"", &Limits::default()).is_err());
         assert_eq!(nodes(&serde_json::json!({"a": [1, {}]})), 4);

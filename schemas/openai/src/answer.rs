@@ -15,7 +15,7 @@ const SAID: usize = 500;
 const MOST_TOKENS: i64 = 100_000_000;
 /// What an answer may cost once it is built. It is only looked at, and stays the bytes it is.
 pub(crate) const LIMITS: Limits =
-    Limits { bytes: 64 << 20, depth: json::DEPTH, nodes: 4_000_000, memory: 256 << 20, as_bytes: true };
+    Limits { bytes: 64 << 20, nodes: 4_000_000, memory: 256 << 20, ..Limits::BYTES };
 
 /// An answer, as far as anybody has to understand it.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,8 +8,7 @@ use serde_json::Value;
 pub(crate) const MAX_EVENT: usize = 16 << 20;
 
 /// What an event may cost once it is built.
-const LIMITS: Limits =
-    Limits { bytes: MAX_EVENT, depth: json::DEPTH, nodes: 2_000_000, memory: 128 << 20, as_bytes: true };
+const LIMITS: Limits = Limits { bytes: MAX_EVENT, nodes: 2_000_000, memory: 128 << 20, ..Limits::BYTES };
 
 /// Cuts a stream of bytes into events.
 #[derive(Clone, Debug)]

@@ -5,8 +5,7 @@ use omium_limits::{Limits, json};
 use serde_json::Value;
 
 /// What a body may be: it stays the bytes it is, and its places take some hundred bytes each.
-const LIMITS: Limits =
-    Limits { bytes: 64 << 20, depth: json::DEPTH, nodes: 500_000, memory: u64::MAX, as_bytes: true };
+const LIMITS: Limits = Limits { nodes: 500_000, memory: u64::MAX, ..Limits::BYTES };
 
 /// The text is no JSON, or none that can be worked on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

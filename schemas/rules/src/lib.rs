@@ -107,8 +107,7 @@ enum Error {
 /// What is not JSON counts as a text: an agent may answer in prose. So does JSON that is too deep or too wide to be built.
 pub fn json(bytes: &[u8]) -> Json {
     let text = || String::from_utf8_lossy(bytes).into_owned().into();
-    let limits = omium_limits::Limits { as_bytes: true, ..omium_limits::Limits::default() };
-    omium_limits::json::parse(bytes, &limits).unwrap_or_else(|_| text())
+    omium_limits::json::parse(bytes, &omium_limits::Limits::BYTES).unwrap_or_else(|_| text())
 }
 
 #[cfg(test)]

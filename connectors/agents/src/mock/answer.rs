@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use omium_limits::{Room, TooLarge};
 use serde_json::Value;
 
 use super::question::{Question, words};
@@ -51,66 +52,82 @@ impl Actor {
     }
 }
 
-/// What a rule says to a question.
-pub(super) fn said(rule: &Rule, question: &Question, n: u64) -> Said {
+/// How long an answer may get: what is asked may be repeated in it, and asked again.
+const LONGEST: usize = 4 << 20;
+
+/// What a rule says to a question, where that is not too long.
+pub(super) fn said(rule: &Rule, question: &Question, n: u64) -> Result<Said, TooLarge> {
     let answer = &rule.answer;
+    let room = &mut Room::of(LONGEST);
     let text = match (&answer.json, &question.schema) {
         (Some(json), schema) if schema.is_some() || answer.text.is_none() => {
-            Some(fill_value(json, question, n).to_string())
+            Some(fill_value(json, question, n, room)?.to_string())
         }
-        (_, Some(schema)) if answer.sample => Some(sample(schema).to_string()),
-        _ => answer.text.as_ref().map(|text| fill(text, question, n)),
+        (_, Some(schema)) if answer.sample => {
+            let sample = sample(schema);
+            room.value(&sample)?;
+            Some(sample.to_string())
+        }
+        _ => answer.text.as_ref().map(|text| fill(text, question, n, room)).transpose()?,
     };
-    let tool_calls: Vec<_> = answer
-        .tool_calls
-        .iter()
-        .map(|(name, arguments)| (name.clone(), fill_value(arguments, question, n).to_string()))
-        .collect();
+    let mut tool_calls = Vec::new();
+    for (name, arguments) in &answer.tool_calls {
+        tool_calls.push((name.clone(), fill_value(arguments, question, n, room)?.to_string()));
+    }
     let finish = if tool_calls.is_empty() { "stop" } else { "tool_calls" };
     let spoken =
         text.as_deref().map_or(0, words) + tool_calls.iter().map(|(_, text)| words(text)).sum::<u64>();
     let (input_tokens, output_tokens) = answer.usage.unwrap_or((question.words, spoken));
-    Said {
+    Ok(Said {
         text,
         tool_calls,
         finish: answer.finish.clone().unwrap_or_else(|| finish.to_owned()),
         input_tokens,
         output_tokens,
-    }
+    })
 }
 
-fn fill_value(value: &Value, question: &Question, n: u64) -> Value {
-    match value {
-        Value::String(text) => fill(text, question, n).into(),
-        Value::Array(items) => items.iter().map(|item| fill_value(item, question, n)).collect(),
-        Value::Object(entries) => entries
-            .iter()
-            .map(|(key, item)| (key.clone(), fill_value(item, question, n)))
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
+fn fill_value(value: &Value, question: &Question, n: u64, room: &mut Room) -> Result<Value, TooLarge> {
+    Ok(match value {
+        Value::String(text) => fill(text, question, n, room)?.into(),
+        Value::Array(items) => {
+            items.iter().map(|item| fill_value(item, question, n, room)).collect::<Result<_, _>>()?
+        }
+        Value::Object(entries) => {
+            let mut filled = serde_json::Map::new();
+            for (key, item) in entries {
+                filled.insert(key.clone(), fill_value(item, question, n, room)?);
+            }
+            filled.into()
+        }
         other => other.clone(),
-    }
+    })
 }
 
 // One pass from left to right, so that braces in what is filled in stay what they are.
-fn fill(text: &str, question: &Question, n: u64) -> String {
+fn fill(text: &str, question: &Question, n: u64, room: &mut Room) -> Result<String, TooLarge> {
     let mut filled = String::with_capacity(text.len());
+    let mut add = |part: &str| {
+        room.text(part.len())?;
+        filled.push_str(part);
+        Ok::<_, TooLarge>(())
+    };
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("{{") {
-        filled.push_str(before);
+        add(before)?;
         let Some((name, after)) = after.split_once("}}") else {
             rest = after;
             break;
         };
         match name.trim() {
-            "last_user" => filled.push_str(&question.last_user),
-            "model" => filled.push_str(&question.model),
-            "system" => filled.push_str(&question.system),
-            "step" => filled.push_str(&question.step),
-            _ => filled.push_str(&n.to_string()),
+            "last_user" => add(&question.last_user)?,
+            "model" => add(&question.model)?,
+            "system" => add(&question.system)?,
+            "step" => add(&question.step)?,
+            _ => add(&n.to_string())?,
         }
         rest = after;
     }
-    filled.push_str(rest);
-    filled
+    add(rest)?;
+    Ok(filled)
 }

@@ -55,6 +55,25 @@ fn text(said: &Said) -> &str {
     said.text.as_deref().unwrap_or_default()
 }
 
+/// How many parts an answer comes in at most: each of them is an event that is much longer than a word.
+const MOST_PIECES: usize = 5_000;
+
+/// A text word by word, or, where it is long, in as many pieces.
+fn pieces(text: &str) -> Vec<&str> {
+    let between = |letter: char| matches!(letter, ',' | ' ');
+    if text.chars().filter(|letter| between(*letter)).count() < MOST_PIECES {
+        return text.split_inclusive(between).collect();
+    }
+    let (length, mut rest, mut pieces) = (text.len() / MOST_PIECES, text, Vec::new());
+    while rest.len() > length + 4 {
+        let (piece, after) = rest.split_at(rest.ceil_char_boundary(length));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces.push(rest);
+    pieces
+}
+
 fn message(said: &Said) -> Value {
     let mut message = json!({"role": "assistant", "content": said.text, "refusal": null});
     if said.tool_calls.is_empty() {
@@ -90,7 +109,7 @@ fn chat_stream(question: &Question, said: &Said) -> Vec<String> {
         }))
     };
     let mut events = vec![chunk(json!({"role": "assistant", "content": ""}), Value::Null)];
-    for word in text(said).split_inclusive(' ') {
+    for word in pieces(text(said)) {
         events.push(chunk(json!({"content": word}), Value::Null));
     }
     for (index, (name, arguments)) in said.tool_calls.iter().enumerate() {
@@ -99,7 +118,7 @@ fn chat_stream(question: &Question, said: &Said) -> Vec<String> {
         let first =
             json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]});
         events.push(chunk(first, Value::Null));
-        for part in arguments.split_inclusive([',', ' ']) {
+        for part in pieces(arguments) {
             let part = json!({"tool_calls": [{"index": index, "function": {"arguments": part}}]});
             events.push(chunk(part, Value::Null));
         }
@@ -123,7 +142,7 @@ fn completion_stream(question: &Question, said: &Said) -> Vec<String> {
         }))
     };
     let mut events: Vec<String> =
-        text(said).split_inclusive(' ').map(|word| chunk(word, Value::Null)).collect();
+        pieces(text(said)).into_iter().map(|word| chunk(word, Value::Null)).collect();
     events.push(chunk("", said.finish.clone().into()));
     events.push("data: [DONE]\n\n".to_owned());
     events
@@ -186,7 +205,7 @@ fn response_stream(question: &Question, said: &Said) -> Vec<String> {
         if key == "content" {
             let part = json!({"type": "output_text", "text": "", "annotations": []});
             event("response.content_part.added", with(&[("part", part)]));
-            for word in text(said).split_inclusive(' ') {
+            for word in pieces(text(said)) {
                 event("response.output_text.delta", with(&[("delta", word.into()), ("logprobs", json!([]))]));
             }
             event("response.output_text.done", with(&[("text", text(said).into()), ("logprobs", json!([]))]));
@@ -203,7 +222,9 @@ fn response_stream(question: &Question, said: &Said) -> Vec<String> {
 }
 
 /// One vector per text, the same for the same text, of length one.
-pub(super) fn embeddings(request: &Value) -> Value {
+///
+/// Nothing where it would be too much: many texts, of many numbers each.
+pub(super) fn embeddings(request: &Value) -> Option<Value> {
     let texts: Vec<String> = match &request["input"] {
         Value::Array(items) => {
             items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect()
@@ -212,17 +233,25 @@ pub(super) fn embeddings(request: &Value) -> Value {
         other => vec![other.to_string()],
     };
     let dimensions = request["dimensions"].as_u64().unwrap_or(64).clamp(1, 4096) as usize;
+    let length: usize = texts.iter().map(String::len).sum();
+    if texts.len() * dimensions > MOST_NUMBERS || length.saturating_mul(dimensions) > MOST_HASHED {
+        return None;
+    }
     let data: Vec<Value> = texts
         .iter()
         .enumerate()
         .map(|(index, text)| json!({"object": "embedding", "index": index, "embedding": vector(text, dimensions)}))
         .collect();
     let tokens: u64 = texts.iter().map(|text| words(text)).sum();
-    json!({
+    Some(json!({
         "object": "list", "data": data, "model": request["model"],
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    })
+    }))
 }
+
+/// How many numbers all vectors of an answer may have, and how much work hashing their texts may be.
+const MOST_NUMBERS: usize = 1_000_000;
+const MOST_HASHED: usize = 1 << 32;
 
 fn vector(text: &str, dimensions: usize) -> Vec<f64> {
     let raw: Vec<f64> = (0..dimensions.div_ceil(32))

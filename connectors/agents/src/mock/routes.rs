@@ -8,6 +8,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use omium_limits::Limits;
 use serde_json::{Value, json};
 
 use super::answer::{Said, said};
@@ -18,6 +19,8 @@ use super::script::Fault;
 use super::server::{Seen, Shared};
 
 const LARGEST: usize = 64 << 20;
+/// What a body may cost once it is built.
+const LIMITS: Limits = Limits { bytes: LARGEST, nodes: 2_000_000, memory: 256 << 20, ..Limits::BYTES };
 
 pub(super) fn router(shared: Arc<Shared>) -> axum::Router {
     axum::Router::new()
@@ -43,17 +46,29 @@ async fn models(State(shared): State<Arc<Shared>>) -> Json<Value> {
 }
 
 async fn embedded(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    let Ok(request) = serde_json::from_slice::<Value>(&body) else {
-        return error(StatusCode::BAD_REQUEST, "invalid_json", "the body is not JSON");
+    let request = match omium_limits::json::parse(&body, &LIMITS) {
+        Ok(request) => request,
+        Err(why) => {
+            return error(StatusCode::BAD_REQUEST, "invalid_json", &format!("the body is not taken: {why}"));
+        }
     };
-    let answer = embeddings(&request);
+    let Some(answer) = embeddings(&request) else {
+        return error(
+            StatusCode::BAD_REQUEST,
+            "too_many_inputs",
+            "these are too many texts or too many dimensions at once",
+        );
+    };
     shared.record(Seen { path: "/embeddings", step: String::new(), body: request, rule: None });
     Json(answer).into_response()
 }
 
 async fn asked(form: Form, State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    let Ok(request) = serde_json::from_slice::<Value>(&body) else {
-        return error(StatusCode::BAD_REQUEST, "invalid_json", "the body is not JSON");
+    let request = match omium_limits::json::parse(&body, &LIMITS) {
+        Ok(request) => request,
+        Err(why) => {
+            return error(StatusCode::BAD_REQUEST, "invalid_json", &format!("the body is not taken: {why}"));
+        }
     };
     let question = Question::of(&request, &headers);
     let chosen = shared.actor.choose(&question).map(|(rule, n)| (rule.clone(), n));
@@ -87,7 +102,10 @@ async fn asked(form: Form, State(shared): State<Arc<Shared>>, headers: HeaderMap
             shared.stopped().await;
             error(StatusCode::SERVICE_UNAVAILABLE, "stopped", "the server stops")
         }
-        fault => answered(form, &shared, &question, said(&rule, &question, n), fault),
+        fault => match said(&rule, &question, n) {
+            Ok(said) => answered(form, &shared, &question, said, fault),
+            Err(why) => error(StatusCode::BAD_REQUEST, "answer_too_long", &why.to_string()),
+        },
     }
 }
 

@@ -1,29 +1,36 @@
 //! The smallest value that a schema is likely to accept.
 
+use std::cell::{Cell, RefCell};
+
+use omium_limits::Room;
 use serde_json::{Map, Value, json};
 
 const DEEPEST: usize = 16;
+/// How many values a sample may hold: schemas may refer to themselves in many places.
+const MOST: usize = 2_000;
 
 pub(super) fn sample(schema: &Value) -> Value {
-    at(schema, schema, 0)
+    at(schema, schema, 0, &Cell::new(MOST), &RefCell::new(Room::of(1 << 20)))
 }
 
-fn at(schema: &Value, root: &Value, depth: usize) -> Value {
-    if depth > DEEPEST {
+fn at(schema: &Value, root: &Value, depth: usize, left: &Cell<usize>, room: &RefCell<Room>) -> Value {
+    if depth > DEEPEST || left.get() == 0 {
         return Value::Null;
     }
-    let next = |schema: &Value| at(schema, root, depth + 1);
+    left.set(left.get() - 1);
+    let next = |schema: &Value| at(schema, root, depth + 1, left, room);
+    let copied = |value: &Value| room.borrow_mut().value(value).map_or(Value::Null, |()| value.clone());
     if let Some(target) = schema["$ref"].as_str().and_then(|path| path.strip_prefix('#')) {
         return root.pointer(target).map_or(Value::Null, next);
     }
     for key in ["const", "default"] {
         if let Some(value) = schema.get(key) {
-            return value.clone();
+            return copied(value);
         }
     }
     for key in ["enum", "examples"] {
         if let Some(value) = schema[key].get(0) {
-            return value.clone();
+            return copied(value);
         }
     }
     for key in ["anyOf", "oneOf", "allOf"] {
@@ -78,4 +85,17 @@ fn number(schema: &Value, step: f64) -> f64 {
         schema["maximum"].as_f64().or_else(|| schema["exclusiveMaximum"].as_f64().map(|high| high - step));
     let start = least.unwrap_or(1.0);
     most.map_or(start, |most| start.min(most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_of_what_refers_to_itself_in_many_places_is_small() {
+        let names: Map<String, Value> = (0..30).map(|n| (format!("n{n}"), json!({"$ref": "#"}))).collect();
+        assert!(sample(&json!({"properties": names})).to_string().len() < 1_000_000);
+        let large = json!({"properties": {"a": {"default": "x".repeat(2 << 20)}}});
+        assert_eq!(sample(&large), json!({"a": null}));
+    }
 }

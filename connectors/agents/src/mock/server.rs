@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use omium_limits::Room;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -14,6 +15,8 @@ use super::script::Script;
 
 /// How many requests are remembered with their bodies; a load test would otherwise fill the memory with them.
 const REMEMBERED: usize = 10_000;
+/// How much memory their bodies may take.
+const REMEMBERED_MEMORY: usize = 16 << 20;
 
 /// One request as it came.
 #[derive(Clone, Debug)]
@@ -40,16 +43,29 @@ pub struct Server {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) actor: Actor,
-    seen: Mutex<Vec<Seen>>,
+    seen: Mutex<Remembered>,
     count: watch::Sender<u64>,
     stop: watch::Sender<bool>,
+}
+
+/// The first requests, and the room that is left for further ones.
+#[derive(Debug)]
+struct Remembered {
+    seen: Vec<Seen>,
+    room: Room,
+}
+
+impl Default for Remembered {
+    fn default() -> Remembered {
+        Remembered { seen: Vec::new(), room: Room::of(REMEMBERED_MEMORY) }
+    }
 }
 
 impl Shared {
     pub(super) fn record(&self, seen: Seen) {
         let mut all = self.seen.lock().expect("nobody panics while recording");
-        if all.len() < REMEMBERED {
-            all.push(seen);
+        if all.seen.len() < REMEMBERED && all.room.value(&seen.body).is_ok() {
+            all.seen.push(seen);
         }
         self.count.send_modify(|count| *count += 1);
     }
@@ -98,9 +114,9 @@ impl Server {
         *self.shared.count.borrow()
     }
 
-    /// The requests as they came, the first ten thousand of them.
+    /// The requests as they came: the first ten thousand of them, and no more than 16 MiB.
     pub fn seen(&self) -> Vec<Seen> {
-        self.shared.seen.lock().expect("nobody panics while recording").clone()
+        self.shared.seen.lock().expect("nobody panics while recording").seen.clone()
     }
 
     /// Returns once so many requests have come.

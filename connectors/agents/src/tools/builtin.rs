@@ -12,8 +12,7 @@ use super::toolbox::Called;
 /// How long a result may get.
 const MOST_BYTES: usize = 4 << 20;
 /// What a text that holds JSON may be.
-const LIMITS: Limits =
-    Limits { bytes: 16 << 20, depth: json::DEPTH, nodes: 1_000_000, memory: 128 << 20, as_bytes: false };
+const LIMITS: Limits = Limits { bytes: 16 << 20, nodes: 1_000_000, memory: 128 << 20, ..Limits::VALUES };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Builtin {

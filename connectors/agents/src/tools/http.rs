@@ -23,8 +23,7 @@ const MOST_REASON: usize = 4_000;
 const MOST_URL: usize = 64 << 10;
 const MOST_REQUEST: usize = 16 << 20;
 /// What an answer may cost once it is built.
-const LIMITS: Limits =
-    Limits { bytes: 16 << 20, depth: json::DEPTH, nodes: 1_000_000, memory: 128 << 20, as_bytes: false };
+const LIMITS: Limits = Limits { bytes: 16 << 20, nodes: 1_000_000, memory: 128 << 20, ..Limits::VALUES };
 
 /// A request with placeholders.
 #[derive(Debug)]

@@ -28,8 +28,7 @@ use super::toolbox::{Called, Context, Invocation};
 const MOST_REASON: usize = 4_000;
 const MOST_SETTING: usize = 64 << 10;
 /// What a result may cost once it is built.
-const LIMITS: Limits =
-    Limits { bytes: 16 << 20, depth: json::DEPTH, nodes: 1_000_000, memory: 128 << 20, as_bytes: false };
+const LIMITS: Limits = Limits { bytes: 16 << 20, nodes: 1_000_000, memory: 128 << 20, ..Limits::VALUES };
 
 /// What a program that is started inherits; our own keys are not among it.
 const INHERITED: [&str; 7] = ["PATH", "HOME", "LANG", "TMPDIR", "TMP", "USER", "XDG_CACHE_HOME"];

@@ -142,7 +142,8 @@ fn json(what: &str, text: &str) -> Result<Value, Failure> {
         let detail = format!("{what} has {} bytes; at most {MAX_VALUE} are taken", text.len());
         return Err(senseless("too-large", detail));
     }
-    serde_json::from_str(text).map_err(|error| senseless("bad-json", format!("{what} is no JSON: {error}")))
+    omium_limits::json::parse(text.as_bytes(), &omium_limits::Limits::VALUES)
+        .map_err(|why| senseless("bad-json", format!("{what} is not taken: {why}")))
 }
 
 fn senseless(code: &'static str, detail: impl Into<String>) -> Failure {
