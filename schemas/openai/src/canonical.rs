@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn what_nests_without_end_stands_for_itself() {
         let deep = "[".repeat(200_000) + &"]".repeat(200_000);
-        assert_eq!(canonical("p", deep.as_bytes()).len(), CANONICAL.len() + 2 + deep.len());
+        assert_eq!(canonical("p", deep.as_bytes()).len(), deep.len() + "1 p\n".len());
     }
 
     #[test]

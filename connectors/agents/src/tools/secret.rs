@@ -125,7 +125,7 @@ fn replaced(text: &str, part: &str, instead: &str, most: usize) -> String {
             // What stands for a secret is kept whole or left out, never its beginning alone.
             if between.len() <= left {
                 out.push_str(between);
-                out.push_str(&omium_limits::clipped_bytes(piece, left - between.len()));
+                out.push_str(omium_limits::clipped_bytes(piece, left - between.len()));
             }
             return out;
         }

@@ -83,11 +83,11 @@ impl<'s> Reader<'s> {
                 if inside && entries.get("$ref").is_some_and(Value::is_string) {
                     return Err(self.wrong("a `$ref` stands inside of a schema with an `$id` of its own"));
                 }
-                let schemas = entries.iter().filter(|(key, _)| !VALUES.contains(&key.as_str()));
-                schemas.map(|(_, inner)| self.look_through(inner, depth + 1, inside)).collect()
+                let mut schemas = entries.iter().filter(|(key, _)| !VALUES.contains(&key.as_str()));
+                schemas.try_for_each(|(_, inner)| self.look_through(inner, depth + 1, inside))
             }
             Value::Array(items) => {
-                items.iter().map(|inner| self.look_through(inner, depth + 1, inside)).collect()
+                items.iter().try_for_each(|inner| self.look_through(inner, depth + 1, inside))
             }
             _ => Ok(()),
         }
