@@ -107,7 +107,7 @@ impl Used {
             let instead = format!("[secret {name}]");
             let quoted = Value::from(value.as_str()).to_string();
             let plain = replaced(&text, value, &instead, most);
-            match quoted.trim_matches('"') {
+            match &quoted[1..quoted.len() - 1] {
                 quoted if quoted == value => plain,
                 quoted => replaced(&plain, quoted, &instead, most),
             }
