@@ -1,5 +1,7 @@
 //! Conditions over the state of a run, in CEL: `inputs`, `outputs` by agent, and `output` of the step that is judged.
 
+use std::cell::Cell;
+
 use omium_processor::Context;
 use omium_rules::{check, json};
 use omium_schemas::Content;
@@ -16,8 +18,13 @@ pub(crate) fn holds(
     output: Option<&Content>,
     context: &Context<'_>,
 ) -> Result<(), String> {
+    // What is not at hand is not `null`: who decides is asked again when it is, and until then no rule holds.
+    let missing = Cell::new(false);
     let read = |content: Option<&Content>| {
-        content.and_then(|content| (context.open)(content)).map_or(Json::Null, |bytes| json(&bytes))
+        let Some(content) = content else { return Json::Null };
+        let opened = (context.open)(content);
+        missing.set(missing.get() || opened.is_none());
+        opened.map_or(Json::Null, |bytes| json(&bytes))
     };
     let outputs: serde_json::Map<String, Json> = run
         .plan
@@ -28,8 +35,9 @@ pub(crate) fn holds(
             _ => None,
         })
         .collect();
-    check(
-        rule,
-        [("inputs", read(run.inputs.as_ref())), ("outputs", outputs.into()), ("output", read(output))],
-    )
+    let (inputs, output) = (read(run.inputs.as_ref()), read(output));
+    if missing.get() {
+        return Err("content that the rule looks at cannot be read".to_owned());
+    }
+    check(rule, [("inputs", inputs), ("outputs", outputs.into()), ("output", output)])
 }
