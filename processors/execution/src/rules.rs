@@ -39,7 +39,9 @@ fn judged(
         spoken.iter().any(|path| path[0] == "outputs" && path.get(1).is_none_or(|of| of == agent))
     };
     let mut read = |content: Option<&Content>| {
-        let Some(bytes) = content.and_then(|content| (context.open)(content)) else { return Ok(Json::Null) };
+        let Some(content) = content else { return Ok(Json::Null) };
+        // What is not at hand is not `null`: who decides is asked again when it is, and until then no rule holds.
+        let bytes = (context.open)(content).ok_or("content that the rule looks at cannot be read")?;
         let paid = fuel.take(bytes.len() / BYTES_A_STEP);
         paid.map(|()| json(&bytes)).map_err(|spent| format!("`{rule}` cannot be checked: {spent}"))
     };
