@@ -5,18 +5,13 @@ mod desk;
 mod gate;
 
 use desk::Dev;
-use gate::{Program, Upstream, post, says};
+use gate::{Program, Upstream, post, says, served};
 use serde_json::{Value, json};
 
 fn quote(who: &str) -> String {
     format!(
         r#"{{"model":"m","seed":9007199254740993,  "messages":[{{"role":"system","content":"You are {who}."}},{{"role":"user","content":"Quote."}}],"unknown":1.0}}"#
     )
-}
-
-async fn served(upstream: &Upstream) -> Dev {
-    let url = upstream.url.clone();
-    tokio::task::spawn_blocking(move || Dev::start_as(&["dev", "--upstream", &url])).await.unwrap()
 }
 
 async fn guarded(dev: &Dev) {
@@ -76,7 +71,7 @@ async fn a_later_attempt_is_served_what_was_answered_also_after_a_kill_of_the_se
     assert_eq!(upstream.bodies().len(), 3);
     dev.kill_and_start();
     let second = Program::attempt(&dev, &first.id).await;
-    let first = Program { base: second.base.clone(), ..first };
+    let first = Program { base: second.base.replace(&second.token, &first.token), ..first };
     let stale = first.send("Writer", "/v1/chat/completions", &quote("Writer")).await;
     assert_eq!(
         (stale.status().as_u16(), stale.headers()["x-should-retry"].to_str().unwrap()),
@@ -285,13 +280,13 @@ async fn nonsense_is_told_what_is_wrong_with_it() {
         assert_eq!(response.json::<Value>().await.unwrap()["code"], code, "{path}");
     }
     let other = Program::open(&dev, "auto").await;
-    for (base, token) in
-        [(&program.base, "sk-123"), (&program.base, &*other.token), (&other.base, &*program.token)]
-    {
+    // Without the token in the path the header's counts.
+    let [base, others] = [&program, &other].map(|of| of.base.replace(&format!("/{}", of.token), ""));
+    for (base, token) in [(&base, "sk-123"), (&base, &*other.token), (&others, &*program.token)] {
         let request = reqwest::Client::new().post(format!("{base}/v1/chat/completions")).bearer_auth(token);
         assert_eq!(request.body(quote("Writer")).send().await.unwrap().status(), 401);
     }
-    let bare = reqwest::Client::new().post(format!("{}/v1/chat/completions", program.base));
+    let bare = reqwest::Client::new().post(format!("{base}/v1/chat/completions"));
     assert_eq!(bare.body("{}").send().await.unwrap().status(), 401);
     assert!(upstream.bodies().is_empty(), "nothing of it has reached the model");
     let (status, wrong) =

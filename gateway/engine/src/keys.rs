@@ -128,6 +128,15 @@ impl Engine {
         Ok(Some(caller))
     }
 
+    /// Whether the key that began an attempt is still one of the tenant's.
+    pub(super) async fn key_is_good(&self, tenant: TenantId, public: &str) -> Result<bool, Failure> {
+        let control = self.control().await?;
+        Ok(control
+            .keys
+            .get(public)
+            .is_some_and(|key| key.tenant == tenant && key.expires_at.is_none_or(|end| end > now())))
+    }
+
     /// Whether the key of somebody who was let in before still opens what it did. A node that cannot look now does not
     /// send away those whom it knew.
     pub(super) async fn still_knows(&self, caller: &Caller) -> bool {

@@ -4,12 +4,12 @@ use omium_api::port::{Caller, Decision, Failure, FailureKind, ProgramRequest};
 use omium_api::views::{AttemptView, Done, GuardView, Started};
 use omium_detector::Extraction;
 use omium_execution::Run;
-use omium_runtime::StreamKey;
+use omium_runtime::{Request, StreamKey};
 use omium_schemas::catalogue::{
     ChooseRemedy, Command, DismissFinding, DropGuard, FinishExecution, GiveApproval, Guard, RecoveryMode,
     RecoveryPolicy, RefuseApproval, RemedyKind, SetGuard, StartProgram, StartStep, SuspendReason,
 };
-use omium_schemas::{Content, Digest, Epoch, Seq, StepId};
+use omium_schemas::{Content, Epoch, Seq, StepId};
 use serde_json::{Value, json};
 
 use super::executions::{bounded, new_id, now};
@@ -58,18 +58,24 @@ impl Engine {
         let key = self.key_of(caller, execution)?;
         let (number, branch) =
             self.of_program(key, |run| Some((run.program.as_ref()?.attempt + 1, run.branch))).await?;
+        let data_key = self.vault.sealing(&key).ok_or_else(super::answers::erased)?;
         let start = StartStep {
             step: StepId(1),
             branch,
             epoch: Epoch(0),
             delivery: number,
             worker: "exec".into(),
-            code: code.map(|code| Digest::of(code.as_bytes())),
+            // The command line may name people: a plain digest of it would confirm a guess for ever.
+            code: code.map(|code| data_key.digest(code.as_bytes())),
         };
         self.tell(caller, key, start, None).await?;
-        let data_key = self.vault.sealing(&key).ok_or_else(super::answers::erased)?;
-        let token = token::issue(key, number, now(), &data_key);
-        Ok(AttemptView { number, token, path: format!("/x/{execution}") })
+        let token = token::issue(key, number, &caller.key, now(), &data_key).ok_or_else(|| {
+            let detail = "the key of this request cannot begin an attempt";
+            Failure::new(FailureKind::Conflict, "bad-key", detail, "`omium keys issue` makes one that can")
+        })?;
+        // In the path, where a program's own key does not overwrite it.
+        let path = format!("/x/{execution}/{token}");
+        Ok(AttemptView { number, token, path })
     }
 
     pub(super) async fn end_attempt(
@@ -85,6 +91,19 @@ impl Engine {
         bounded(&output)?;
         let end = FinishExecution { delivery: number, code, output: Some(Content::open(output)) };
         self.tell(caller, key, end, None).await
+    }
+
+    /// The gate ends an attempt that must not go on: its calls are refused, and `--resume` begins the next one.
+    pub(super) async fn end_of_attempt(
+        &self,
+        key: StreamKey,
+        number: i64,
+        code: i32,
+        reason: &str,
+    ) -> Result<omium_runtime::Done, Failure> {
+        let output = Some(Content::open(json!(reason).to_string()));
+        let end = FinishExecution { delivery: number, code, output };
+        self.until_taken(|| Request::new(key, end.clone())).await
     }
 
     /// What a person says about the finding that a program waits for.

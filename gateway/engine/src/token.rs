@@ -1,5 +1,5 @@
-//! Tokens of attempts: which execution, which attempt, until when, under the execution's own key. Nothing has to be kept
-//! to know them, and they end with the key.
+//! Tokens of attempts: which execution, which attempt, until when, and the key of the person who began it, under the
+//! execution's own key. Nothing has to be kept to know them. They end with the execution's key and with the person's.
 
 use omium_runtime::{DataKey, StreamKey};
 use omium_schemas::{StreamId, TenantId, Time};
@@ -9,26 +9,39 @@ use crate::readable::hex;
 const PREFIX: &str = "omx_";
 /// How long one is good for.
 const LIFE_MILLIS: u64 = 7 * 24 * 3_600 * 1_000;
-const PAYLOAD: usize = 48;
+const PAYLOAD: usize = 56;
 const MAC: usize = 16;
+/// The public part of a key, in bytes.
+const ISSUER: usize = 8;
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) key: StreamKey,
     pub(super) attempt: i64,
+    /// The public part of the key that began the attempt.
+    pub(super) issuer: String,
     until: Time,
 }
 
-pub(super) fn issue(key: StreamKey, attempt: i64, now: Time, data_key: &DataKey) -> String {
+/// A token; nothing where the issuer's key is none of ours.
+pub(super) fn issue(
+    key: StreamKey,
+    attempt: i64,
+    issuer: &str,
+    now: Time,
+    data_key: &DataKey,
+) -> Option<String> {
+    let issuer = from_hex(issuer).filter(|issuer| issuer.len() == ISSUER)?;
     let mut payload = Vec::with_capacity(PAYLOAD + MAC);
     payload.extend_from_slice(&key.tenant.0);
     payload.extend_from_slice(key.stream.bytes());
     payload.extend_from_slice(&attempt.to_le_bytes());
     payload.extend_from_slice(&now.plus_millis(LIFE_MILLIS).0.to_le_bytes());
+    payload.extend_from_slice(&issuer);
     let mac = mac(&payload, data_key);
     payload.extend_from_slice(&mac);
-    format!("{PREFIX}{}", hex(&payload))
+    Some(format!("{PREFIX}{}", hex(&payload)))
 }
 
 /// What a token claims, before anybody has looked at its seal.
@@ -38,7 +51,8 @@ pub(super) fn claim(token: &str) -> Option<Claim> {
     let stream = StreamId::from_bytes(bytes[16..32].try_into().ok()?).ok()?;
     let attempt = i64::from_le_bytes(bytes[32..40].try_into().ok()?);
     let until = Time(u64::from_le_bytes(bytes[40..48].try_into().ok()?));
-    Some(Claim { key: StreamKey::new(tenant, stream), attempt, until })
+    let issuer = hex(&bytes[48..PAYLOAD]);
+    Some(Claim { key: StreamKey::new(tenant, stream), attempt, issuer, until })
 }
 
 /// Whether a token is ours and not too old.
@@ -59,10 +73,20 @@ fn mac(payload: &[u8], data_key: &DataKey) -> [u8; MAC] {
 }
 
 fn bytes(token: &str) -> Option<Vec<u8>> {
-    let digits = token.strip_prefix(PREFIX)?.as_bytes();
-    let pairs = digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    let bytes = pairs.collect::<Option<Vec<u8>>>()?;
+    let digits = token.strip_prefix(PREFIX)?;
+    // A name that is as long as a megabyte is none, and nobody reads it.
+    let bytes = (digits.len() == 2 * (PAYLOAD + MAC)).then(|| from_hex(digits)).flatten()?;
     (bytes.len() == PAYLOAD + MAC).then_some(bytes)
+}
+
+fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| {
+        let digits =
+            std::str::from_utf8(pair).ok().filter(|text| text.len() == 2 && !text.starts_with('+'))?;
+        u8::from_str_radix(digits, 16).ok()
+    };
+    pairs.map(byte).collect()
 }
 
 #[cfg(test)]
@@ -76,9 +100,11 @@ mod tests {
         let key = StreamKey::new(TenantId([7; 16]), ExecutionId::new([9; 15]).stream());
         let (ours, other) = (DataKey::new(KeyId(1), [1; 32]), DataKey::new(KeyId(1), [2; 32]));
         let now = Time::from_millis(5_000);
-        let token = issue(key, 3, now, &ours);
+        let issuer = "0123456789abcdef";
+        let token = issue(key, 3, issuer, now, &ours).unwrap();
+        assert_eq!(issue(key, 3, "none of ours", now, &ours), None);
         let claimed = claim(&token).unwrap();
-        assert_eq!((claimed.key, claimed.attempt), (key, 3));
+        assert_eq!((claimed.key, claimed.attempt, claimed.issuer.as_str()), (key, 3, issuer));
         assert!(holds(&token, &claimed, now, &ours));
         assert!(!holds(&token, &claimed, now, &other));
         assert!(!holds(&token, &claimed, now.plus_millis(LIFE_MILLIS), &ours));

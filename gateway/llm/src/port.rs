@@ -143,6 +143,8 @@ pub struct ToolCall {
     pub effect: EffectClass,
     /// Its arguments.
     pub arguments: Value,
+    /// The program says that it sends this again because it got no answer.
+    pub repeats: bool,
 }
 
 /// What a program is told about a tool that it is about to call.
@@ -199,6 +201,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// Records that a tool is about to be called, or says what came of it before.
     async fn begin_tool(&self, attempt: &Attempt, call: ToolCall) -> Result<BegunTool, Refused>;
 
-    /// Records what became of a tool call.
+    /// Ends an attempt that must not go on, whatever its program makes of that.
+    async fn fence(&self, attempt: &Attempt, reason: &str) -> Result<(), Refused>;
+
+    /// Records what became of a tool call. The same end again is taken again.
     async fn end_tool(&self, attempt: &Attempt, call: Seq, end: ToolEnd) -> Result<(), Refused>;
 }

@@ -40,7 +40,7 @@ impl IntoResponse for Reply {
 impl Reply {
     /// An answer that was recorded, in the form that is asked for now.
     pub(crate) fn recorded(endpoint: Endpoint, body: &Bytes, stream: bool, usage: bool, at: Seq) -> Reply {
-        let is_body = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+        let is_body = omium_limits::json::check(body, &omium_limits::Limits::BYTES).is_ok();
         let shaped = match (stream, is_body) {
             (true, true) => omium_openai::as_events(endpoint, body, usage),
             (false, false) => omium_openai::as_body(endpoint, body),

@@ -13,6 +13,7 @@ use axum::routing::any;
 use bytes::Bytes;
 use omium_edge::{Slot, Unread, read_body};
 use omium_openai::Endpoint;
+use serde::Deserialize;
 
 use crate::gate::{self, Incoming};
 use crate::port::{Attempt, Ledger, Refused};
@@ -37,9 +38,24 @@ pub fn router(ledger: Arc<dyn Ledger>, upstream: Upstream) -> Router {
         .route("/{execution}/v1/{*path}", any(model))
         .route("/{execution}/tools", any(begin_tool))
         .route("/{execution}/tools/{call}", any(end_tool))
+        .route("/{execution}/fence", any(fence))
+        // The same with the token in the path, where a program's own key does not overwrite it.
+        .route("/{execution}/{token}/v1/{*path}", any(model))
+        .route("/{execution}/{token}/tools", any(begin_tool))
+        .route("/{execution}/{token}/tools/{call}", any(end_tool))
+        .route("/{execution}/{token}/fence", any(fence))
         .fallback(unknown)
         .with_state(Gate { ledger, upstream });
     Router::new().nest("/x", inner)
+}
+
+/// What an address says. `rest` is the operation or the call.
+#[derive(Deserialize)]
+struct At {
+    execution: String,
+    token: Option<String>,
+    #[serde(default, alias = "path", alias = "call")]
+    rest: String,
 }
 
 /// Somebody whose token was good, and what he has sent.
@@ -50,19 +66,23 @@ struct Asked {
 }
 
 impl Gate {
-    async fn attempt(&self, execution: &str, headers: &HeaderMap) -> Result<Attempt, Refused> {
+    /// A token in the path is the one that counts: what else a program sends as a key is its own, and dropped unread.
+    async fn attempt(&self, at: &At, headers: &HeaderMap) -> Result<Attempt, Refused> {
+        if let Some(token) = &at.token {
+            return self.ledger.attempt(&at.execution, token).await;
+        }
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some(token) = bearer.and_then(|value| value.strip_prefix("Bearer ")) else {
             let hint = "`omium exec` gives each attempt one as OPENAI_API_KEY";
             return Err(Refused::new(401, "no-token", "the request has no token", hint));
         };
-        self.ledger.attempt(execution, token.trim()).await
+        self.ledger.attempt(&at.execution, token.trim()).await
     }
 
     /// Looks at the head alone.
-    async fn asked(&self, execution: &str, request: Request) -> Result<Asked, Refused> {
+    async fn asked(&self, at: &At, request: Request) -> Result<Asked, Refused> {
         let (parts, body) = request.into_parts();
-        let attempt = self.attempt(execution, &parts.headers).await?;
+        let attempt = self.attempt(at, &parts.headers).await?;
         if let Some(slot) = parts.extensions.get::<Slot>() {
             slot.belongs_to(attempt.tenant);
         }
@@ -90,11 +110,12 @@ async fn read(slot: Option<&Slot>, body: Body) -> Result<Bytes, Refused> {
 
 async fn model(
     State(gate): State<Gate>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    path: Result<Path<At>, PathRejection>,
     request: Request,
 ) -> Result<Response, Refused> {
-    let Path((execution, path)) = path.map_err(bad_path)?;
-    let Asked { attempt, parts, body } = gate.asked(&execution, request).await?;
+    let Path(at) = path.map_err(bad_path)?;
+    let Asked { attempt, parts, body } = gate.asked(&at, request).await?;
+    let path = at.rest;
     let Parts { method, headers, extensions, .. } = parts;
     let slot = extensions.get::<Slot>().cloned();
     match (Endpoint::at(&path), model_name(&path)) {
@@ -135,11 +156,11 @@ async fn models(gate: &Gate, name: Option<&str>, headers: &HeaderMap) -> Result<
 
 async fn begin_tool(
     State(gate): State<Gate>,
-    path: Result<Path<String>, PathRejection>,
+    path: Result<Path<At>, PathRejection>,
     request: Request,
 ) -> Result<Response, Refused> {
-    let Path(execution) = path.map_err(bad_path)?;
-    let Asked { attempt, parts, body } = gate.asked(&execution, request).await?;
+    let Path(at) = path.map_err(bad_path)?;
+    let Asked { attempt, parts, body } = gate.asked(&at, request).await?;
     if parts.method != Method::POST {
         return Ok(wrong_method("POST"));
     }
@@ -149,16 +170,30 @@ async fn begin_tool(
 
 async fn end_tool(
     State(gate): State<Gate>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    path: Result<Path<At>, PathRejection>,
     request: Request,
 ) -> Result<Response, Refused> {
-    let Path((execution, call)) = path.map_err(bad_path)?;
-    let Asked { attempt, parts, body } = gate.asked(&execution, request).await?;
+    let Path(at) = path.map_err(bad_path)?;
+    let Asked { attempt, parts, body } = gate.asked(&at, request).await?;
     if parts.method != Method::POST {
         return Ok(wrong_method("POST"));
     }
     let body = read(parts.extensions.get(), body).await?;
-    tools::end(&*gate.ledger, &attempt, &call, &body).await
+    tools::end(&*gate.ledger, &attempt, &at.rest, &body).await
+}
+
+async fn fence(
+    State(gate): State<Gate>,
+    path: Result<Path<At>, PathRejection>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let Path(at) = path.map_err(bad_path)?;
+    let Asked { attempt, parts, body } = gate.asked(&at, request).await?;
+    if parts.method != Method::POST {
+        return Ok(wrong_method("POST"));
+    }
+    let body = read(parts.extensions.get(), body).await?;
+    tools::fence(&*gate.ledger, &attempt, &body).await
 }
 
 async fn unknown(request: Request) -> Refused {

@@ -24,6 +24,15 @@ struct Start {
     #[serde(default)]
     arguments: Value,
     position: Option<String>,
+    /// The same request was sent before and got no answer.
+    #[serde(default)]
+    repeats: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fence {
+    reason: String,
 }
 
 #[derive(Deserialize)]
@@ -34,7 +43,7 @@ struct End {
 }
 
 pub(crate) async fn begin(ledger: &dyn Ledger, attempt: &Attempt, body: &[u8]) -> Result<Response, Refused> {
-    let Start { caller, tool, effect, arguments, position } = read(body)?;
+    let Start { caller, tool, effect, arguments, position, repeats } = read(body)?;
     let effect = match effect.as_str() {
         "read" => EffectClass::Read,
         "idempotent" => EffectClass::Idempotent,
@@ -56,13 +65,21 @@ pub(crate) async fn begin(ledger: &dyn Ledger, attempt: &Attempt, body: &[u8]) -
     let (caller, tool) = (caller.trim().to_owned(), tool.trim().to_owned());
     let agent = caller::agent_of(&caller).to_owned();
     let position = position.as_deref().and_then(caller::fitting);
-    let call = ToolCall { agent, caller, position, tool, effect, arguments };
+    let call = ToolCall { agent, caller, position, tool, effect, arguments, repeats };
     Ok(Json(match ledger.begin_tool(attempt, call).await? {
         BegunTool::New(call) => json!({ "call": call.0 }),
         BegunTool::Recorded(result) => json!({ "recorded": { "result": result } }),
         BegunTool::Failed(reason) => json!({ "failed": { "reason": reason } }),
     })
     .into_response())
+}
+
+/// A program that could not tell what a tool has done is not to go on: its framework may hand our error to the model.
+pub(crate) async fn fence(ledger: &dyn Ledger, attempt: &Attempt, body: &[u8]) -> Result<Response, Refused> {
+    let Fence { reason } = read(body)?;
+    let reason: String = reason.chars().take(2_000).collect();
+    ledger.fence(attempt, &reason).await?;
+    Ok(Json(json!({})).into_response())
 }
 
 pub(crate) async fn end(

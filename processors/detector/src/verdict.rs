@@ -13,7 +13,7 @@ use crate::state::{Fresh, is_for};
 /// How long an answer may be that is checked in the frame.
 const LONGEST: usize = 256 * 1024;
 /// What all checks of one answer may spend together: a program may have many guards.
-const STEPS: u64 = 4_000_000;
+const STEPS: u64 = 2_000_000;
 const MEMORY: u64 = 64 << 20;
 
 /// One thing that is wrong.

@@ -186,7 +186,7 @@ impl Draft<'_> {
         if cost < Money::ZERO {
             return invalid("a cost is not negative");
         }
-        if self.run.accepts(step, done.output.as_ref(), self.context).is_err() {
+        if self.run.accepts(step, done.output.as_ref(), self.context, &self.fuel).is_err() {
             self.charge(step, cost);
             let class = FailureClass::Hallucination;
             return self.attempt_failed(StepFailed { step, branch, class, retryable: true });
@@ -355,7 +355,7 @@ impl Draft<'_> {
             (waiting && plan.signal.as_ref() == Some(&signal.name)).then_some(*step)
         };
         let Some(step) = self.run.ids().find_map(|step| waits(&step)) else { return Ok(()) };
-        let accepted = self.run.accepts(step, signal.body.as_ref(), self.context);
+        let accepted = self.run.accepts(step, signal.body.as_ref(), self.context, &self.fuel);
         accepted.or_else(|why| {
             invalid(format!(
                 "`{}` is not what the step waits for: {why}; correct it and send it again",

@@ -1,5 +1,8 @@
 //! A decision in the making: each event is applied at once to a copy, so that what follows is decided on what is true.
 
+use std::cell::Cell;
+
+use omium_limits::Fuel;
 use omium_processor::{Context, Refusal, Why};
 use omium_schemas::catalogue::{Command, Event};
 use omium_schemas::{Seq, Time};
@@ -7,18 +10,25 @@ use omium_schemas::{Seq, Time};
 use crate::apply::Fact;
 use crate::state::Run;
 
+/// What the rules of one decision may spend together: they are evaluated while the partition waits.
+const STEPS: u64 = 2_000_000;
+const MEMORY: u64 = 64 << 20;
+
 pub(crate) struct Draft<'a> {
     pub(crate) run: Run,
     pub(crate) context: &'a Context<'a>,
     /// When another attempt may begin at the earliest, where the one that failed says so.
     pub(crate) not_before: Option<Time>,
+    /// What all rules of this decision may still spend: one outcome may begin many steps.
+    pub(crate) fuel: Cell<Fuel>,
     command: &'a Command,
     events: Vec<Event>,
 }
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(run: Run, command: &'a Command, context: &'a Context<'a>) -> Draft<'a> {
-        Draft { run, context, not_before: None, command, events: Vec::new() }
+        let fuel = Cell::new(Fuel::new(STEPS, MEMORY));
+        Draft { run, context, not_before: None, fuel, command, events: Vec::new() }
     }
 
     pub(crate) fn push(&mut self, event: impl Into<Event>) {

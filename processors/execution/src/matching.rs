@@ -47,6 +47,8 @@ pub enum Found<'r> {
     Serve(&'r Call),
     /// The client was to have this outcome already and asks for it again.
     Again(&'r Call),
+    /// The client has begun this very call and says so again: a tool that it is about to call.
+    Begun(&'r Call),
     /// It is in flight: its outcome is to be waited for.
     InFlight(&'r Call),
     /// It changes something, was begun by an earlier attempt, and its outcome is unknown: a person has to say.
@@ -84,6 +86,7 @@ impl Run {
         if let Some(last) = equal().rfind(|call| call.taken == wanted.taking).filter(|_| wanted.repeats) {
             match &last.outcome {
                 Outcome::Open if in_flight(last.at) => return Found::InFlight(last),
+                Outcome::Open if wanted.tool.is_some() => return Found::Begun(last),
                 _ if last.has_outcome_to_serve() => return Found::Again(last),
                 _ => {}
             }
@@ -197,6 +200,7 @@ mod tests {
             Found::Nothing => "nothing",
             Found::Serve(_) => "serve",
             Found::Again(_) => "again",
+            Found::Begun(_) => "begun",
             Found::InFlight(_) => "in flight",
             Found::Unknown(_) => "unknown",
         }
@@ -232,6 +236,13 @@ mod tests {
             ("own, in flight", own(open(model())), wanted(), true, "nothing"),
             ("own, in flight, asked again", own(open(model())), again, true, "in flight"),
             ("own write, open", own(open(tool(false))), tool_wanted, false, "nothing"),
+            (
+                "own write, open, asked again",
+                own(open(tool(false))),
+                Wanted { repeats: true, ..tool_wanted },
+                false,
+                "begun",
+            ),
             ("own, judged, asked again", own(judged(GateVerdict::Suspend)), again, false, "nothing"),
         ];
         for (what, call, wanted, in_flight, expected) in table {

@@ -1,5 +1,8 @@
 //! What happens next: which steps can begin, which never will, and whether all is over.
 
+use std::cell::Cell;
+
+use omium_limits::Fuel;
 use omium_processor::Context;
 use omium_schemas::catalogue::{
     CheckpointTaken, ExecutionCompleted, ExecutionFailed, FailureClass, PlannedStep, StepCancelled,
@@ -73,7 +76,7 @@ impl Draft<'_> {
     fn begin(&mut self, step: StepId) -> bool {
         let rule = self.run.step(step).and_then(|(plan, _)| plan.require.clone());
         if let Some(rule) = rule
-            && let Err(_why) = rules::holds(&rule, &self.run, None, self.context)
+            && let Err(_why) = rules::holds(&rule, &self.run, None, self.context, &self.fuel)
         {
             let (branch, class) = (self.run.branch, FailureClass::Policy);
             self.push(StepFailed { step, branch, class, retryable: false });
@@ -129,7 +132,7 @@ impl Draft<'_> {
         let heard = self.run.signals.iter().find(|signal| signal.taken.is_none() && signal.name == *wanted);
         let Some(body) = heard.map(|signal| signal.body.clone()) else { return false };
         let branch = self.run.branch;
-        match self.run.accepts(step, body.as_ref(), self.context) {
+        match self.run.accepts(step, body.as_ref(), self.context, &self.fuel) {
             Ok(()) => self.push(StepCompleted { step, branch, output: None }),
             // It came before the step waited, when nobody could tell that it would not do.
             Err(_) => {
@@ -204,9 +207,10 @@ impl Run {
         step: StepId,
         output: Option<&Content>,
         context: &Context<'_>,
+        fuel: &Cell<Fuel>,
     ) -> Result<(), String> {
         match self.step(step).and_then(|(plan, _)| plan.ensure.as_ref()) {
-            Some(rule) => rules::holds(rule, self, output, context),
+            Some(rule) => rules::holds(rule, self, output, context, fuel),
             None => Ok(()),
         }
     }

@@ -131,3 +131,8 @@ impl Program {
         api(dev, reqwest::Method::GET, &format!("/executions/{}", self.id), Value::Null).await.1
     }
 }
+
+pub(crate) async fn served(upstream: &Upstream) -> Dev {
+    let url = upstream.url.clone();
+    tokio::task::spawn_blocking(move || Dev::start_as(&["dev", "--upstream", &url])).await.unwrap()
+}

@@ -15,6 +15,8 @@ const BUILT: usize = 100_000;
 /// What the engine may take for one, in bytes.
 const BUILT_BYTES: usize = 8 << 20;
 const DEEPEST: u32 = 50;
+/// What a part of one costs to build, in steps.
+const STEPS: usize = 8;
 
 /// A regular expression.
 #[derive(Clone)]
@@ -47,23 +49,20 @@ impl PartialEq for Pattern {
 impl Pattern {
     /// A pattern as Rust and Go write it.
     pub fn new(text: &str) -> Result<Pattern, String> {
-        let wrong = |why: &str| format!("the pattern `{}` cannot be used: {why}", told(text));
-        if text.len() > LONGEST {
-            return Err(wrong(&format!("it has {} bytes; {LONGEST} are allowed", text.len())));
-        }
-        let parsed = regex_syntax::ParserBuilder::new().nest_limit(DEEPEST).build().parse(text);
-        let size = match parsed {
-            Ok(hir) => size(&hir),
-            Err(regex_syntax::Error::Parse(why)) => return Err(wrong(&why.kind().to_string())),
-            Err(regex_syntax::Error::Translate(why)) => return Err(wrong(&why.kind().to_string())),
-            Err(_) => return Err(wrong("it is no regular expression")),
+        let size = measure(text)?;
+        build(text, size)
+    }
+
+    /// The same, paid for before anything is built, also where it turns out to be none.
+    pub fn paid(text: &str, fuel: &mut Fuel) -> Result<Result<Pattern, String>, Spent> {
+        fuel.take(text.len().min(LONGEST) * STEPS)?;
+        let size = match measure(text) {
+            Ok(size) => size,
+            Err(why) => return Ok(Err(why)),
         };
-        if size.states > LARGEST || size.built > BUILT {
-            return Err(wrong(&format!("its repetitions make more than {LARGEST} parts of it")));
-        }
-        let built = regex::RegexBuilder::new(text).size_limit(BUILT_BYTES).nest_limit(DEEPEST).build();
-        let regex = built.map_err(|_| wrong("it is too large"))?;
-        Ok(Pattern { regex, size })
+        fuel.take(size.built.saturating_mul(STEPS))?;
+        fuel.allocate(size.built.saturating_mul(64))?;
+        Ok(build(text, size))
     }
 
     /// A pattern as JSON Schema writes it, in ECMAScript's way. What takes more than linear time, looking ahead or behind
@@ -96,6 +95,34 @@ impl Pattern {
     pub fn built(&self) -> usize {
         self.size.built
     }
+}
+
+fn wrong(text: &str, why: &str) -> String {
+    format!("the pattern `{}` cannot be used: {why}", told(text))
+}
+
+/// How large a pattern is. Reading it goes no deeper than it may, and writes nothing out.
+fn measure(text: &str) -> Result<Size, String> {
+    let wrong = |why: &str| wrong(text, why);
+    if text.len() > LONGEST {
+        return Err(wrong(&format!("it has {} bytes; {LONGEST} are allowed", text.len())));
+    }
+    let parsed = regex_syntax::ParserBuilder::new().nest_limit(DEEPEST).build().parse(text);
+    let size = match parsed {
+        Ok(hir) => size(&hir),
+        Err(regex_syntax::Error::Parse(why)) => return Err(wrong(&why.kind().to_string())),
+        Err(regex_syntax::Error::Translate(why)) => return Err(wrong(&why.kind().to_string())),
+        Err(_) => return Err(wrong("it is no regular expression")),
+    };
+    if size.states > LARGEST || size.built > BUILT {
+        return Err(wrong(&format!("its repetitions make more than {LARGEST} parts of it")));
+    }
+    Ok(size)
+}
+
+fn build(text: &str, size: Size) -> Result<Pattern, String> {
+    let built = regex::RegexBuilder::new(text).size_limit(BUILT_BYTES).nest_limit(DEEPEST).build();
+    Ok(Pattern { regex: built.map_err(|_| wrong(text, "it is too large"))?, size })
 }
 
 /// The number of its parts once repetitions are written out.

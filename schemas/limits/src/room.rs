@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::json::DEPTH;
+
 /// What one thing that is put together may come to.
 const BYTES: usize = 16 << 20;
 const MEMORY: u64 = 256 << 20;
@@ -17,7 +19,7 @@ pub struct Room {
 /// There is no room for what comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "what is put together here gets longer than {most} bytes, or holds too many values; leave something out"
+    "what is put together here gets longer than {most} bytes, holds too many values, or nests too deep; leave something out"
 )]
 pub struct TooLarge {
     /// How long it may get.
@@ -44,6 +46,14 @@ impl Room {
 
     /// Takes room for a copy of a value. No more of it is looked at than there is room for.
     pub fn value(&mut self, value: &Value) -> Result<(), TooLarge> {
+        self.value_at(value, 0)
+    }
+
+    /// The same for a value that will lie so deep in others. What nobody could read again finds no room.
+    pub fn value_at(&mut self, value: &Value, depth: usize) -> Result<(), TooLarge> {
+        if depth > DEPTH {
+            return Err(TooLarge { most: self.most });
+        }
         let (bytes, memory) = match value {
             Value::Null | Value::Bool(_) => (4, VALUE),
             Value::Number(_) => (8, VALUE),
@@ -54,10 +64,10 @@ impl Room {
         self.text(bytes)?;
         self.memory = self.memory.checked_sub(memory).ok_or(TooLarge { most: self.most })?;
         match value {
-            Value::Array(items) => items.iter().try_for_each(|item| self.value(item)),
+            Value::Array(items) => items.iter().try_for_each(|item| self.value_at(item, depth + 1)),
             Value::Object(entries) => entries.iter().try_for_each(|(name, item)| {
                 self.text(name.len() + 3)?;
-                self.value(item)
+                self.value_at(item, depth + 1)
             }),
             _ => Ok(()),
         }

@@ -157,6 +157,12 @@ fn whatever_multiplies_comes_to_an_end() {
             assert!(why.to_string().len() < 500);
         }
     }
+    // A schema that is read again and again is paid for each time.
+    let large = json!({"enum": (0..100_000).collect::<Vec<_>>()});
+    let mut fuel = Fuel::default();
+    let times =
+        (0..100).take_while(|_| omium_limits::schema::fits(&large, &json!(0), &mut fuel).is_ok()).count();
+    assert!(times < 10, "{times}");
     let (exponential, value) = hostile().swap_remove(0);
     assert!(matches!(check(&exponential, &value), Err(Misfit::Uncheckable(_))));
 }

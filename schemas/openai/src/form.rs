@@ -67,10 +67,8 @@ fn chunks_of(endpoint: Endpoint, body: &Value, usage: bool) -> Option<Vec<Value>
     let fields = body.as_object().into_iter().flatten().filter(|(name, _)| own(name));
     let mut head: Value =
         fields.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>().into();
-    if let Some(fields) = head.as_object_mut() {
-        if chat {
-            fields.insert("object".into(), "chat.completion.chunk".into());
-        }
+    if let (true, Some(fields)) = (chat, head.as_object_mut()) {
+        fields.insert("object".into(), "chat.completion.chunk".into());
     }
     let mut chunks = Vec::new();
     let choices = body["choices"].as_array().map_or(0, Vec::len).max(1);

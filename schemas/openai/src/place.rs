@@ -5,7 +5,7 @@ use omium_limits::{Limits, json};
 use serde_json::Value;
 
 /// What a body may be: it stays the bytes it is, and its places take some hundred bytes each.
-const LIMITS: Limits = Limits { nodes: 500_000, memory: u64::MAX, ..Limits::BYTES };
+const LIMITS: Limits = Limits { nodes: 500_000, ..Limits::BYTES };
 
 /// The text is no JSON, or none that can be worked on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -199,8 +199,10 @@ mod tests {
 
     #[test]
     fn what_holds_too_many_values_is_refused_before_it_takes_memory() {
-        let why = Place::of(&format!("[{}1]", "{\"a\":{}},".repeat(300_000))).unwrap_err();
+        let why = Place::of(&format!("[{}1]", "1,".repeat(600_000))).unwrap_err();
         assert!(why.0.contains("more than 500000 values"), "{why}");
+        let why = Place::of(&format!("[{}1]", "{\"a\":{}},".repeat(240_000))).unwrap_err();
+        assert!(why.0.contains("bytes of memory"), "{why}");
     }
 
     #[test]

@@ -63,9 +63,7 @@ impl Library {
         fuel.take(1)?;
         fuel.scan(text.len())?;
         if !self.patterns.contains_key(text) {
-            let pattern = Pattern::new(text).map_err(Error::Wrong)?;
-            fuel.take(pattern.built().saturating_mul(8))?;
-            fuel.allocate(pattern.built().saturating_mul(64))?;
+            let pattern = Pattern::paid(text, fuel)?.map_err(Error::Wrong)?;
             if self.patterns.len() >= KEPT {
                 self.patterns.pop_first();
             }

@@ -92,6 +92,8 @@ fn hostile() -> Vec<(String, Value)> {
         ("output.matches('(a*)*(b|a){1,50}$')".into(), text(10 << 20)),
         ("output.matches('(((a{1,30}){1,30}){1,30})')".into(), text(100)),
         ("output.map(x, 'x'.matches('a{1,500}' + string(x))).size() > 0".into(), numbers.clone()),
+        ("output.all(x, 'x'.matches('[a-z]{1,4000}{1,2000}' + string(x)) || true)".into(), numbers.clone()),
+        ("output.all(x, 'x'.matches('(' + string(x)) || true)".into(), numbers.clone()),
         ("(output + output + output + output).size() > 0".into(), text(10 << 20)),
         (format!("{} > 0", vec!["1"; 190].join("+")), json!(null)),
         (format!("output{}", ".a".repeat(190)), json!({"a": 1})),

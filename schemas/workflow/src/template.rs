@@ -68,21 +68,25 @@ impl Template {
 
     /// Fills it in where there is room for it, which is looked at before anything is copied.
     pub fn render_within(&self, scope: &Value, room: &mut Room) -> Result<Value, NotFilled> {
+        self.render_at(scope, room, 0)
+    }
+
+    fn render_at(&self, scope: &Value, room: &mut Room, depth: usize) -> Result<Value, NotFilled> {
         Ok(match self {
-            Template::Plain(value) => copied(value, room)?,
+            Template::Plain(value) => copied(value, room, depth)?,
             Template::List(items) => {
-                items.iter().map(|item| item.render_within(scope, room)).collect::<Result<_, _>>()?
+                items.iter().map(|item| item.render_at(scope, room, depth + 1)).collect::<Result<_, _>>()?
             }
             Template::Map(entries) => {
                 let mut filled = serde_json::Map::new();
                 for (key, item) in entries {
                     room.text(key.len())?;
-                    filled.insert(key.clone(), item.render_within(scope, room)?);
+                    filled.insert(key.clone(), item.render_at(scope, room, depth + 1)?);
                 }
                 filled.into()
             }
             Template::Text(parts) => match parts.as_slice() {
-                [Part::Path(path)] => copied(find(path, scope)?, room)?,
+                [Part::Path(path)] => copied(find(path, scope)?, room, depth)?,
                 parts => {
                     let mut text = String::new();
                     for part in parts {
@@ -116,8 +120,8 @@ impl Template {
     }
 }
 
-fn copied(value: &Value, room: &mut Room) -> Result<Value, NotFilled> {
-    room.value(value)?;
+fn copied(value: &Value, room: &mut Room, depth: usize) -> Result<Value, NotFilled> {
+    room.value_at(value, depth)?;
     Ok(value.clone())
 }
 

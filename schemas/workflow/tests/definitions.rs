@@ -68,6 +68,17 @@ fn what_a_template_makes_is_bounded_before_it_is_copied() {
     assert!(output.render(&scope).is_err());
     let wholes = format!("name: w\nagents: [{{id: a}}]\noutput: [{}]", "\"{{ inputs.list }}\", ".repeat(3));
     assert!(parse("w.yaml", &wholes).unwrap().output.unwrap().render(&scope).is_err());
+    // What nests deeper than anybody could read again is no result.
+    let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
+    let nested = format!(
+        "name: w\nagents: [{{id: a}}]\noutput: {}'{{{{ inputs.x }}}}'{}",
+        "[".repeat(40),
+        "]".repeat(40)
+    );
+    let nested = parse("w.yaml", &nested).unwrap().output.unwrap();
+    assert!(
+        nested.render(&json!({"inputs": {"x": deep}})).unwrap_err().to_string().contains("nests too deep")
+    );
     let small = omium_workflow::Template::text("{{ x }}{{ x }}").unwrap();
     assert_eq!(small.render(&scope).unwrap().as_str().map(str::len), Some(2_000_000));
     assert!(small.render_within(&scope, &mut omium_limits::Room::of(1_999_999)).is_err());

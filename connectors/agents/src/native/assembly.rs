@@ -47,7 +47,8 @@ impl Assembly {
             self.done = true;
             return Ok(());
         }
-        let chunk: Value = serde_json::from_str(data).map_err(|why| {
+        let limits = &omium_limits::Limits::BYTES;
+        let chunk: Value = omium_limits::json::parse(data.as_bytes(), limits).map_err(|why| {
             malformed(200, format!("a part of the model's answer is not whole JSON: {why}"))
         })?;
         if let Some(message) = chunk["error"]["message"].as_str() {

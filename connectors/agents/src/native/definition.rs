@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use omium_limits::told;
 use omium_workflow::{Template, closest};
 use serde_json::{Map, Value, json};
 
@@ -10,6 +11,8 @@ use crate::tools::Toolbox;
 const DEFAULT_MODEL: &str = "default";
 const DEFAULT_TURNS: u64 = 8;
 const MOST_TURNS: u64 = 100;
+/// How many mistakes are told at once.
+const MOST_WRONG: usize = 20;
 const KNOWN: &[&str] = &["model", "prompt", "system", "tools", "max_turns", "parameters"];
 
 /// A definition that was read.
@@ -45,7 +48,7 @@ impl Native {
             Value::Null => &empty,
             _ => return Err(vec!["the definition of a native agent is a mapping: `{prompt: …}`".to_owned()]),
         };
-        let mut wrong: Vec<String> = entries.keys().filter_map(|key| unknown(key)).collect();
+        let mut wrong: Vec<String> = entries.keys().filter_map(|key| unknown(key)).take(MOST_WRONG).collect();
         let mut keep = |read: Result<Option<Value>, String>| {
             read.unwrap_or_else(|why| {
                 wrong.push(why);
@@ -96,8 +99,10 @@ fn unknown(key: &str) -> Option<String> {
         return None;
     }
     Some(match closest(key, KNOWN) {
-        Some(near) => format!("a native agent has no `{key}`; did you mean `{near}`?"),
-        None => format!("a native agent has no `{key}`; what the model takes belongs under `parameters`"),
+        Some(near) => format!("a native agent has no `{}`; did you mean `{near}`?", told(key)),
+        None => {
+            format!("a native agent has no `{}`; what the model takes belongs under `parameters`", told(key))
+        }
     })
 }
 

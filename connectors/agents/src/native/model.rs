@@ -84,7 +84,7 @@ impl Question<'_> {
 
 /// Understands an answer, one that just came or one that was recorded.
 pub(super) fn understand(bytes: &[u8]) -> Result<Answer, ModelFailure> {
-    let body: Value = serde_json::from_slice(bytes)
+    let body: Value = omium_limits::json::parse(bytes, &omium_limits::Limits::BYTES)
         .map_err(|why| malformed(200, format!("the model's answer is not whole JSON: {why}")))?;
     let choice = &body["choices"][0];
     if !choice["message"].is_object() {

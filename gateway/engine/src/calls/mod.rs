@@ -99,6 +99,8 @@ pub(super) struct ToolCall<'a> {
     tool: &'a str,
     effect: EffectClass,
     arguments: &'a Value,
+    /// The client says that it sends this again because it got no answer.
+    repeats: bool,
 }
 
 /// What the record says about a call that is about to be made.
@@ -170,7 +172,9 @@ impl<'e> Recorder<'e> {
             match run.find(wanted, &in_flight) {
                 Found::Nothing => return Ok(Known::Nothing(state)),
                 Found::Unknown(call) => return Ok(Known::Unknown(call.at, state.clone())),
-                Found::Again(call) => return Ok(Known::Recorded(Box::new(call.clone()))),
+                Found::Again(call) | Found::Begun(call) => {
+                    return Ok(Known::Recorded(Box::new(call.clone())));
+                }
                 Found::InFlight(call) => self.engine.in_flight.ended(key, call.at).await?,
                 Found::Serve(call) => {
                     if self.owner.is_program {
@@ -304,12 +308,13 @@ impl<'e> Recorder<'e> {
                 alias: None,
                 position: call.asker.position,
                 taking: self.owner.taking,
-                repeats: false,
+                repeats: call.repeats,
             })
             .await?;
         let state = match known {
             Known::Nothing(state) => state,
             Known::Unknown(at, state) => return Ok(BegunTool::Unknown(at, state)),
+            Known::Recorded(call) if call.outcome == Outcome::Open => return Ok(BegunTool::New(call.at)),
             Known::Recorded(call) => return self.tool_outcome(&call).await,
         };
         let start = StartToolCall {
@@ -358,12 +363,11 @@ impl<'e> Recorder<'e> {
     /// may call nothing more: not to know it would stop the next attempt, or call the tool twice.
     async fn end_tool(&self, call: Seq, end: ToolEnd) -> Result<omium_runtime::Done, Failure> {
         let state = self.engine.stream(self.owner.key).await?;
-        let is_open = |known: &Call| {
-            (known.at, known.step) == (call, self.owner.step)
-                && matches!(known.kind, CallKind::Tool { .. })
-                && known.outcome == Outcome::Open
+        // One that has ended is told again where its reply was lost: the log knows whether it is the same end.
+        let is_ours = |known: &Call| {
+            (known.at, known.step) == (call, self.owner.step) && matches!(known.kind, CallKind::Tool { .. })
         };
-        if !run_of(&state)?.calls.iter().any(|known| is_open(known)) {
+        if !run_of(&state)?.calls.iter().any(|known| is_ours(known)) {
             return Err(answers::no_open_call());
         }
         let command: Command = match end {

@@ -128,7 +128,7 @@ impl Calls for NativeRecord<'_> {
     async fn start_tool(&self, call: ToolCall<'_>) -> Result<BegunTool, NotRecorded> {
         let ToolCall { agent, caller, tool, effect, arguments } = call;
         let asker = Asker { agent, caller, position: None };
-        let call = super::ToolCall { asker, tool, effect, arguments };
+        let call = super::ToolCall { asker, tool, effect, arguments, repeats: false };
         let underway = self.begins()?;
         Ok(match self.recorder().start_tool(&call).await.map_err(not_recorded)? {
             Tool::New(call) => {

@@ -25,7 +25,7 @@ impl Engine {
         let state = recorder.seen().await?;
         let agent = run_of(&state)?.step(sending.step).ok_or_else(answers::no_open_call)?.0.agent.clone();
         let asker = Asker { agent: &agent, caller: &agent, position: None };
-        let call = super::ToolCall { asker, tool: &tool, effect, arguments: &arguments };
+        let call = super::ToolCall { asker, tool: &tool, effect, arguments: &arguments, repeats: false };
         let begun = |at: Seq, repeated, recorded| {
             let done = Done { seq: at.0, last: at.0, repeated };
             Ok(ToolBegun { done, recorded })

@@ -311,6 +311,18 @@ fn rules_hold_steps_back_and_reject_outputs() {
 }
 
 #[test]
+fn rules_of_one_decision_share_what_they_may_spend_and_none_passes_without_an_answer() {
+    let costly = "outputs.a.list.all(x, outputs.a.list.all(y, x == y || x != y))";
+    let many = (0..40).map(|n| PlannedStep { require: Some(costly.into()), ..step(&format!("b{n}"), &[1]) });
+    let mut story = Story::of([step("a", &[])].into_iter().chain(many).collect());
+    let list: Vec<String> = (0..250).map(|n| n.to_string()).collect();
+    let done = story.does(complete(1, Branch(0), &format!("{{\"list\": [{}]}}", list.join(","))));
+    let count = |kind: &str| done.iter().filter(|event| **event == kind).count();
+    assert!((1..10).contains(&count("StepScheduled")), "{}", count("StepScheduled"));
+    assert_eq!(count("StepScheduled") + count("StepFailed"), 40);
+}
+
+#[test]
 fn what_is_spent_is_spent_and_no_step_begins_without_money() {
     let mut story = Story::new();
     story.does(StartExecution { slice: Some(Money::dollars(1)), ..start(three()) });

@@ -25,6 +25,8 @@ pub struct Schema {
     nodes: Vec<Node>,
     /// Whether something in it depends on what other parts have looked at.
     remembers: bool,
+    /// What reading it cost, in steps.
+    cost: usize,
 }
 
 /// A schema that cannot be used.
@@ -106,5 +108,8 @@ impl Schema {
 
 /// Whether a value fits a schema.
 pub fn fits(schema: &Value, value: &Value, fuel: &mut Fuel) -> Result<(), Misfit> {
-    Schema::read(schema)?.check(value, fuel)
+    let read = Schema::read(schema)?;
+    // Whoever reads many schemas, or one many times, pays for it.
+    fuel.take(read.cost)?;
+    read.check(value, fuel)
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Number, Value};
 
 use super::rules::{Choices, Contains, Id, Lists, Node, Numbers, Objects, Rules, TYPES, Texts, bit};
 use super::{Schema, Unusable, format};
+use crate::json::nodes;
 use crate::{Pattern, clipped, told};
 
 /// How many schemas there may be in one.
@@ -13,6 +14,8 @@ const MOST: usize = 20_000;
 const DEEPEST: usize = 128;
 /// How much all patterns together may cost to build.
 const PATTERNS: usize = 200_000;
+/// What building a part of a pattern costs, in steps.
+const PATTERN_STEPS: usize = 8;
 /// How much of a place is told, in bytes.
 const PLACE: usize = 200;
 
@@ -29,6 +32,7 @@ pub(super) fn read(schema: &Value) -> Result<Schema, Unusable> {
         later: Vec::new(),
         patterns: BTreeMap::new(),
         built: 0,
+        seen: 0,
         remembers: false,
         path: Vec::new(),
     };
@@ -38,7 +42,8 @@ pub(super) fn read(schema: &Value) -> Result<Schema, Unusable> {
         reader.path = vec![to];
         reader.fill(schema, id)?;
     }
-    Ok(Schema { nodes: reader.nodes, remembers: reader.remembers })
+    let cost = reader.seen + 2 * reader.nodes.len() + PATTERN_STEPS * reader.built;
+    Ok(Schema { nodes: reader.nodes, remembers: reader.remembers, cost })
 }
 
 /// Where values stand and no schemas.
@@ -56,6 +61,8 @@ struct Reader<'s> {
     later: Vec<(&'s str, &'s Value, Id)>,
     patterns: BTreeMap<&'s str, Pattern>,
     built: usize,
+    /// How many values of the schema's text were gone over.
+    seen: usize,
     remembers: bool,
     path: Vec<&'s str>,
 }
@@ -68,6 +75,7 @@ impl<'s> Reader<'s> {
         if depth > DEEPEST {
             return Err(self.wrong(format!("it is nested more than {DEEPEST} deep")));
         }
+        self.seen += 1;
         match schema {
             Value::Object(entries) => {
                 for key in ["$anchor", "$dynamicAnchor"] {
@@ -83,11 +91,11 @@ impl<'s> Reader<'s> {
                 if inside && entries.get("$ref").is_some_and(Value::is_string) {
                     return Err(self.wrong("a `$ref` stands inside of a schema with an `$id` of its own"));
                 }
-                let schemas = entries.iter().filter(|(key, _)| !VALUES.contains(&key.as_str()));
-                schemas.map(|(_, inner)| self.look_through(inner, depth + 1, inside)).collect()
+                let mut schemas = entries.iter().filter(|(key, _)| !VALUES.contains(&key.as_str()));
+                schemas.try_for_each(|(_, inner)| self.look_through(inner, depth + 1, inside))
             }
             Value::Array(items) => {
-                items.iter().map(|inner| self.look_through(inner, depth + 1, inside)).collect()
+                items.iter().try_for_each(|inner| self.look_through(inner, depth + 1, inside))
             }
             _ => Ok(()),
         }
@@ -201,8 +209,10 @@ impl<'s> Reader<'s> {
         Ok(Some(types))
     }
 
-    fn values(&self, entries: &'s Entries) -> Result<Option<Vec<Value>>, Unusable> {
-        match (entries.get("enum"), entries.get("const")) {
+    fn values(&mut self, entries: &'s Entries) -> Result<Option<Vec<Value>>, Unusable> {
+        let written = [entries.get("enum"), entries.get("const")];
+        self.seen += written.into_iter().flatten().map(nodes).sum::<usize>();
+        match written.into() {
             (None, None) => Ok(None),
             (None, Some(only)) => Ok(Some(vec![only.clone()])),
             (Some(Value::Array(values)), None) => Ok(Some(values.clone())),
