@@ -116,7 +116,7 @@ fn a_node_says_how_it_is_set_and_every_alarm() {
     let file = node.data.path().join("review.yaml");
     let key = node.noted("key");
     // What the node cannot write it has to say.
-    std::fs::remove_dir_all(node.data.path().join("blobs")).unwrap();
+    std::fs::rename(node.data.path().join("blobs"), node.data.path().join("elsewhere")).unwrap();
     std::fs::write(node.data.path().join("blobs"), "in the way").unwrap();
     let long = format!(r#"{{"amount": 1, "text": "{}"}}"#, "0123456789abcdef".repeat(6_000));
     node.omium(&["run", file.to_str().unwrap(), "--input", &long]);
