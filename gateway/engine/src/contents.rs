@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
 use omium_api::port::Failure;
@@ -23,8 +24,8 @@ impl Engine {
         let mut fetched = Fetched::new();
         for content in contents {
             let Content::Blob(place) = content else { continue };
-            if !fetched.contains_key(&**place) {
-                fetched.insert(**place, self.fetched(key, place).await);
+            if let Entry::Vacant(room) = fetched.entry(**place) {
+                room.insert(self.fetched(key, place).await);
             }
         }
         fetched

@@ -127,6 +127,7 @@ impl World for Outside {
 impl Engine {
     /// Opens everything in a directory. Returns when all partitions are led.
     pub async fn open(options: &Options) -> anyhow::Result<Arc<Engine>> {
+        write_carefully()?;
         let (dispatches, incoming) = mpsc::unbounded_channel();
         let ended = watch::Sender::new(None);
         let world = Arc::new(Outside { dispatches, ended: ended.clone() });
@@ -265,6 +266,19 @@ impl Engine {
         }
     }
 }
+
+/// Whatever this process writes is for its user alone, and a limit on the size of files is an error of the write that
+/// meets it, which is answered as a full disk is: without a handler the signal would end the process.
+fn write_carefully() -> anyhow::Result<()> {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let too_large = tokio::signal::unix::SignalKind::from_raw(SIGXFSZ);
+    // Nobody listens: being handled is all that it takes.
+    drop(tokio::signal::unix::signal(too_large).context("no handler for files that grow too large")?);
+    Ok(())
+}
+
+/// The same number on all systems that Omium runs on.
+const SIGXFSZ: i32 = 25;
 
 /// Whoever opens a folder that another process has meets the state's lock first, whose message is not for people.
 fn in_use(data: &Path, error: anyhow::Error) -> anyhow::Error {

@@ -487,3 +487,88 @@ async fn a_tool_call_that_failed_is_served_as_failed_to_a_step_that_is_sent_agai
     assert_eq!(begun.recorded, None, "it is served once");
     desk.engine.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn no_other_user_can_read_what_lies_in_the_data_folder() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let desk = Desk::open(&data).await;
+    desk.served.publish(&desk.caller, "f", ONE).await.unwrap();
+    desk.started_as("one", None, json!({ "long": "x".repeat(100_000) })).await.unwrap();
+    desk.engine.stop().await.unwrap();
+    let mut folders = vec![data];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let mode = path.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{} {mode:o}", path.display());
+            folders.extend(path.is_dir().then_some(path));
+        }
+    }
+}
+
+#[tokio::test]
+async fn content_that_cannot_be_read_is_told_and_never_taken_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "f", ONE).await.unwrap();
+    let id = desk.started_as("one", None, json!({ "long": "x".repeat(100_000) })).await.unwrap().id;
+    for entry in std::fs::read_dir(dir.path().join("blobs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|name| name.len() == 32) {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let shown = desk.show(&id).await;
+    assert!(shown.inputs.to_string().contains("omium:unreadable"), "{}", shown.inputs);
+    let forked = desk.served.fork(&desk.caller, &id, "last", None, None).await;
+    assert!(forked.is_err_and(|failure| failure.code == "unreadable" || failure.code == "not-found"));
+    desk.engine.stop().await.unwrap();
+    drop(desk);
+    // Sent out anew, the step does not go out with nothing in place of its input.
+    let desk = Desk::open(dir.path()).await;
+    let failed = desk.until(&id, "failed").await;
+    assert!(failed.steps[0].reason.as_ref().is_some_and(|reason| reason.contains("cannot be read")));
+    desk.engine.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn keys_of_another_log_or_none_beside_a_log_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.started_as("none", None, json!({})).await.unwrap_err();
+    desk.engine.stop().await.unwrap();
+    drop(desk);
+    let (keys, master) = (dir.path().join("keys"), dir.path().join("master.key"));
+    let (kept_keys, kept_master) = (std::fs::read(&keys).unwrap(), std::fs::read(&master).unwrap());
+    let options = Options { data: dir.path().to_owned(), partitions: 2, kafka: None };
+    let refused = async |what: &str| match Engine::open(&options).await {
+        Ok(_) => panic!("{what}: it opens"),
+        Err(error) => assert!(error.to_string().contains("from a backup"), "{what}: {error}"),
+    };
+    std::fs::write(&keys, b"").unwrap();
+    refused("emptied").await;
+    std::fs::remove_file(&keys).unwrap();
+    std::fs::remove_file(&master).unwrap();
+    refused("removed").await;
+    let other = tempfile::tempdir().unwrap();
+    let desk = Desk::open(other.path()).await;
+    desk.engine.stop().await.unwrap();
+    drop(desk);
+    std::fs::copy(other.path().join("keys"), &keys).unwrap();
+    std::fs::copy(other.path().join("master.key"), &master).unwrap();
+    refused("another log's").await;
+    std::fs::write(&keys, kept_keys).unwrap();
+    std::fs::write(&master, kept_master).unwrap();
+    let desk = Desk::open(dir.path()).await;
+    assert_eq!(desk.engine.wholeness(), Vec::<String>::new());
+    std::fs::remove_dir_all(dir.path().join("blobs")).unwrap();
+    let noticed = async {
+        while desk.engine.wholeness().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noticed).await.unwrap();
+    desk.engine.stop().await.unwrap();
+}

@@ -3,11 +3,14 @@
 //! copy of the log's own content is made anew.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use omium_log::disk::{Disk as _, RealDisk, read_small, replace};
+
+/// More than an id is no id.
+const LONGEST: usize = 100;
 /// The file that says which log a folder belongs to.
 const OF: &str = "of-log";
 
@@ -24,7 +27,8 @@ pub(super) fn make_folder(root: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    let synced = RealDisk.sync_dir(parent.unwrap_or(Path::new(".")));
+    synced.map_err(|error| std::io::Error::other(error.to_string()))
 }
 
 /// The folders and files that a node has to find again while it runs.
@@ -93,19 +97,19 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 fn belongs(folder: &Path, log: [u8; 16], new: bool) -> Result<(), String> {
     let (file, place) = (folder.join(OF), folder.display());
     let id: String = log.iter().map(|byte| format!("{byte:02x}")).collect();
-    match fs::read_to_string(&file) {
-        Ok(text) if text.trim_end() == id => return Ok(()),
-        Ok(_) => {
+    match read_small(&RealDisk, &file, LONGEST) {
+        Ok(Some(text)) if text == id.as_bytes() => return Ok(()),
+        Ok(Some(_)) => {
             return Err(format!(
                 "{place} belongs to another log: long content of this one cannot be read here. Bring the folder that \
                  belongs to this log"
             ));
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(format!("{} cannot be read: {error}", file.display())),
+        Ok(None) => {}
+        Err(error) => return Err(format!("whose folder {place} is cannot be told: {error}")),
     }
-    let said = mark(folder, &file, &id);
-    said.map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
+    let said = replace(&RealDisk, &file, id.as_bytes());
+    said.map_err(|error| format!("whose folder {place} is cannot be noted: {error}"))?;
     if new {
         return Ok(());
     }
@@ -115,17 +119,8 @@ fn belongs(folder: &Path, log: [u8; 16], new: bool) -> Result<(), String> {
     ))
 }
 
-fn mark(folder: &Path, file: &Path, id: &str) -> std::io::Result<()> {
-    let beside = file.with_extension("tmp");
-    let mut made =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    writeln!(made, "{id}")?;
-    made.sync_all()?;
-    fs::rename(&beside, file)?;
-    fs::File::open(folder)?.sync_all()
-}
-
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test looks at files")]
 mod tests {
     use super::*;
 

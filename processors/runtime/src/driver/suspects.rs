@@ -2,9 +2,11 @@
 //! quarantined. Only what takes long is noted, in a small file beside the log, so that nothing else pays for it.
 
 use std::collections::BTreeMap;
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use omium_log::disk::{Disk as _, DiskError, DiskFault, DiskFile as _, RealDisk, read_small};
 use omium_schemas::{StreamId, TenantId};
 
 use crate::key::StreamKey;
@@ -14,7 +16,7 @@ const ENDS: u32 = 3;
 /// After how many microseconds work is noted.
 const LONG: u64 = 100_000;
 /// More than that is not read back: nobody has so much under way.
-const LONGEST: u64 = 1 << 20;
+const LONGEST: usize = 1 << 20;
 
 /// Work on one stream.
 #[derive(Clone, Copy, Debug)]
@@ -140,25 +142,25 @@ fn sixteen(hex: &str) -> Option<[u8; 16]> {
 
 /// Damaged or missing notes are no notes.
 fn read(file: &Path) -> BTreeMap<StreamKey, u32> {
-    let short = std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() <= LONGEST);
-    let text = if short { std::fs::read_to_string(file).unwrap_or_default() } else { String::new() };
-    text.lines().filter_map(parsed).collect()
+    let bytes = read_small(&RealDisk, file, LONGEST).ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&bytes).lines().filter_map(parsed).collect()
 }
 
 /// What a process leaves when it ends is in the page cache: only a power cut loses it, and that blames nobody.
-fn write(file: &Path, text: &str) -> std::io::Result<()> {
+fn write(file: &Path, text: &str) -> Result<(), DiskError> {
     if text.is_empty() {
-        return match std::fs::remove_file(file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        return match RealDisk.remove(file) {
+            Err(error) if error.fault != DiskFault::Missing => Err(error),
             _ => Ok(()),
         };
     }
     let beside = file.with_extension("tmp");
-    std::fs::write(&beside, text)?;
-    std::fs::rename(&beside, file)
+    RealDisk.create(&beside)?.write_at(&mut [IoSlice::new(text.as_bytes())], 0)?;
+    RealDisk.rename(&beside, file)
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test looks at files")]
 mod tests {
     use omium_schemas::StreamKind;
 

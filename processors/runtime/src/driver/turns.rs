@@ -132,6 +132,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "threads that meet are what is tested")]
 mod tests {
     use std::sync::{Arc, Barrier};
     use std::thread;

@@ -285,6 +285,9 @@ impl<P: Processors> Shell<P> {
         if !self.open.fits() {
             let next = self.open.move_last(made.length);
             self.close(time);
+            // The state is still the one before the frame that did not fit. Where blocks are always full, there is no
+            // other moment to save it.
+            self.snapshot_if_due(self.moment);
             self.open = next;
         }
         self.open.push(made.length, made.hash);

@@ -182,6 +182,8 @@ pub struct Shell<P: Processors> {
     delivery: i64,
     resent_at: u64,
     belief: belief::Belief,
+    /// The moment of the last input.
+    moment: Now,
     outputs: Vec<Output<P::State>>,
 }
 
@@ -252,6 +254,7 @@ impl<P: Processors> Shell<P> {
             delivery: 0,
             resent_at: 0,
             belief: belief::Belief::default(),
+            moment: Now::default(),
             outputs: Vec::new(),
         }
     }
@@ -261,6 +264,7 @@ impl<P: Processors> Shell<P> {
         if self.role == Role::Ended {
             return self.refuse_all(input);
         }
+        self.moment = now;
         if matches!(self.role, Role::Leading(_)) {
             self.outputs.extend(self.belief.look(now).map(Output::Alarm));
         }

@@ -111,3 +111,72 @@ impl<P: Processors> Shell<P> {
 fn snapshot_is_late() -> bool {
     omium_schemas::mutant::Mutant::SnapshotOffByOne.on()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use omium_log::Entry;
+    use omium_processor::testkit::BankSuite;
+    use omium_schemas::catalogue::{OnFailure, Origin, StartExecution};
+    use omium_schemas::{Content, ExecutionId, Offset, Partition, Seq, TenantId};
+
+    use super::*;
+    use crate::key::StreamKey;
+    use crate::port::{Input, Loaded, Submission};
+    use crate::shell::Config;
+    use crate::vault::MemoryVault;
+
+    /// Answers what the shell asks of its store, which is empty; tells how often it wanted something saved.
+    fn serve(shell: &mut Shell<BankSuite>) {
+        loop {
+            let outputs: Vec<_> = shell.outputs().collect();
+            if outputs.is_empty() {
+                return;
+            }
+            for output in outputs {
+                if let Output::Load(streams, window) = output {
+                    let streams = streams.into_iter().map(|key| (key, None)).collect();
+                    let window = window.into_iter().map(|key| (key, None)).collect();
+                    shell.handle(Input::Loaded(Loaded { streams, window }), Now::default());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn where_blocks_are_always_full_a_snapshot_is_taken_too() {
+        let config = Config { partitions: 1, flush_records: 5, waiting_blocks: 100, ..Config::default() };
+        let vault = Arc::new(MemoryVault::new([1; 32]));
+        let mut shell: Shell<BankSuite> = Shell::new(Partition(0), config, vault, None);
+        shell.handle(Input::Lead(Epoch(1), [1; 16]), Now::default());
+        let bytes = shell.take(Now::default()).expect("its epoch");
+        shell.handle(Input::Settled(Ok(Offset(0))), Now::default());
+        shell.handle(Input::Entries(vec![Entry { offset: Offset(0), bytes }]), Now::default());
+        serve(&mut shell);
+        let before = shell.figures().snapshots;
+        for n in 0..20 {
+            let key = StreamKey::new(TenantId([1; 16]), ExecutionId::new([n; 15]).stream());
+            let command = StartExecution {
+                workflow: "w".into(),
+                workflow_version: None,
+                inputs: Some(Content::open(vec![n; 60_000])),
+                account: None,
+                steps: 1,
+                plan: Vec::new(),
+                on_failure: OnFailure::FinishOthers,
+                slice: None,
+                deadline: None,
+                price_list: None,
+            };
+            let origin = Origin { key: None, request: None, entropy: [n; 16], control: Seq(0) };
+            let (command, found) = (command.into(), None);
+            let submission =
+                Submission { ticket: None, key, actor: None, trace: None, origin, found, command };
+            shell.handle(Input::Submit(Box::new(submission)), Now::default());
+            serve(&mut shell);
+        }
+        assert!(shell.closed.len() > 1, "the log takes nothing, and blocks are full");
+        assert!(shell.figures().snapshots > before);
+    }
+}
