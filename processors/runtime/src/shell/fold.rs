@@ -253,3 +253,42 @@ fn settle(
         *content = sealing::place(taken, &Place { stream, seq, field }, &origin.entropy);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use omium_processor::testkit::BankSuite;
+    use omium_schemas::{Offset, Partition};
+
+    use super::*;
+    use crate::shell::Config;
+    use crate::vault::MemoryVault;
+
+    /// A follower that is given these bytes as the first record of its partition.
+    fn given(bytes: &'static [u8]) -> (Role, Offset, Vec<String>) {
+        let config = Config { partitions: 1, ..Config::default() };
+        let vault = std::sync::Arc::new(MemoryVault::new([1; 32]));
+        let mut shell: Shell<BankSuite> = Shell::new(Partition(0), config, vault, None);
+        let entry = Entry { offset: Offset(0), bytes: bytes.into() };
+        shell.handle(crate::port::Input::Entries(vec![entry]), Now::default());
+        let alarms = shell.outputs().filter_map(|output| match output {
+            Output::Alarm(text) => Some(text),
+            _ => None,
+        });
+        let alarms = alarms.collect();
+        (shell.role(), shell.next(), alarms)
+    }
+
+    #[test]
+    fn what_does_not_begin_like_a_block_is_passed_over_with_an_alarm() {
+        for bytes in [&b"x"[..], b"", b"{\"json\": true}", &[0; 600_000]] {
+            let (role, next, alarms) = given(bytes);
+            assert_eq!((role, next), (Role::Following, Offset(1)), "{} bytes", bytes.len());
+            assert!(alarms[0].contains("offset 0") && alarms[0].contains("is ignored"), "{alarms:?}");
+        }
+    }
+
+    #[test]
+    fn a_block_that_is_damaged_is_not_passed_over() {
+        assert_eq!(given(b"OMB\x01 and then nothing that fits").0, Role::Ended);
+    }
+}
