@@ -23,7 +23,7 @@ const OPENED: u64 = 64 << 20;
 /// The most that all commands of a partition may have at hand.
 const AT_HAND: u64 = 256 << 20;
 /// How often a command may need something more.
-const ROUNDS: u8 = 8;
+const ROUNDS: u8 = 64;
 /// What a reference takes in a frame, and some room.
 const REFERENCE: usize = 128;
 

@@ -29,7 +29,7 @@ impl Processor for Slow {
         };
         let here = StreamKey::new(context.tenant, context.stream);
         let gate = {
-            let mut gates = GATES.lock().unwrap();
+            let mut gates = GATES.lock().expect("no panic");
             gates.iter().position(|(key, _)| *key == here).map(|at| gates.swap_remove(at).1)
         };
         if let Some(gate) = gate {
@@ -48,7 +48,7 @@ type SlowNode = Running<(Slow,)>;
 
 fn closed_gate(key: StreamKey) -> mpsc::Sender<()> {
     let (opens, gate) = mpsc::channel();
-    GATES.lock().unwrap().push((key, gate));
+    GATES.lock().expect("no panic").push((key, gate));
     opens
 }
 
@@ -113,6 +113,7 @@ async fn a_node_stops_without_a_partition_that_computes_without_an_end() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test looks at what a process leaves")]
 async fn what_ended_three_processes_in_a_row_is_quarantined_and_can_be_released() {
     let dir = tempfile::tempdir().unwrap();
     let notes = dir.path().join("under-way");
