@@ -38,10 +38,15 @@ fn judged(
     let speaks_of_output = |agent: &str| {
         spoken.iter().any(|path| path[0] == "outputs" && path.get(1).is_none_or(|of| of == agent))
     };
+    // What is not at hand is not `null`. All of it is looked for before that is said, so that it is fetched in one go; then
+    // the rule is asked again.
+    let missing = Cell::new(false);
     let mut read = |content: Option<&Content>| {
         let Some(content) = content else { return Ok(Json::Null) };
-        // What is not at hand is not `null`: who decides is asked again when it is, and until then no rule holds.
-        let bytes = (context.open)(content).ok_or("content that the rule looks at cannot be read")?;
+        let Some(bytes) = (context.open)(content) else {
+            missing.set(true);
+            return Ok(Json::Null);
+        };
         let paid = fuel.take(bytes.len() / BYTES_A_STEP);
         paid.map(|()| json(&bytes)).map_err(|spent| format!("`{rule}` cannot be checked: {spent}"))
     };
@@ -56,6 +61,9 @@ fn judged(
     let outputs = Json::from(outputs);
     let inputs = if speaks_of("inputs") { read(run.inputs.as_ref())? } else { Json::Null };
     let output = if speaks_of("output") { read(output)? } else { Json::Null };
+    if missing.get() {
+        return Err(format!("`{rule}` cannot be checked: content that it speaks of cannot be read"));
+    }
     let names = [("inputs", &inputs), ("outputs", &outputs), ("output", &output)];
     judge(rule, &names, fuel).map_err(|why| why.to_string())
 }
