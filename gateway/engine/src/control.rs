@@ -13,6 +13,9 @@ use serde_json::json;
 
 use super::{Engine, answers, control_key, dispatch, view};
 
+/// How many definitions are kept read.
+const DEFINITIONS: usize = 1_000;
+
 /// The control stream as it was when somebody looked: shared, never copied.
 pub(super) struct Seen(Option<Arc<super::State>>);
 
@@ -198,10 +201,12 @@ impl Engine {
             )
         })?;
         let parsed = Arc::new(parsed);
-        self.definitions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(version.digest, parsed.clone());
+        let mut definitions = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+        if definitions.len() >= DEFINITIONS {
+            // Which one goes is all the same: it is read again when somebody needs it.
+            definitions.pop_first();
+        }
+        definitions.insert(version.digest, parsed.clone());
         Ok(parsed)
     }
 

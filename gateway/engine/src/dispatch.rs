@@ -24,6 +24,8 @@ use super::{Engine, answers};
 
 /// How many steps are prepared at once.
 const AT_ONCE: usize = 64;
+/// How many bytes of content they open at once. One step alone may have more.
+pub(super) const OPENED_AT_ONCE: usize = 64 << 20;
 /// How long a node that is too busy to answer is left alone.
 pub(super) const AGAIN: Duration = Duration::from_millis(20);
 /// The same, when it has been too busy for a while.
@@ -103,6 +105,10 @@ impl Engine {
 
     /// What the step is made of, all of it: a step never goes out with nothing in place of what cannot be read.
     async fn whole_scope(&self, key: StreamKey, run: &Run) -> Result<Value, String> {
+        let bytes: u64 = super::contents(run).map(omium_schemas::Content::length).sum();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(OPENED_AT_ONCE as u32);
+        // It is open while the scope is made; the templates take what they name.
+        let _room = self.opening.acquire_many(bytes).await.map_err(|_| "the node stops".to_owned())?;
         loop {
             match self.scope_of(key, run).await {
                 Ok(scope) => return Ok(scope),

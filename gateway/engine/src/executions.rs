@@ -14,7 +14,6 @@ use omium_schemas::catalogue::{
 use omium_schemas::{Content, Digest, ExecutionId, Seq, StreamKind, Time};
 use serde_json::{Value, json};
 
-use super::history::walk;
 use super::index::{Standing, Wanted};
 use super::view::{self, Opened};
 use super::{Engine, answers, calls, contents, control, dispatch};
@@ -109,7 +108,8 @@ impl Engine {
         }
         let inputs = request.inputs.to_string();
         bounded(&inputs)?;
-        let key = StreamKey::new(caller.tenant, new_id(caller, request.idempotency.as_deref()).stream());
+        let key =
+            StreamKey::new(caller.tenant, self.new_id(caller, request.idempotency.as_deref())?.stream());
         let now = now();
         let slice = request.budget.into_iter().chain(definition.budget).min();
         let start = StartExecution {
@@ -225,8 +225,35 @@ impl Engine {
         idempotency: Option<String>,
     ) -> Result<Done, Failure> {
         let key = self.key_of(caller, execution)?;
-        let asked = json!(format!("{action:?}"));
-        let command: Command = match action {
+        let asked = asked(&action);
+        let command = match self.command_of(key, execution, action).await {
+            Ok(command) => command,
+            // What it speaks of may be gone because it was done: a reply that was lost is given again.
+            Err(failure) => return self.done_before(caller, key, idempotency, &asked).await?.ok_or(failure),
+        };
+        self.tell(caller, key, command, idempotency.map(|name| (name, &asked))).await
+    }
+
+    /// The answer to an earlier command with the same idempotency key, where there was one.
+    async fn done_before(
+        &self,
+        caller: &Caller,
+        key: StreamKey,
+        idempotency: Option<String>,
+        asked: &Value,
+    ) -> Result<Option<Done>, Failure> {
+        let Some(name) = idempotency else { return Ok(None) };
+        // Seq 0 is no checkpoint: this is refused unless the key is known, and then it is not decided on at all.
+        let nothing = ForkExecution { to: key.stream, at: Seq(0) };
+        match self.tell(caller, key, nothing, Some((name, asked))).await {
+            Ok(done) => Ok(Some(done)),
+            Err(failure) if failure.code == "key-used" => Err(failure),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn command_of(&self, key: StreamKey, execution: &str, action: Action) -> Result<Command, Failure> {
+        Ok(match action {
             Action::Pause => PauseExecution {}.into(),
             Action::Resume => ResumeExecution {}.into(),
             Action::Cancel => CancelExecution {}.into(),
@@ -253,8 +280,7 @@ impl Engine {
                 let run = stream.state.0.run().expect("`stream` gives runs only");
                 RollBack { to: place(run, execution, &to)?, cancel_running, over_writes }.into()
             }
-        };
-        self.tell(caller, key, command, idempotency.map(|name| (name, &asked))).await
+        })
     }
 
     pub(super) async fn split(
@@ -267,7 +293,33 @@ impl Engine {
     ) -> Result<Started, Failure> {
         let key = self.key_of(caller, execution)?;
         let stream = self.stream(key).await?;
-        let at = place(stream.state.0.run().expect("`stream` gives runs only"), execution, at)?;
+        let asked = json!({ "fork": execution, "at": at, "inputs": inputs });
+        let to = StreamKey::new(caller.tenant, self.new_id(caller, idempotency.as_deref())?.stream());
+        let named = || idempotency.clone().map(|name| (name, &asked));
+        let done = match place(stream.state.0.run().expect("`stream` gives runs only"), execution, at) {
+            Ok(at) => self.tell(caller, key, ForkExecution { to: to.stream, at }, named()).await?,
+            Err(failure) => {
+                let before = self.done_before(caller, key, idempotency.clone(), &asked).await?;
+                before.ok_or(failure)?
+            }
+        };
+        let fork = self.fork_of(key, self.forked_at(key, Seq(done.seq)).await?, inputs).await?;
+        let begun = self.tell(caller, to, fork, named()).await?;
+        Ok(Started { id: to.stream.to_string(), repeated: begun.repeated, ended: None })
+    }
+
+    /// Where the source says that it was forked: a repeated request goes on with what the first one said, also where
+    /// `last` is another checkpoint by now.
+    async fn forked_at(&self, key: StreamKey, command: Seq) -> Result<Seq, Failure> {
+        let frames = self.history.frames(&key, command, 1).await.map_err(|error| answers::broken(&error))?;
+        match frames.into_iter().find(|told| told.first == command).map(|told| told.command) {
+            Some(Command::ForkExecution(fork)) => Ok(fork.at),
+            _ => Err(answers::unknown()),
+        }
+    }
+
+    /// What a fork begins with.
+    async fn fork_of(&self, key: StreamKey, at: Seq, inputs: Option<Value>) -> Result<StartFork, Failure> {
         let state = self.history.state_at(&key, at).await.map_err(|error| answers::broken(&error))?;
         let Some(run) = state.run() else { return Err(answers::unknown()) };
         let blobs = self.opened(key, contents(run)).await;
@@ -284,7 +336,7 @@ impl Engine {
         }
         let original = if inputs.is_none() { run.inputs.as_ref().map(open).transpose()? } else { None };
         let changed = inputs.as_ref().map(|inputs| Content::open(inputs.to_string()));
-        let fork = StartFork {
+        Ok(StartFork {
             source: key.stream,
             at,
             state_hash: hash(&state),
@@ -301,18 +353,23 @@ impl Engine {
             deadline: run.deadline.map(|deadline| Time(now().0 + deadline.0.saturating_sub(run.started.0))),
             done,
             price_list: run.price_list,
-        };
-        let to = StreamKey::new(caller.tenant, new_id(caller, idempotency.as_deref()).stream());
-        let asked = json!({ "fork": execution, "at": at.0, "inputs": inputs });
-        self.tell(
-            caller,
-            key,
-            ForkExecution { to: to.stream, at },
-            idempotency.clone().map(|name| (name, &asked)),
-        )
-        .await?;
-        let begun = self.tell(caller, to, fork, idempotency.map(|name| (name, &asked))).await?;
-        Ok(Started { id: to.stream.to_string(), repeated: begun.repeated, ended: None })
+        })
+    }
+
+    /// The id of a new execution: the same for the same idempotency key, and no digest that confirms a guess to anybody
+    /// who has not the key of control.
+    pub(super) fn new_id(&self, caller: &Caller, idempotency: Option<&str>) -> Result<ExecutionId, Failure> {
+        let mut rest = [0; 15];
+        match idempotency {
+            None => rest = control::random(),
+            Some(name) => {
+                let data_key = self.vault.sealing(&super::control_key()).ok_or_else(answers::unknown)?;
+                let text = [caller.tenant.0.as_slice(), b"start\0", name.as_bytes()].concat();
+                rest.copy_from_slice(&data_key.digest(&text).0[..15]);
+            }
+        }
+        debug_assert_eq!(ExecutionId::new(rest).stream().kind(), StreamKind::Execution);
+        Ok(ExecutionId::new(rest))
     }
 
     pub(super) async fn marks(
@@ -323,18 +380,15 @@ impl Engine {
         let key = self.key_of(caller, execution)?;
         let stream = self.stream(key).await?;
         let run = stream.state.0.run().expect("`stream` gives runs only");
-        let frames = self
-            .history
-            .frames(&key, Seq(1), usize::MAX >> 1)
-            .await
-            .map_err(|error| answers::broken(&error))?;
         let mut views = Vec::with_capacity(run.marks.len());
         let mut marks = run.marks.iter().peekable();
-        walk(&frames, &key, |seq, there| {
+        let last = run.marks.last().map_or(Seq(0), |mark| mark.at);
+        let seen = |seq, there: &State| {
             if let Some(mark) = marks.next_if(|mark| mark.at == seq) {
                 views.push(checkpoint(mark, there));
             }
-        });
+        };
+        self.history.fold(&key, last, seen).await.map_err(|error| answers::broken(&error))?;
         Ok(views)
     }
 }
@@ -373,23 +427,34 @@ pub(super) fn now() -> Time {
 }
 
 /// The same key gives the same id, so that the stream itself knows what was asked with it.
-pub(super) fn new_id(caller: &Caller, idempotency: Option<&str>) -> ExecutionId {
-    let mut rest = [0; 15];
-    match idempotency {
-        None => rest = control::random(),
-        Some(key) => {
-            let text = [caller.tenant.0.as_slice(), b"start\0", key.as_bytes()].concat();
-            rest.copy_from_slice(&Digest::of(&text).0[..15]);
-        }
-    }
-    debug_assert_eq!(ExecutionId::new(rest).stream().kind(), StreamKind::Execution);
-    ExecutionId::new(rest)
-}
-
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     let pairs = digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
     digits.len().is_multiple_of(2).then(|| pairs.collect::<Option<Vec<u8>>>())?
+}
+
+/// What was asked for, written out: the digest of an idempotency key rests on it, and stays the same when names in this
+/// program change.
+fn asked(action: &Action) -> Value {
+    match action {
+        Action::Pause => json!({ "pause": {} }),
+        Action::Resume => json!({ "resume": {} }),
+        Action::Cancel => json!({ "cancel": {} }),
+        Action::Retry => json!({ "retry": {} }),
+        Action::Signal { name, body } => json!({ "signal": name, "body": body }),
+        Action::Answer { question, answer, note } => {
+            let answer = match answer {
+                omium_api::port::Answer::Happened { result } => json!({ "happened": result }),
+                omium_api::port::Answer::Repeat => json!("repeat"),
+                omium_api::port::Answer::GiveUp => json!("give-up"),
+            };
+            json!({ "answer": question.0, "with": answer, "note": note })
+        }
+        Action::Checkpoint { name } => json!({ "checkpoint": name }),
+        Action::RollBack { to, cancel_running, over_writes } => {
+            json!({ "rollback": to, "cancel_running": cancel_running, "over_writes": over_writes })
+        }
+    }
 }
 
 /// A checkpoint by its address: a seq, `step:NAME:before`, `step:NAME:after`, a name, or `last`.

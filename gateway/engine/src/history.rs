@@ -30,13 +30,10 @@ impl History {
         let mut found: Vec<Frame> = Vec::new();
         let mut left = records as i64;
         for offset in self.index.offsets(key)? {
-            let entry = self.log.read(partition, offset, 1).await?.into_iter().next();
-            let entry = entry.with_context(|| format!("offset {offset} of partition {partition} is gone"))?;
-            for frame in Block::trusted(entry.bytes)?.frames()? {
-                let ours = (frame.head.tenant, frame.head.stream) == (key.tenant, key.stream);
+            for frame in self.of_block(key, partition, offset).await? {
                 // A frame that was carried forward stands in the log twice.
                 let new = found.last().is_none_or(|last| frame.head.first > last.head.first);
-                if ours && new && frame.last() >= from {
+                if new && frame.last() >= from {
                     left -= frame.count() as i64;
                     found.push(frame);
                 }
@@ -61,12 +58,46 @@ impl History {
 
     /// The state after a seq.
     pub(crate) async fn state_at(&self, key: &StreamKey, at: Seq) -> anyhow::Result<State> {
-        let mut frames = self.frames(key, Seq(1), usize::MAX >> 1).await?;
-        frames.retain(|told| told.first <= at);
-        if let Some(last) = frames.last_mut() {
-            last.events.retain(|(seq, _)| *seq <= at);
+        self.fold(key, at, |_, _| {}).await
+    }
+
+    /// Folds a stream from its first frame up to a seq, and shows the state after each event. One block of it is in memory
+    /// at a time, however long it is.
+    pub(crate) async fn fold(
+        &self,
+        key: &StreamKey,
+        until: Seq,
+        mut seen: impl FnMut(Seq, &State),
+    ) -> anyhow::Result<State> {
+        let partition = self.partition(key);
+        self.index.caught_up(&*self.log, partition).await?;
+        let (mut state, mut last) = (State::default(), Seq(0));
+        for offset in self.index.offsets(key)? {
+            if last >= until {
+                break;
+            }
+            for frame in self.of_block(key, partition, offset).await? {
+                // A frame that was carried forward stands in the log twice.
+                if frame.head.first > last {
+                    last = frame.last();
+                    state = apply(state, &Told::read(&frame)?, key, until, &mut seen);
+                }
+            }
         }
-        Ok(walk(&frames, key, |_, _| {}))
+        Ok(state)
+    }
+
+    async fn of_block(
+        &self,
+        key: &StreamKey,
+        partition: Partition,
+        offset: omium_schemas::Offset,
+    ) -> anyhow::Result<Vec<Frame>> {
+        let entry = self.log.read(partition, offset, 1).await?.into_iter().next();
+        let entry = entry.with_context(|| format!("offset {offset} of partition {partition} is gone"))?;
+        let mut frames = Block::trusted(entry.bytes)?.frames()?;
+        frames.retain(|frame| (frame.head.tenant, frame.head.stream) == (key.tenant, key.stream));
+        Ok(frames)
     }
 
     pub(crate) fn partition(&self, key: &StreamKey) -> Partition {
@@ -74,15 +105,17 @@ impl History {
     }
 }
 
-/// Folds frames from the stream's first one on, and shows the state after each event.
-pub(crate) fn walk(frames: &[Told], key: &StreamKey, mut seen: impl FnMut(Seq, &State)) -> State {
-    let mut state = State::default();
-    for told in frames {
-        for (seq, event) in &told.events {
-            let (tenant, stream, time, command) = (key.tenant, key.stream, told.time, &told.command);
-            state = Execution::apply(state, &Recorded { tenant, stream, seq: *seq, time, event, command });
-            seen(*seq, &state);
-        }
+fn apply(
+    mut state: State,
+    told: &Told,
+    key: &StreamKey,
+    until: Seq,
+    seen: &mut impl FnMut(Seq, &State),
+) -> State {
+    let (tenant, stream, time, command) = (key.tenant, key.stream, told.time, &told.command);
+    for (seq, event) in told.events.iter().filter(|(seq, _)| *seq <= until) {
+        state = Execution::apply(state, &Recorded { tenant, stream, seq: *seq, time, event, command });
+        seen(*seq, &state);
     }
     state
 }

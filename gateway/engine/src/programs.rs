@@ -12,7 +12,7 @@ use omium_schemas::catalogue::{
 use omium_schemas::{Content, Epoch, Seq, StepId};
 use serde_json::{Value, json};
 
-use super::executions::{bounded, new_id, now};
+use super::executions::{bounded, now};
 use super::{Engine, token};
 
 /// How often an answer is asked again where nobody says it.
@@ -30,7 +30,8 @@ impl Engine {
         let guards = control.guards_of(caller.tenant, &request.name);
         let arguments = request.arguments.to_string();
         bounded(&arguments)?;
-        let key = StreamKey::new(caller.tenant, new_id(caller, request.idempotency.as_deref()).stream());
+        let key =
+            StreamKey::new(caller.tenant, self.new_id(caller, request.idempotency.as_deref())?.stream());
         let start = StartProgram {
             program: request.name.trim().to_owned(),
             inputs: Some(Content::open(arguments)),

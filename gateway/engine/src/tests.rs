@@ -572,3 +572,36 @@ async fn keys_of_another_log_or_none_beside_a_log_are_refused() {
     tokio::time::timeout(Duration::from_secs(60), noticed).await.unwrap();
     desk.engine.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_repeated_request_has_the_first_answer_whatever_has_happened_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "one.yaml", ONE).await.unwrap();
+    let id = desk.started_as("one", None, json!({})).await.unwrap().id;
+    let key = |name: &str| Some(name.to_owned());
+    let fork = || desk.served.fork(&desk.caller, &id, "last", None, key("fork"));
+    let first = fork().await.unwrap();
+    let checkpoint = Action::Checkpoint { name: "later".into() };
+    desk.served.act(&desk.caller, &id, checkpoint, None).await.unwrap();
+    let again = fork().await.unwrap();
+    assert_eq!((again.id, again.repeated), (first.id, true), "`last` is another checkpoint by now");
+
+    let mut worker = desk.worker(1);
+    let task = worker.next().await;
+    let back = || Action::RollBack { to: "later".into(), cancel_running: true, over_writes: false };
+    let done = desk.served.act(&desk.caller, &task.execution, back(), key("back")).await;
+    // The rollback takes the checkpoint's place; whichever execution the worker got, asking again changes nothing.
+    let repeated = desk.served.act(&desk.caller, &task.execution, back(), key("back")).await;
+    assert_eq!(done.is_ok(), repeated.is_ok(), "{done:?} {repeated:?}");
+    let other = Action::Checkpoint { name: "other".into() };
+    if done.is_ok() {
+        let refused = desk.served.act(&desk.caller, &task.execution, other, key("back")).await.unwrap_err();
+        assert_eq!(refused.code, "key-used");
+    }
+    for nowhere in ["0", "1", "99", "nowhere", "step:nobody"] {
+        let refused = desk.served.fork(&desk.caller, &id, nowhere, None, key(nowhere)).await.unwrap_err();
+        assert_eq!(refused.kind, omium_api::port::FailureKind::NotFound, "{nowhere}: {refused:?}");
+    }
+    desk.engine.stop().await.unwrap();
+}

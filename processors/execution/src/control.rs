@@ -57,6 +57,8 @@ pub struct Version {
 
 /// How many versions of one workflow are kept; an installation publishes a handful a week.
 const MAX_VERSIONS: usize = 10_000;
+/// How many bytes of definitions a tenant may have, over all versions of all workflows: they lie in one stream's state.
+const MAX_DEFINITIONS: u64 = 32 << 20;
 /// How many keys a tenant may have at once.
 const MAX_KEYS: usize = 1_000;
 /// How many checks a tenant may have.
@@ -96,11 +98,23 @@ pub(crate) fn decide(control: Option<&Control>, command: &Command) -> Result<Vec
             }
             _ => Err(Refusal::new(Why::NotFound, format!("there is no key `{key}`"))),
         },
-        Command::PublishWorkflow(PublishWorkflow { tenant, workflow, version, .. }) => {
+        Command::PublishWorkflow(PublishWorkflow { tenant, workflow, version, definition, .. }) => {
             let versions = control.workflows.get(&(*tenant, workflow.clone()));
             if versions.is_some_and(|versions| versions.len() >= MAX_VERSIONS) {
                 return invalid(format!(
                     "`{workflow}` has {MAX_VERSIONS} versions; publish it under another name"
+                ));
+            }
+            let own = control
+                .workflows
+                .iter()
+                .filter(|((of, _), _)| of == tenant)
+                .flat_map(|(_, versions)| versions);
+            let bytes: u64 = own.map(|version| version.definition.length()).sum();
+            if bytes.saturating_add(definition.length()) > MAX_DEFINITIONS {
+                return invalid(format!(
+                    "the tenant's definitions have {bytes} bytes, and {MAX_DEFINITIONS} are the most; make them shorter, \
+                     or publish under another tenant"
                 ));
             }
             // The same text again is the same version.
