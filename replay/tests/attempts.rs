@@ -100,8 +100,7 @@ async fn a_budget_holds_calls_that_run_at_once_with_and_without_usage() {
     let counted = asked.clone();
     let upstream = Upstream::start(move |_| {
         let number = counted.fetch_add(1, Ordering::SeqCst);
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        let usage = if number % 2 == 0 { r#","usage":{"prompt_tokens":10,"completion_tokens":1000}"# } else { "" };
+        let usage = if number.is_multiple_of(2) { r#","usage":{"prompt_tokens":10,"completion_tokens":1000}"# } else { "" };
         let body = r#"{"model":"priced","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]"#;
         (200, "application/json", format!("{body}{usage}}}"))
     })

@@ -110,7 +110,7 @@ fn what_is_told_of_many_mistakes_is_bounded_in_number_and_length() {
         (0..90_000).map(|n| format!("k{n}: 1\n")).collect(),
         format!(
             "name: w\nagents: [{{id: a}}]\ninputs: {{properties: {{{}}}}}",
-            "a: {type: objekt}, ".repeat(1)
+            "a: {type: objekt}, ".to_owned()
         ),
     ] {
         let problems = parse(&file, &text).unwrap_err();
