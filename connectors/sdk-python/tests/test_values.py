@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, PrivateAttr
 
-from omium.tools import values
+from omium.tools import objects, values
 
 
 class Colour(Enum):
@@ -142,7 +142,7 @@ def test_what_a_newer_release_wrote_or_no_class_is_named() -> None:
     with pytest.raises(values.NotExact, match="newer release"):
         values.decode({values.TAG: "future"})
     with pytest.raises(values.NotExact, match="no class"):
-        values.found("json:dumps")
+        objects.found("json:dumps")
     with pytest.raises(values.NotExact, match="no class of fields"):
         values.decode({values.TAG: "object", "type": "builtins:int", "fields": {}})
 

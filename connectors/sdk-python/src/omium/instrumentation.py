@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from omium import settings
+from omium import carried, fence, settings
 from omium.frameworks import actors, autogen, crewai, httpx, langchain, langgraph, openai, semantic_kernel
 from omium.imports import when_imported
 
@@ -15,6 +15,7 @@ Patch = Callable[[ModuleType], None]
 
 # What cannot be seen where a patch fails stands beside it, for whoever reads stderr.
 PATCHES: list[tuple[str, Patch, str]] = [
+    ("multiprocessing.pool", carried.follow_pool, "who calls in threads of a pool"),
     ("openai._base_client", openai.label_requests, "the agents behind calls of OpenAI's client"),
     ("httpx", httpx.label_requests, "the agents behind calls of other clients"),
     ("httpx2", httpx.label_requests, "the agents behind calls of other clients"),
@@ -52,7 +53,10 @@ def instrument() -> None:
     if settings.current() is None or _done:
         return
     _done = True
+    # Before frameworks register what they do at the end.
+    fence.watch_exit()
     settings.keep_quiet()
+    carried.follow_threads()
     for name, patch, subject in PATCHES:
         when_imported(name, functools.partial(_apply, patch, subject))
         when_imported(name.split(".")[0], functools.partial(_miss, name, subject))

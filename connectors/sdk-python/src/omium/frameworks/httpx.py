@@ -7,8 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from omium import caller, settings
-from omium.labels import HEADER
+from omium import caller, fence, settings
 from omium.wrapping import wrap_method
 
 
@@ -36,11 +35,13 @@ def _labelling_async(send: Callable[..., Any]) -> Callable[..., Any]:
 
 def _label(request: Any) -> None:
     now = settings.current()
-    if now is None or HEADER in request.headers or not str(request.url).startswith(f"{now.gate}/v1/"):
+    if now is None or not now.is_at(str(request.url)):
         return
-    known = caller.current() or caller.of_request(_body(request))
-    if known is not None:
-        request.headers[HEADER] = known.header
+    fence.check()
+    if not str(request.url).startswith(f"{now.gate}/v1/"):
+        return
+    for name, value in caller.headers(lambda: _body(request)).items():
+        request.headers.setdefault(name, value)
 
 
 def _body(request: Any) -> object:
