@@ -37,6 +37,8 @@ class Upstream:
     port: int = 0
     asked: list[Body] = field(default_factory=list)
     news: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
+    # What is answered in place of the scripted model.
+    script: Callable[[Body], str] | None = None
     _held: Which | None = None
     _let_go: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -63,9 +65,12 @@ class Upstream:
         with self._lock:
             self.asked.append(read)
             held = self._held is not None and self._held(read)
+            said = self.script(read) if self.script is not None else None
         if held:
             self.news.put(HELD)
             self._let_go.wait(programs.DEADLINE_S)
+        if said is not None:
+            return 200, "application/json", json.dumps(completion(said)).encode()
         connection = http.client.HTTPConnection("127.0.0.1", self.model_port, timeout=30)
         try:
             connection.request("POST", path, body, {"content-type": "application/json"})
@@ -73,6 +78,14 @@ class Upstream:
             return response.status, response.getheader("content-type") or "application/json", response.read()
         finally:
             connection.close()
+
+
+def completion(text: str) -> Body:
+    """A model's answer of nothing but a text."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini"}
+    return {**head, "choices": [choice], "usage": usage}
 
 
 @contextmanager
@@ -204,7 +217,7 @@ class Desk:
         items = json.loads(self.omium("list", "--json"))["items"]
         return str(items[0]["id"])
 
-    def exec(self, program: str, *, resume: str | None = None, options: tuple[str, ...] = (), **env: str) -> Running:
+    def exec(self, program: str | Path, *, resume: str | None = None, options: tuple[str, ...] = (), **env: str) -> Running:
         words = ["--resume", resume] if resume is not None else [*options]
         command = [
             str(programs.binary()),
@@ -212,7 +225,7 @@ class Desk:
             *words,
             "--",
             sys.executable,
-            str(programs.EXAMPLES / f"{program}.py"),
+            str(program if isinstance(program, Path) else programs.EXAMPLES / f"{program}.py"),
         ]
         self.vendor.news = queue.SimpleQueue()
         return Running(command, self.environment(env), self.vendor.news)
