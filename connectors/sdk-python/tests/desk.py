@@ -217,7 +217,9 @@ class Desk:
         items = json.loads(self.omium("list", "--json"))["items"]
         return str(items[0]["id"])
 
-    def exec(self, program: str | Path, *, resume: str | None = None, options: tuple[str, ...] = (), **env: str) -> Running:
+    def exec(
+        self, program: str | Path, *, resume: str | None = None, options: tuple[str, ...] = (), **env: str
+    ) -> Running:
         words = ["--resume", resume] if resume is not None else [*options]
         command = [
             str(programs.binary()),

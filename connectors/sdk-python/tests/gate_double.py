@@ -49,6 +49,7 @@ class Gate:
     # What happens to the next messages about tools: a status that is answered, or one of the two below.
     mishaps: Iterator[int] = field(default_factory=lambda: iter(()))
     fences: list[str] = field(default_factory=list)
+    connections: int = 0
     _answered: dict[str, Answer] = field(default_factory=dict)
     _attempt: int = 1
     _recorded: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -122,7 +123,8 @@ class Gate:
         if key in self._recorded:
             return 200, self._recorded[key]
         if self._begun.get(key, self._attempt) < self._attempt and call["effect"] not in ("read", "idempotent"):
-            return 409, {"code": "outcome-unknown", "detail": f"nobody knows about {call['tool']}", "hint": "look first"}
+            detail = f"nobody knows about {call['tool']}"
+            return 409, {"code": "outcome-unknown", "detail": detail, "hint": "look first"}
         number = len(self._open) + 1
         self._open[number] = key
         self._begun[key] = self._attempt
@@ -155,6 +157,10 @@ def serving(model_port: int) -> Iterator[Gate]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            gate.connections += 1
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))

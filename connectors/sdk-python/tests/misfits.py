@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import collections
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime, time, timedelta, timezone, tzinfo
-from enum import Enum, Flag
+from enum import Flag
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 # How often a constructor or a validator of these classes has run.
 RAN: collections.Counter[str] = collections.Counter()
@@ -47,7 +47,8 @@ class Secretive(BaseModel):
     shown: int = 2
 
 
-class Open(BaseModel, extra="allow"):
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
     name: str
 
 
@@ -152,8 +153,10 @@ class Own(dict):  # type: ignore[type-arg]
 
 
 class Zone(tzinfo):
-    def utcoffset(self, moment: datetime | None) -> timedelta:
+    def utcoffset(self, _: datetime | None) -> timedelta:
         raise RuntimeError("no offset")
+
+    dst = tzname = utcoffset  # type: ignore[assignment]
 
 
 class Array:
@@ -269,7 +272,3 @@ LEFT: list[Callable[[], Any]] = [
     endless,
     deep,
 ]
-
-
-def unhashable() -> Iterator[Any]:
-    yield Unequal("u")

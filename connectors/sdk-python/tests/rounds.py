@@ -1,4 +1,4 @@
-"""Five rounds of a model's draw and a payment, with LangGraph's own checkpoints on disk; dies at the place it is told."""
+"""Five rounds of a draw and a payment, with LangGraph's own checkpoints on disk; dies at the place it is told."""
 
 from __future__ import annotations
 

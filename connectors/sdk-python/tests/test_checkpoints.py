@@ -1,4 +1,4 @@
-"""LangGraph goes on from its own checkpoints: what is recorded belongs to the step, and not to a count of the process."""
+"""LangGraph goes on from its own checkpoints: what is recorded belongs to its step, not to a count of the process."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def killed_again_and_again(desk: Desk, way: str) -> Outcome:
     """Each attempt dies at a random place, until one is let live."""
     dice = random.Random(way)
     numbers = iter(range(1, 100))
-    desk.vendor.script = lambda body: str(next(numbers))
-    own = {"WAY": way, "CHECKPOINTS": str(desk.folder / "checkpoints.db")}
+    desk.vendor.script = lambda _: str(next(numbers))
+    checkpoints = str(desk.folder / "checkpoints.db")
     execution: str | None = None
     for _ in range(KILLS):
-        running = desk.exec(SCRIPT, resume=execution, **own, DIES_AT=str(dice.randint(1, 6)))
+        running = desk.exec(SCRIPT, resume=execution, WAY=way, CHECKPOINTS=checkpoints, DIES_AT=str(dice.randint(1, 6)))
         ended = running.end()
         execution = desk.execution()
         if ended.code == 0:
             break
         assert ended.code == 137, ended.err
-    ended = desk.exec(SCRIPT, resume=execution, **own).end()
+    ended = desk.exec(SCRIPT, resume=execution, WAY=way, CHECKPOINTS=checkpoints).end()
     shown = desk.omium("show", desk.execution())
     return Outcome(ended, KILLS, len(desk.vendor.asked), desk.counter.read_text().splitlines(), shown)
 

@@ -1,4 +1,4 @@
-"""A gate that is away: for a moment, nothing is to be seen of it; for good, the attempt ends and no model hears of it."""
+"""A gate that is away: for a moment, nothing is seen of it; for good, the attempt ends and no model hears of it."""
 
 from __future__ import annotations
 
@@ -103,6 +103,15 @@ def test_a_gate_that_is_away_for_a_moment_is_waited_for(gate: Gate, program: Cal
     assert gate.fences == []
 
 
+def fails(program: Callable[[Ran], None], ran: Ran) -> None:
+    """Each framework has an exception of its own for it."""
+    try:
+        program(ran)
+    except Exception:
+        return
+    raise AssertionError("it ended as if all were well")
+
+
 @pytest.mark.parametrize("program", FRAMEWORKS)
 @pytest.mark.parametrize("mishap", [LOST, 503])
 @pytest.mark.parametrize("fine", [0, 1], ids=["begin", "report"])
@@ -111,10 +120,9 @@ def test_where_it_stays_away_no_model_reads_what_omium_says(
 ) -> None:
     ran: Ran = []
     gate.mishaps = itertools.chain([FINE] * fine, itertools.repeat(mishap))
-    with pytest.raises(Exception, match="") as raised:
-        program(ran)
+    fails(program, ran)
     assert ran == ["apr"] * fine
-    assert len(gate.calls) == 1, f"{raised.value}: {gate.calls[-1].body}"
+    assert len(gate.calls) == 1, gate.calls[-1].body
     for teller in fence._telling:
         teller.join()
     assert gate.fences
@@ -124,8 +132,7 @@ def test_where_it_stays_away_no_model_reads_what_omium_says(
 @pytest.mark.parametrize("program", FRAMEWORKS)
 def test_what_the_gate_refuses_is_read_by_no_model_either(gate: Gate, program: Callable[[Ran], None]) -> None:
     gate.refusal = (409, {"code": "suspended", "detail": "a person is asked", "hint": "wait"})
-    with pytest.raises(Exception, match=""):
-        program([])
+    fails(program, [])
     assert len(gate.calls) == 1
 
 
@@ -136,8 +143,7 @@ def test_a_result_that_cannot_be_read_again_is_no_text_for_a_model(gate: Gate, p
     gate._recorded[key] = {"recorded": {"result": {"$omium": "object", "type": "moved:Away", "fields": {}}}}
     gate.new_attempt()
     ran: Ran = []
-    with pytest.raises(Exception, match=""):
-        program(ran)
+    fails(program, ran)
     assert ran == []
     assert len(gate.calls) == 1
 
@@ -169,7 +175,7 @@ def test_a_model_call_waits_for_the_gate_too_and_says_that_it_repeats(gate: Gate
 def test_the_servers_of_models_fail_as_they_did(gate: Gate) -> None:
     asked: list[int] = []
 
-    def failing(request: httpx.Request) -> httpx.Response:
+    def failing(_: httpx.Request) -> httpx.Response:
         asked.append(1)
         error = {"message": "busy", "type": "server_error"}
         return httpx.Response(503, json={"error": error}, headers={"x-should-retry": "true"})
@@ -206,7 +212,7 @@ async def test_a_closed_attempt_calls_nothing_more_by_any_way(gate: Gate) -> Non
     assert own() == 1
     with pytest.raises(omium.Fenced):
         await look()
-    assert gate.calls == gate.tools == []
+    assert (gate.calls, gate.tools) == ([], [])
 
 
 def run_python(code: str, gate: Gate, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,7 @@ PATCHES: list[tuple[str, Patch, str]] = [
     ("openai._base_client", openai.label_requests, "the agents behind calls of OpenAI's client"),
     ("httpx", httpx.label_requests, "the agents behind calls of other clients"),
     ("httpx2", httpx.label_requests, "the agents behind calls of other clients"),
+    ("requests.sessions", httpx.tell_requests, "calls to servers of models"),
     ("langgraph.pregel.main", langgraph.watch_graphs, "which graph runs within which node"),
     ("langchain_core.tools.base", langchain.record_tools, "the tools of LangChain"),
     ("crewai.task", crewai.watch_tasks, "the agents of CrewAI's tasks"),
@@ -27,6 +28,7 @@ PATCHES: list[tuple[str, Patch, str]] = [
     ("autogen_core._message_handler_context", actors.watch_actors, "the agents of AutoGen's teams"),
     ("autogen_agentchat.agents._base_chat_agent", autogen.watch_agents, "agents of AutoGen that work without a team"),
     ("autogen_core.tools._base", autogen.record_tools, "the tools of AutoGen"),
+    ("autogen_core.code_executor._base", autogen.record_code, "the code that agents of AutoGen run"),
     ("autogen_ext.tools.mcp._workbench", autogen.record_remote_tools, "the MCP tools of AutoGen"),
     (
         "semantic_kernel.agents.runtime.in_process.message_handler_context",

@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omium import caller, fence, settings
@@ -35,6 +35,8 @@ class Described:
     name: str
     effect: Effect
     arguments: dict[str, Any]
+    # What a framework has added to them by itself.
+    given: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,18 @@ def run(call: Described, work: Callable[[], Any]) -> Any:
         except BaseException as error:
             _send(begun, _failure(begun, error))
             raise
-    if inspect.isawaitable(result):
+    if _is_awaitable(result):
         return _awaited(begun, agent, result)
     _send(begun, _outcome(begun, result))
     return result
+
+
+def _is_awaitable(result: Any) -> bool:
+    try:
+        return inspect.isawaitable(result)
+    except Exception:
+        # A class may raise whoever looks at it, and the result is the program's all the same.
+        return False
 
 
 async def arun(call: Described, work: Callable[[], Awaitable[Any]]) -> Any:
@@ -170,7 +180,7 @@ def _begun(now: settings.Settings, call: Described, answer: dict[str, Any]) -> _
 
 def _recorded(call: Described, written: Any) -> _Known | None:
     try:
-        return _Known(values.decode(written))
+        return _Known(values.decode(written, values.Given(call.given)))
     except Exception as error:
         if call.effect.repeatable:
             return None
@@ -200,7 +210,7 @@ def _outcome(begun: _Open | None, result: Any) -> gate.Ask | None:
     if begun is None:
         return None
     try:
-        written = values.encode(result)
+        written = values.encode(result, values.Given(begun.call.given))
     except values.NotExact as error:
         _tell_open(begun.call, f"its result cannot be kept exactly ({error})")
         return None

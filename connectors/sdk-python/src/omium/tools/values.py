@@ -20,9 +20,10 @@ from typing import Any
 from uuid import UUID
 
 from omium.tools import objects, times
+from omium.tools.given import Given
 from omium.tools.objects import NotExact
 
-__all__ = ["TAG", "NotExact", "arguments", "decode", "encode", "readable"]
+__all__ = ["TAG", "Given", "NotExact", "arguments", "decode", "encode", "readable"]
 
 TAG = "$omium"
 _LARGEST = 2**53
@@ -51,11 +52,12 @@ _MAPS: dict[str, type] = {"ordered map": collections.OrderedDict, "counter": col
 _UNCHANGING = (tuple, frozenset)
 
 
-def encode(value: Any) -> Any:
+def encode(value: Any, given: Given | None = None) -> Any:
     """JSON that `decode` makes the same value of. Whatever the classes of others raise means that there is none."""
+    known = given or Given({})
     try:
-        written = _Writer().write(value, 0)
-        again = _Writer().write(decode(written), 0)
+        written = _Writer(known).write(value, 0)
+        again = _Writer(known).write(decode(written, known), 0)
     except (NotExact, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -76,7 +78,8 @@ def _name_of(value: Any) -> str:
 class _Writer:
     """Writes one value. What it has come across may not be met again: two names of one list would become two lists."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: Given) -> None:
+        self._given = given
         self._seen: dict[int, Any] = {}
 
     def write(self, value: Any, depth: int) -> Any:
@@ -129,6 +132,12 @@ class _Writer:
         return {TAG: "map", "items": self._pairs(value, depth)}
 
     def _object(self, value: Any, depth: int) -> Any:
+        place = self._given.place(value)
+        if place is None:
+            return self._fields(value, depth)
+        return {TAG: "given", "place": place, "else": self._fields(value, depth)}
+
+    def _fields(self, value: Any, depth: int) -> Any:
         if isinstance(value, Enum):
             return {TAG: "enum", "type": objects.path(type(value)), "name": objects.member_name(value)}
         if objects.is_named_tuple(type(value)):
@@ -159,44 +168,56 @@ def _is_half(text: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def decode(written: Any) -> Any:
+def decode(written: Any, given: Given | None = None) -> Any:
     """The value that `encode` wrote."""
-    if isinstance(written, list):
-        return [decode(item) for item in written]
-    if not isinstance(written, dict):
-        return written
-    if TAG not in written:
-        return {key: decode(item) for key, item in written.items()}
-    return _tagged(written, written[TAG])
+    return _Reader(given or Given({})).read(written)
 
 
-def _tagged(written: dict[str, Any], tag: str) -> Any:
-    if tag in _TEXTS:
-        return _TEXTS[tag][2](written["text"])
-    if tag in _LISTS:
-        return _LISTS[tag](decode(item) for item in written["items"])
-    if tag == "map":
-        return {decode(key): decode(item) for key, item in written["items"]}
-    if tag in _MAPS:
-        return _MAPS[tag]({decode(key): decode(item) for key, item in written["items"]})
-    if tag == "int":
-        return int(written["text"], 0)
-    if tag == "float":
-        return float(written["text"])
-    if tag == "str":
-        return base64.b64decode(written["text"]).decode("utf-8", "surrogatepass")
-    return _object(written, tag)
+class _Reader:
+    """Reads one value."""
 
+    def __init__(self, given: Given) -> None:
+        self._given = given
 
-def _object(written: dict[str, Any], tag: str) -> Any:
-    if tag == "enum":
-        return objects.member(written["type"], written["name"])
-    if tag == "named tuple":
-        return objects.named_tuple(written["type"], [decode(item) for item in written["items"]])
-    if tag == "object":
-        state = {name: decode(part) for name, part in written.items() if name not in (TAG, "type")}
-        return objects.made(written["type"], state)
-    raise NotExact(f"`{tag}` is a tag of another release of this package")
+    def read(self, written: Any) -> Any:
+        if isinstance(written, list):
+            return [self.read(item) for item in written]
+        if not isinstance(written, dict):
+            return written
+        if TAG not in written:
+            return {key: self.read(item) for key, item in written.items()}
+        return self._tagged(written, written[TAG])
+
+    def _tagged(self, written: dict[str, Any], tag: str) -> Any:
+        if tag in _TEXTS:
+            return _TEXTS[tag][2](written["text"])
+        if tag in _LISTS:
+            return _LISTS[tag](self.read(item) for item in written["items"])
+        if tag == "map":
+            return {self.read(key): self.read(item) for key, item in written["items"]}
+        if tag in _MAPS:
+            return _MAPS[tag]({self.read(key): self.read(item) for key, item in written["items"]})
+        if tag == "int":
+            return int(written["text"], 0)
+        if tag == "float":
+            return float(written["text"])
+        if tag == "str":
+            return base64.b64decode(written["text"]).decode("utf-8", "surrogatepass")
+        return self._object(written, tag)
+
+    def _object(self, written: dict[str, Any], tag: str) -> Any:
+        if tag == "enum":
+            return objects.member(written["type"], written["name"])
+        if tag == "named tuple":
+            return objects.named_tuple(written["type"], [self.read(item) for item in written["items"]])
+        if tag == "given":
+            passed = self._given.at(written["place"])
+            own = self.read(written["else"])
+            return passed if passed is not None and type(passed) is type(own) else own
+        if tag == "object":
+            state = {name: self.read(part) for name, part in written.items() if name not in (TAG, "type")}
+            return objects.made(written["type"], state)
+        raise NotExact(f"`{tag}` is a tag of another release of this package")
 
 
 def arguments(given: dict[str, Any]) -> Any:
@@ -248,7 +269,7 @@ def _readable(value: Any, depth: int) -> Any:
     fields = objects.given(value)
     if depth < 4 * _DEEPEST and fields is not None:
         return {TAG: "object", "type": objects.path(type(value)), "fields": readable(fields, depth + 1)}
-    return _Writer().write(value, 0)
+    return _Writer(Given({})).write(value, 0)
 
 
 def _plain(value: Any) -> Any:
