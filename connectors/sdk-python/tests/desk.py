@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -181,13 +182,15 @@ class Desk:
         self.counter = folder / "tool-runs"
         self.counter.touch()
         self._process: subprocess.Popen[str] | None = None
+        self._port = 0
 
     def environment(self, more: dict[str, str] | None = None) -> dict[str, str]:
         own = {"OMIUM_DATA": str(self.folder / "data"), "TOOL_COUNTER": str(self.counter)}
         return programs.environment({**own, **(more or {})})
 
     def start(self) -> None:
-        words = [str(programs.binary()), "dev", "--port", "0", "--upstream", self.vendor.url]
+        # Programs that run on look for it where it was.
+        words = [str(programs.binary()), "dev", "--port", str(self._port), "--upstream", self.vendor.url]
         process = subprocess.Popen(words, env=self.environment(), stderr=subprocess.PIPE, text=True)
         self._process = process
         stderr = process.stderr
@@ -196,6 +199,7 @@ class Desk:
         while "answers at" not in "".join(said[-1:]):
             said.append(stderr.readline())
             assert said[-1], f"the server ended before it answered: {''.join(said)}"
+        self._port = int(re.search(r"answers at \S*?:(\d+)", said[-1])[1])  # type: ignore[index]
         # Somebody has to read on, or the server would one day wait for room in the pipe.
         threading.Thread(target=stderr.read, daemon=True).start()
 
