@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
+from omium.tools import gate as said
+
 TOKEN = "attempt-token"
 PATH = "/x/ex_test"
 
@@ -50,7 +52,7 @@ class Gate:
     mishaps: Iterator[int] = field(default_factory=lambda: iter(()))
     fences: list[str] = field(default_factory=list)
     connections: int = 0
-    _answered: dict[str, Answer] = field(default_factory=dict)
+    _taken: dict[str, dict[str, Any]] = field(default_factory=dict)
     _attempt: int = 1
     _recorded: dict[str, dict[str, Any]] = field(default_factory=dict)
     _asked: Counter[str] = field(default_factory=Counter)
@@ -79,8 +81,11 @@ class Gate:
 
     def new_attempt(self) -> None:
         """The program starts again: what is recorded stays, and is given again in its order."""
+        # What a process remembers of its calls ends with it.
+        said._equal.clear()
         with self._lock:
             self._attempt += 1
+            self._taken.clear()
             self._asked.clear()
             self.calls.clear()
             self.tools.clear()
@@ -109,18 +114,20 @@ class Gate:
                 return mishap, "application/json", b"{}"
             if self.refusal is not None:
                 return self.refusal[0], "application/problem+json", json.dumps(self.refusal[1]).encode()
-            key = headers["idempotency-key"]
-            if key not in self._answered:
-                status, answer = self._end(int(rest[1:]), body) if rest else self._begin(body)
-                self._answered[key] = status, "application/json", json.dumps(answer).encode()
-            return None if mishap == REPLY_LOST else self._answered[key]
+            status, answer = self._end(int(rest[1:]), body) if rest else self._begin(body)
+            answered = status, "application/json", json.dumps(answer).encode()
+            return None if mishap == REPLY_LOST else answered
 
     def _begin(self, call: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        repeats = call.pop("repeats", False)
+        equal = json.dumps([call["caller"], call["tool"], call["arguments"], call.get("position")], sort_keys=True)
+        if repeats and equal in self._taken:
+            return 200, self._taken[equal]
         self.tools.append(call)
-        key = json.dumps([call["caller"], call["tool"], call["arguments"], call.get("position")], sort_keys=True)
-        self._asked[key] += 1
-        key = f"{key} {self._asked[key]}"
+        self._asked[equal] += 1
+        key = f"{equal} {self._asked[equal]}"
         if key in self._recorded:
+            self._taken[equal] = self._recorded[key]
             return 200, self._recorded[key]
         if self._begun.get(key, self._attempt) < self._attempt and call["effect"] not in ("read", "idempotent"):
             detail = f"nobody knows about {call['tool']}"
@@ -128,6 +135,7 @@ class Gate:
         number = len(self._open) + 1
         self._open[number] = key
         self._begun[key] = self._attempt
+        self._taken[equal] = {"call": number}
         return 200, {"call": number}
 
     def _end(self, number: int, outcome: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -137,7 +145,10 @@ class Gate:
         # Keys are sorted, as by a server that keeps JSON in ordered maps.
         kept = json.loads(json.dumps(outcome, sort_keys=True))
         failed = "failed" in kept
-        self._recorded[self._open[number]] = {"failed": {"reason": kept["failed"]}} if failed else {"recorded": kept}
+        told = (
+            {"failed": {"reason": kept["failed"], "call": number}} if failed else {"recorded": {**kept, "call": number}}
+        )
+        self._recorded[self._open[number]] = told
         return 200, {}
 
     def _model(self, path: str, body: bytes) -> Answer:

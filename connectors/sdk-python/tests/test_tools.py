@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pytest
 
 import misfits
 import omium
-from gate_double import Gate
+from gate_double import FINE, LOST, REPLY_LOST, Gate
 from omium.tools import effects, failures
 
 Ran = list[str]
@@ -405,3 +406,31 @@ def test_what_is_said_to_the_gate_goes_over_one_connection(gate: Gate, ran: Ran)
     for number in range(5):
         add(number)
     assert gate.connections == 1
+
+
+@pytest.mark.parametrize("mishap", [LOST, REPLY_LOST, 503])
+def test_equal_calls_stay_apart_however_often_each_is_asked_again(gate: Gate, ran: Ran, mishap: int) -> None:
+    add = adder(ran)
+    first = [add(1) for _ in range(2)]
+    gate.mishaps = iter([FINE, FINE, mishap, mishap, FINE, mishap, FINE])
+    assert [add(1), add(1)] == first
+    assert len(ran) == 4
+    assert len(gate.tools) == 4
+    gate.new_attempt()
+    gate.mishaps = iter([mishap, FINE, FINE, mishap, mishap, FINE, mishap])
+    assert [add(1) for _ in range(5)] == [*first, *first, first[0]]
+    assert len(ran) == 5
+
+
+async def test_equal_calls_at_once_stay_apart_too(gate: Gate, ran: Ran) -> None:
+    @omium.tool
+    async def pay() -> str:
+        ran.append("pay")
+        await asyncio.sleep(0)
+        return f"paid {len(ran)}"
+
+    for _ in range(2):
+        gate.mishaps = itertools.cycle([REPLY_LOST, FINE, LOST, FINE])
+        await asyncio.gather(*(pay() for _ in range(8)))
+        assert len(ran) == 8
+        gate.new_attempt()

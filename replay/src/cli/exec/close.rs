@@ -42,7 +42,9 @@ impl Close<'_> {
                 // The try before this one was heard, and its answer lost: how the run is shown says the rest.
                 Ok(Err(Trouble::Refused { status: 409, .. })) if tries > 1 => return Ok(()),
                 Ok(Err(trouble)) if !passes(&trouble) || Instant::now() >= until => return Err(trouble),
-                Err(_) => return Err(Trouble::Here("the server does not say that it has heard the end".into())),
+                Err(_) => {
+                    return Err(Trouble::Here("the server does not say that it has heard the end".into()));
+                }
                 Ok(Err(_)) => sleep(PAUSE).await,
             }
         }
@@ -84,8 +86,8 @@ impl Close<'_> {
     fn show(&self, view: &Value) {
         if !self.quiet {
             eprintln!("{}", tree(view));
-            if let Some(unseen) = unseen::unseen(view) {
-                eprintln!("omium: {unseen}");
+            for line in [unseen::unseen(view), unseen::served(view)].into_iter().flatten() {
+                eprintln!("omium: {line}");
             }
         }
         if let Some(line) = standing(view, self.execution) {
@@ -122,7 +124,9 @@ fn standing(view: &Value, execution: &str) -> Option<String> {
         "suspended" => suspended(view, execution),
         "paused" => format!("`omium resume {execution}`, then `omium exec --resume {execution}`"),
         "failed" if has_calls(view) => {
-            format!("mend what has ended it, then `omium exec --resume {execution}` goes on with what is recorded")
+            format!(
+                "mend what has ended it, then `omium exec --resume {execution}` goes on with what is recorded"
+            )
         }
         "failed" => "nothing is recorded of it; mend what has ended it, and run it again".to_owned(),
         _ => format!("`omium exec --resume {execution}` goes on with what is recorded"),

@@ -37,7 +37,9 @@ fn agents(view: &Value) -> BTreeSet<String> {
     let steps = view["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
     let calls = steps.iter().filter_map(|step| step["calls"].as_array()).flatten();
     let callers = calls.filter(|call| call["kind"] == "model").map(|call| text(&call["caller"]));
-    callers.map(|caller| caller.rsplit_once('#').map_or(caller.clone(), |(agent, _)| agent.to_owned())).collect()
+    callers
+        .map(|caller| caller.rsplit_once('#').map_or(caller.clone(), |(agent, _)| agent.to_owned()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -56,7 +58,8 @@ mod tests {
 
     #[test]
     fn a_guard_whose_agent_made_no_call_is_named_with_the_agents_that_did() {
-        let guard = |agent: &str, program: Option<&str>| json!({ "name": "apr", "agent": agent, "program": program });
+        let guard =
+            |agent: &str, program: Option<&str>| json!({ "name": "apr", "agent": agent, "program": program });
         check(guard("writer ", None), &["Writer#2"], &[]);
         check(
             guard("Writter", Some("crew")),
