@@ -20,7 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The runtime under multi-agent LLM workflows: everything that happens is an event in an ordered log.
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no Omium answers, 4 not found, 5 refused, 10 the run that was watched
-/// failed, 74 the disk failed.
+/// failed or is not completed, 74 the disk failed.
 #[derive(Parser)]
 #[command(name = "omium", version, about, long_about, max_term_width = 100, infer_subcommands = false)]
 struct Cli {

@@ -75,7 +75,10 @@ async fn a_tool_that_is_begun_or_ended_twice_for_want_of_a_reply_is_begun_and_en
     let place = format!("/tools/{}", first["call"]);
     let end = || program.tool(&place, json!({ "result": 1 }));
     assert_eq!((end().await.0, end().await.0), (200, 200));
-    assert_eq!(program.tool("/tools", call(true)).await.1, json!({ "recorded": { "result": 1 } }));
+    assert_eq!(
+        program.tool("/tools", call(true)).await.1,
+        json!({ "recorded": { "result": 1, "call": first["call"] } })
+    );
     let (_, second) = program.tool("/tools", call(false)).await;
     assert!(second["call"].is_u64() && second != first, "a second equal call is another one");
 }

@@ -234,11 +234,11 @@ async fn tools_are_served_again_and_an_open_write_is_asked_about() {
     let again = Program::attempt(&dev, &program.id).await;
     assert_eq!(
         again.tool("/tools", call("rates", "read")).await.1,
-        json!({ "recorded": { "result": { "a": 1.5, "b": 2 } } })
+        json!({ "recorded": { "result": { "a": 1.5, "b": 2 }, "call": begun["call"] } })
     );
     assert_eq!(
         again.tool("/tools", call("flaky", "read")).await.1,
-        json!({ "failed": { "reason": "no such rate" } })
+        json!({ "failed": { "reason": "no such rate", "call": failed["call"] } })
     );
     let (status, refused) = again.tool("/tools", call("pay", "write")).await;
     assert_eq!((status, &refused["code"]), (409, &json!("outcome-unknown")));
@@ -248,7 +248,7 @@ async fn tools_are_served_again_and_an_open_write_is_asked_about() {
     let third = Program::attempt(&dev, &program.id).await;
     assert_eq!(
         third.tool("/tools", call("pay", "write")).await.1,
-        json!({ "recorded": { "result": { "paid": true } } })
+        json!({ "recorded": { "result": { "paid": true }, "call": open["call"] } })
     );
 }
 
@@ -309,16 +309,17 @@ async fn what_a_tool_has_done_is_recorded_also_when_its_program_may_do_nothing_m
     post(&dev, &format!("/executions/{}/resume", first.id), json!({})).await;
 
     let second = Program::attempt(&dev, &first.id).await;
-    let recorded = |result: &str| json!({ "recorded": { "result": result } });
-    assert_eq!(second.tool("/tools", call("pay")).await.1, recorded("paid"));
+    let recorded =
+        |result: &str, call: &Value| json!({ "recorded": { "result": result, "call": call["call"] } });
+    assert_eq!(second.tool("/tools", call("pay")).await.1, recorded("paid", &paid));
     let (status, refused) = second.tool("/tools", call("send")).await;
     assert_eq!((status, &refused["code"]), (409, &json!("outcome-unknown")));
     // The process of the first attempt lives on, and knows what nobody else does.
     assert_eq!(first.tool(&format!("/tools/{}", sent["call"]), json!({ "result": "sent" })).await.0, 200);
     assert_eq!(second.shown(&dev).await["questions"], json!([]));
     let third = Program::attempt(&dev, &first.id).await;
-    assert_eq!(third.tool("/tools", call("pay")).await.1, recorded("paid"));
-    assert_eq!(third.tool("/tools", call("send")).await.1, recorded("sent"));
+    assert_eq!(third.tool("/tools", call("pay")).await.1, recorded("paid", &paid));
+    assert_eq!(third.tool("/tools", call("send")).await.1, recorded("sent", &sent));
 }
 
 /// How many bytes a conversation of so many turns has, and how many its log.

@@ -16,6 +16,7 @@ for name, value in {"OMIUM_GATE": "http://127.0.0.1:9/x/none", "OMIUM_TOKEN": ga
     os.environ[name] = value
 
 import omium  # noqa: E402 - the environment decides whether this does anything
+from omium import fence, patience  # noqa: E402
 
 omium.instrument()
 del os.environ["OMIUM_GATE"], os.environ["OMIUM_TOKEN"]
@@ -32,6 +33,15 @@ def parrot() -> Iterator[int]:
     """A model that calls a tool where the question names one, and else repeats the question."""
     with programs.scripted_model(Path(__file__).parent / "parrot.yaml") as port:
         yield port
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A gate that is away is not waited for long, and what one test has closed is open for the next one."""
+    monkeypatch.setattr(patience, "TOTAL_S", 0.5)
+    monkeypatch.setattr(patience, "_FIRST_S", 0.02)
+    yield
+    fence._closed.clear()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,8 @@ class Upstream:
     port: int = 0
     asked: list[Body] = field(default_factory=list)
     news: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
+    # What is answered in place of the scripted model.
+    script: Callable[[Body], str] | None = None
     _held: Which | None = None
     _let_go: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -63,9 +66,12 @@ class Upstream:
         with self._lock:
             self.asked.append(read)
             held = self._held is not None and self._held(read)
+            said = self.script(read) if self.script is not None else None
         if held:
             self.news.put(HELD)
             self._let_go.wait(programs.DEADLINE_S)
+        if said is not None:
+            return 200, "application/json", json.dumps(completion(said)).encode()
         connection = http.client.HTTPConnection("127.0.0.1", self.model_port, timeout=30)
         try:
             connection.request("POST", path, body, {"content-type": "application/json"})
@@ -73,6 +79,14 @@ class Upstream:
             return response.status, response.getheader("content-type") or "application/json", response.read()
         finally:
             connection.close()
+
+
+def completion(text: str) -> Body:
+    """A model's answer of nothing but a text."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini"}
+    return {**head, "choices": [choice], "usage": usage}
 
 
 @contextmanager
@@ -168,13 +182,15 @@ class Desk:
         self.counter = folder / "tool-runs"
         self.counter.touch()
         self._process: subprocess.Popen[str] | None = None
+        self._port = 0
 
     def environment(self, more: dict[str, str] | None = None) -> dict[str, str]:
         own = {"OMIUM_DATA": str(self.folder / "data"), "TOOL_COUNTER": str(self.counter)}
         return programs.environment({**own, **(more or {})})
 
     def start(self) -> None:
-        words = [str(programs.binary()), "dev", "--port", "0", "--upstream", self.vendor.url]
+        # Programs that run on look for it where it was.
+        words = [str(programs.binary()), "dev", "--port", str(self._port), "--upstream", self.vendor.url]
         process = subprocess.Popen(words, env=self.environment(), stderr=subprocess.PIPE, text=True)
         self._process = process
         stderr = process.stderr
@@ -183,6 +199,7 @@ class Desk:
         while "answers at" not in "".join(said[-1:]):
             said.append(stderr.readline())
             assert said[-1], f"the server ended before it answered: {''.join(said)}"
+        self._port = int(re.search(r"answers at \S*?:(\d+)", said[-1])[1])  # type: ignore[index]
         # Somebody has to read on, or the server would one day wait for room in the pipe.
         threading.Thread(target=stderr.read, daemon=True).start()
 
@@ -204,7 +221,9 @@ class Desk:
         items = json.loads(self.omium("list", "--json"))["items"]
         return str(items[0]["id"])
 
-    def exec(self, program: str, *, resume: str | None = None, options: tuple[str, ...] = (), **env: str) -> Running:
+    def exec(
+        self, program: str | Path, *, resume: str | None = None, options: tuple[str, ...] = (), **env: str
+    ) -> Running:
         words = ["--resume", resume] if resume is not None else [*options]
         command = [
             str(programs.binary()),
@@ -212,7 +231,7 @@ class Desk:
             *words,
             "--",
             sys.executable,
-            str(programs.EXAMPLES / f"{program}.py"),
+            str(program if isinstance(program, Path) else programs.EXAMPLES / f"{program}.py"),
         ]
         self.vendor.news = queue.SimpleQueue()
         return Running(command, self.environment(env), self.vendor.news)

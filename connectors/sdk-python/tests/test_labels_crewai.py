@@ -95,3 +95,9 @@ def test_a_tool_is_called_by_the_agent_that_uses_it(gate: Gate) -> None:
     assert [(call["caller"], call["tool"], call["arguments"]) for call in gate.tools] == [
         ("Finder#0", "lookup", {"word": "apr"})
     ]
+
+
+def test_there_is_no_position_where_a_framework_counts_anew_each_time(gate: Gate) -> None:
+    scribe = Agent(role="Scribe", goal="g", backstory="b", llm=LLM(model="openai/gpt-4o-mini"))
+    Crew(agents=[scribe], tasks=[Task(description="say", expected_output="x", agent=scribe)]).kickoff()
+    assert {call.position for call in gate.calls} == {None}

@@ -10,6 +10,7 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import create_react_agent
@@ -151,3 +152,73 @@ def test_a_stream_that_is_left_early_leaves_nothing_behind(gate: Gate) -> None:
     stream.close()
     ask()
     assert gate.callers == ["first#0", "nobody", "nobody"]
+
+
+def positions(gate: Gate) -> list[str | None]:
+    return [call.position for call in gate.calls]
+
+
+def test_a_position_is_the_graphs_own_step_and_goes_on_with_its_checkpoints(gate: Gate) -> None:
+    app = chain("first", "second").compile(InMemorySaver())
+    thread: Any = {"configurable": {"thread_id": "one"}}
+    app.invoke({}, thread)
+    app.invoke({}, thread)
+    assert gate.callers == ["first#0", "second#0"] * 2
+    assert positions(gate) == ["1", "2", "5", "6"]
+
+
+def test_positions_within_graphs_and_of_what_is_sent_out_hold_no_fresh_ids(gate: Gate) -> None:
+    graph = StateGraph(State)
+    graph.add_node("Plan", node())
+    graph.add_node("team", chain("inner").compile())
+    graph.add_edge(START, "Plan")
+    graph.add_conditional_edges("Plan", lambda _: [Send("team", {}), Send("team", {})])
+    seen = []
+    for _ in range(2):
+        graph.compile().invoke({})
+        seen.append(Counter(positions(gate)))
+        gate.new_attempt()
+    assert seen[0] == seen[1] == {"1": 1, "2.0:team/1": 1, "2.1:team/1": 1}
+
+
+def test_each_task_of_a_function_has_a_position_of_its_own(gate: Gate) -> None:
+    inner = task(lambda: ask() and None, name="inner")
+    outer = task(lambda: inner().result(), name="outer")
+
+    @entrypoint()
+    def flow(_: Any) -> None:
+        ask()
+        for _ in range(2):
+            inner().result()
+        outer().result()
+
+    flow.invoke({})
+    places = positions(gate)
+    assert len(places) == len(set(places)) == 4
+
+
+def test_a_position_that_does_not_fit_is_still_the_same_in_each_run(gate: Gate) -> None:
+    name = "審" * 60
+    outer = StateGraph(State)
+    outer.add_node(name, chain("inner").compile())
+    outer.add_edge(START, name)
+    seen = set()
+    for _ in range(2):
+        outer.compile().invoke({})
+        seen.add(gate.calls[-1].position)
+    (place,) = seen
+    assert place is not None
+    assert len(place) == 64
+
+
+async def test_positions_are_known_to_tools_and_to_asynchronous_nodes(gate: Gate) -> None:
+    @tool
+    async def lookup(word: str) -> str:
+        """Looks a word up."""
+        return word
+
+    model = ChatOpenAI(model="gpt-4o-mini")
+    agent = create_react_agent(model, [lookup], name="finder", checkpointer=InMemorySaver())
+    await agent.ainvoke({"messages": [("user", "use lookup")]}, {"configurable": {"thread_id": "1"}})
+    assert positions(gate) == ["1", "3"]
+    assert [call["position"] for call in gate.tools] == ["2.0"]

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 import httpx
 import openai
 import pytest
+import requests
 from autogen_agentchat.agents import AssistantAgent
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from crewai import LLM, Agent, Crew, Task
@@ -112,3 +113,31 @@ def test_labels_have_no_ids_of_one_run_and_keep_to_their_length() -> None:
     assert labels.agent_name("ok \ud800") == "ok ?"
     assert len((labels.agent_name("審" * 200) or "").encode()) in range(250, 257)
     assert labels.Caller("a b#c", 2).header == "a%20b%23c#2"
+
+
+def test_calls_to_vendors_that_do_not_pass_the_gate_are_told_whatever_makes_them(
+    gate: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del gate
+    transport = httpx.MockTransport(lambda _: httpx.Response(200))
+    with httpx.Client(transport=transport) as client:
+        client.post("https://api.anthropic.com/v1/messages", json={})
+        client.get("https://example.org/")
+        client.get("https://bucket.s3.amazonaws.com/")
+
+    class Adapter(requests.adapters.BaseAdapter):
+        def send(self, request: Any, *_: Any, **__: Any) -> Any:
+            response = requests.Response()
+            response.status_code, response.request = 200, request
+            return response
+
+        def close(self) -> None: ...
+
+    with requests.Session() as session:
+        session.mount("https://", Adapter())
+        session.post("https://generativelanguage.googleapis.com/v1beta/models/g:generateContent")
+    err = capsys.readouterr().err
+    assert "calls to api.anthropic.com do not pass the gate" in err
+    assert "calls to generativelanguage.googleapis.com do not pass the gate" in err
+    assert "example.org" not in err
+    assert "s3" not in err

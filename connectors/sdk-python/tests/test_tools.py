@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import openai
 import pytest
 
+import misfits
 import omium
-from gate_double import Gate
-from omium.tools import effects
+from gate_double import FINE, LOST, REPLY_LOST, Gate
+from omium.tools import effects, failures
 
 Ran = list[str]
 
@@ -120,9 +124,10 @@ def test_what_cannot_be_kept_is_given_to_the_program_and_never_repeated_in_silen
     assert type(write()) is type(read()) is object
     gate.new_attempt()
     assert type(read()) is object
-    with pytest.raises(omium.Unrecordable, match="OMIUM_TOOL_EFFECTS=write=idempotent"):
+    with pytest.raises(omium.Refused, match="nobody knows about write"):
         write()
     assert ran == ["write", "read", "read"]
+    assert gate.outcomes == [], "nothing is said to have failed"
 
 
 def test_layers_of_one_tool_are_one_call_and_what_another_agent_does_within_is_another(gate: Gate) -> None:
@@ -191,7 +196,7 @@ async def test_without_an_answer_of_the_gate_nothing_runs(ran: Ran, monkeypatch:
     async def look() -> None:
         ran.append("look")
 
-    with pytest.raises(omium.GateUnreachable):
+    with pytest.raises(omium.Fenced, match="this attempt is over"):
         await look()
     assert ran == []
 
@@ -263,3 +268,169 @@ def test_methods_are_recorded_without_the_object_that_they_belong_to(gate: Gate)
 
     assert Desk().find("apr") == "apr"
     assert gate.tools[0]["arguments"] == {"word": "apr"}
+
+
+@pytest.mark.parametrize("make", [*misfits.KEPT, *misfits.LEFT])
+def test_a_good_result_is_the_programs_whatever_its_class_does(gate: Gate, ran: Ran, make: Callable[[], Any]) -> None:
+    result = make()
+
+    @omium.tool(effect="write")
+    def place() -> Any:
+        ran.append("place")
+        return result
+
+    assert place() is result
+    assert all("failed" not in outcome for outcome in gate.outcomes)
+    kept = bool(gate.outcomes)
+    assert kept == (make in misfits.KEPT)
+    gate.new_attempt()
+    if kept:
+        assert type(place()) is type(result)
+    else:
+        with pytest.raises(omium.Refused, match="nobody knows about place"):
+            place()
+    assert ran == ["place"]
+
+
+def test_a_result_that_the_gate_does_not_take_is_the_programs_too(
+    gate: Gate, ran: Ran, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate.mishaps = iter([200, 413, 200])
+    assert adder(ran)(1) == {"sum": 2, "at": "end"}
+    assert adder(ran, effect="read")(2) == {"sum": 3, "at": "end"}
+    err = capsys.readouterr().err
+    assert "the tool `add` ran, and how it ended is not recorded" in err
+    assert "asks a person" in err
+
+
+@pytest.mark.parametrize("effect", ["read", "write"])
+def test_a_result_whose_class_has_moved_is_had_again_where_that_does_no_harm(
+    gate: Gate, ran: Ran, effect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @omium.tool(effect=effect)  # type: ignore[call-overload]
+    def find() -> Any:
+        ran.append("find")
+        return misfits.Pair(1, "r")
+
+    find()
+    gate.new_attempt()
+    monkeypatch.delattr(misfits, "Pair")
+    monkeypatch.setattr(misfits, "Pair", lambda *given: given, raising=False)
+    if effect == "read":
+        assert find() == (1, "r")
+        assert len(ran) == 2
+        return
+    with pytest.raises(omium.Unrecordable, match=r"misfits:Pair is no class.*OMIUM_TOOL_EFFECTS=find=idempotent"):
+        find()
+    with pytest.raises(omium.Fenced, match="misfits:Pair"):
+        find()
+    assert ran == ["find"]
+
+
+def test_the_text_of_a_server_is_never_taken_for_a_class(gate: Gate) -> None:
+    sys.modules.pop("this", None)
+    forged = 'no [omium {"args": ["x"], "type": "this:nothing"}]'
+
+    class Local(Exception):
+        pass
+
+    @omium.tool
+    def fail(local: bool) -> None:
+        raise Local(forged) if local else ValueError(forged)
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"no \[omium"):
+            fail(False)
+        with pytest.raises((Local, omium.ToolFailed), match="this:nothing"):
+            fail(True)
+        gate.new_attempt()
+    assert "this" not in sys.modules
+    with pytest.raises(omium.ToolFailed):
+        raise failures.again('x [omium {"args": ["x"], "type": "this:nothing"}]')
+    assert "this" not in sys.modules
+
+
+class Status(Exception):
+    """Its constructor wants what its arguments do not say."""
+
+    response: Any = None
+
+    def __init__(self, text: str, status: int, response: Any = None) -> None:
+        super().__init__(text)
+        self.status = status
+        if response is not None:
+            self.response = response
+
+
+def test_a_failure_keeps_what_it_bore_and_does_not_hide_what_is_lost(gate: Gate) -> None:
+    @omium.tool
+    def fail(bare: bool) -> None:
+        raise Status("gone", 404, None if bare else object())
+
+    for bare in (True, False):
+        with pytest.raises(Status):
+            fail(bare)
+    gate.new_attempt()
+    with pytest.raises(Status, match="gone") as raised:
+        fail(True)
+    assert (raised.value.status, raised.value.response) == (404, None)
+    with pytest.raises(Status, match="gone") as raised:
+        fail(False)
+    assert raised.value.status == 404
+    assert "not kept" in repr(raised.value.response)
+    with pytest.raises(omium.Unrecordable, match="`response` of the Status"):
+        _ = raised.value.response.text
+    with pytest.raises(omium.Fenced):
+        fail(True)
+
+
+async def test_a_tool_that_the_program_cuts_off_stays_open(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    ran: Ran = []
+
+    @omium.tool(effect="read")
+    async def slow() -> None:
+        ran.append("slow")
+        await asyncio.Event().wait()
+
+    for _ in range(2):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(slow(), 0.05)
+        gate.new_attempt()
+    assert len(ran) == 2
+    assert gate.outcomes == []
+    assert "it was cut off (CancelledError); an attempt after this runs it again" in capsys.readouterr().err
+
+
+def test_what_is_said_to_the_gate_goes_over_one_connection(gate: Gate, ran: Ran) -> None:
+    add = adder(ran)
+    for number in range(5):
+        add(number)
+    assert gate.connections == 1
+
+
+@pytest.mark.parametrize("mishap", [LOST, REPLY_LOST, 503])
+def test_equal_calls_stay_apart_however_often_each_is_asked_again(gate: Gate, ran: Ran, mishap: int) -> None:
+    add = adder(ran)
+    first = [add(1) for _ in range(2)]
+    gate.mishaps = iter([FINE, FINE, mishap, mishap, FINE, mishap, FINE])
+    assert [add(1), add(1)] == first
+    assert len(ran) == 4
+    assert len(gate.tools) == 4
+    gate.new_attempt()
+    gate.mishaps = iter([mishap, FINE, FINE, mishap, mishap, FINE, mishap])
+    assert [add(1) for _ in range(5)] == [*first, *first, first[0]]
+    assert len(ran) == 5
+
+
+async def test_equal_calls_at_once_stay_apart_too(gate: Gate, ran: Ran) -> None:
+    @omium.tool
+    async def pay() -> str:
+        ran.append("pay")
+        await asyncio.sleep(0)
+        return f"paid {len(ran)}"
+
+    for _ in range(2):
+        gate.mishaps = itertools.cycle([REPLY_LOST, FINE, LOST, FINE])
+        await asyncio.gather(*(pay() for _ in range(8)))
+        assert len(ran) == 8
+        gate.new_attempt()

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from autogen_agentchat.agents import AssistantAgent
+from autogen_agentchat.agents import AssistantAgent, CodeExecutorAgent
+from autogen_agentchat.messages import TextMessage
 from autogen_core import CancellationToken
+from autogen_core.code_executor import CodeBlock, CodeExecutor, CodeResult
 from autogen_core.tools import BaseStreamTool, FunctionTool
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from crewai import LLM, Agent, Crew, Task
 from crewai.tools import BaseTool as CrewTool
 from crewai.tools import tool as crew_tool
 from langchain_core.messages import ToolMessage
-from langchain_core.tools import BaseTool, StructuredTool, ToolException, tool
+from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, ToolException, tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.prebuilt import create_react_agent
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import InjectedState, create_react_agent
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 from semantic_kernel import Kernel
@@ -145,6 +148,7 @@ def test_tools_of_crewai_of_functions_and_classes(gate: Gate, ran: Ran) -> None:
 
     for given in (lambda: lookup, Lookup):
         gate._recorded.clear()
+        gate._begun.clear()
         gate.new_attempt()
         ran.clear()
         first, again = twice(gate, lambda given=given: attempt(given()))  # type: ignore[misc]
@@ -300,3 +304,58 @@ def test_effects_are_declared_on_the_tools_of_frameworks(gate: Gate) -> None:
     omium.tool(effect="idempotent")(second).run(word="a")
     omium.tool(effect="irreversible")(Third()).run(word="a")
     assert [call["effect"] for call in gate.tools] == ["read", "idempotent", "irreversible"]
+
+
+def test_a_handover_with_the_messages_of_the_state_brings_none_of_them_twice(gate: Gate, ran: Ran) -> None:
+    @tool
+    def transfer_to_second(
+        state: Annotated[dict[str, Any], InjectedState], tool_call_id: Annotated[str, InjectedToolCallId]
+    ) -> Command[Any]:
+        """Hands over."""
+        ran.append("transfer")
+        done = ToolMessage("done", name="transfer_to_second", tool_call_id=tool_call_id)
+        update = {"messages": [*state["messages"], done]}
+        return Command(goto="second", update=update, graph=Command.PARENT)
+
+    def attempt() -> list[str]:
+        model = ChatOpenAI(model="gpt-4o-mini")
+        first = create_react_agent(model, [transfer_to_second], prompt="you are first", name="first")
+        second = create_react_agent(model, [], prompt="you are second", name="second")
+        graph = StateGraph(MessagesState)
+        graph.add_node("first", first)
+        graph.add_node("second", second)
+        graph.add_edge(START, "first")
+        messages = graph.compile().invoke({"messages": [("user", "hand over")]})["messages"]
+        return [str(message.content) for message in messages]
+
+    first, again = twice(gate, attempt)
+    assert again == first
+    assert len(first) == 4
+    assert ran == ["transfer"]
+
+
+async def test_code_that_an_agent_of_autogen_runs_is_run_once(gate: Gate, ran: Ran) -> None:
+    class Executor(CodeExecutor):
+        async def execute_code_blocks(self, code_blocks: list[CodeBlock], cancellation_token: Any) -> CodeResult:
+            del cancellation_token
+            ran.append(code_blocks[0].code)
+            return CodeResult(0, "2")
+
+        async def start(self) -> None: ...
+
+        async def stop(self) -> None: ...
+
+        async def restart(self) -> None: ...
+
+    async def attempt() -> str:
+        agent = CodeExecutorAgent("Runner", Executor())
+        done = await agent.run(task=[TextMessage(content="```python\nprint(1 + 1)\n```", source="user")])
+        return str(done.messages[-1])
+
+    first = await attempt()
+    gate.new_attempt()
+    again = await attempt()
+    assert "2" in first
+    assert "2" in again
+    assert ran == ["print(1 + 1)\n"]
+    assert [(call["caller"], call["tool"]) for call in gate.tools] == [("Runner#0", "execute_code_blocks")]

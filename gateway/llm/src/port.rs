@@ -152,10 +152,10 @@ pub struct ToolCall {
 pub enum BegunTool {
     /// Call it, and report under this number.
     New(Seq),
-    /// It was called before, with this result.
-    Recorded(Value),
-    /// It was called before and failed.
-    Failed(String),
+    /// It was called before, under this number and with this result.
+    Recorded(Seq, Value),
+    /// It was called before, under this number, and failed.
+    Failed(Seq, String),
 }
 
 /// What became of a tool call.

@@ -68,8 +68,9 @@ pub(crate) async fn begin(ledger: &dyn Ledger, attempt: &Attempt, body: &[u8]) -
     let call = ToolCall { agent, caller, position, tool, effect, arguments, repeats };
     Ok(Json(match ledger.begin_tool(attempt, call).await? {
         BegunTool::New(call) => json!({ "call": call.0 }),
-        BegunTool::Recorded(result) => json!({ "recorded": { "result": result } }),
-        BegunTool::Failed(reason) => json!({ "failed": { "reason": reason } }),
+        // A program that repeats itself knows by the number whether it has had this call before.
+        BegunTool::Recorded(call, result) => json!({ "recorded": { "result": result, "call": call.0 } }),
+        BegunTool::Failed(call, reason) => json!({ "failed": { "reason": reason, "call": call.0 } }),
     })
     .into_response())
 }

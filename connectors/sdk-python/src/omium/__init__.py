@@ -5,13 +5,14 @@ the world, and `agent` names a part of a program that no framework names.
 """
 
 from omium.activations import agent
-from omium.errors import GateUnreachable, OmiumError, Refused, ToolFailed, Unrecordable
+from omium.errors import Fenced, GateUnreachable, OmiumError, Refused, ToolFailed, Unrecordable
 from omium.instrumentation import instrument
 from omium.tools import tool
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Fenced",
     "GateUnreachable",
     "OmiumError",
     "Refused",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from omium import graph_place
+from omium.carried import carry
 from omium.labels import Caller, agent_name
 
 
@@ -26,6 +27,7 @@ class Activation:
 
 
 _at_work: ContextVar[Activation | None] = ContextVar("omium_activation", default=None)
+carry(_at_work)
 
 
 def current() -> Activation | None:

@@ -8,7 +8,7 @@ class OmiumError(RuntimeError):
 
 
 class GateUnreachable(OmiumError):
-    """Nobody answers at the address of the gate. No call is made past it."""
+    """The gate does not answer, and was asked for as long as is sensible. No call is made past it."""
 
 
 class Refused(OmiumError):
@@ -22,9 +22,13 @@ class Refused(OmiumError):
         self.hint = hint
 
 
+class Fenced(OmiumError):
+    """This attempt is over: an error of Omium's must not reach a model as if a tool or an agent had said it."""
+
+
 class ToolFailed(OmiumError):
-    """A tool failed in an earlier attempt with an exception whose class cannot be made again here."""
+    """A tool failed in an earlier attempt with an exception that cannot be made again here."""
 
 
 class Unrecordable(OmiumError):
-    """A tool that changes the world ran in an earlier attempt, and its result could not be kept. It is not repeated."""
+    """A tool that changes the world ran in an earlier attempt, and its result cannot be had. It is not repeated."""

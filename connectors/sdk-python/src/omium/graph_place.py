@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextvars import ContextVar
 from typing import Any
+
+from omium.carried import carry
+
+# In a thread of a node's own LangChain's context is empty.
+_started_in: ContextVar[dict[str, Any] | None] = ContextVar("omium_graph_place", default=None)
 
 
 def metadata() -> dict[str, Any]:
@@ -12,10 +18,15 @@ def metadata() -> dict[str, Any]:
     variable = getattr(module, "var_child_runnable_config", None)
     config = variable.get() if variable is not None else None
     known = config.get("metadata") if isinstance(config, dict) else None
-    return known if isinstance(known, dict) and "langgraph_node" in known else {}
+    if isinstance(known, dict) and "langgraph_node" in known:
+        return known
+    return _started_in.get() or {}
 
 
 def namespace() -> str | None:
     """Names the task that runs. It holds fresh ids and serves only for comparing within one run."""
     known = metadata()
     return str(known.get("langgraph_checkpoint_ns") or known["langgraph_node"]) if known else None
+
+
+carry(_started_in, lambda: metadata() or None)

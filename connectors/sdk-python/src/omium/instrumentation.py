@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from omium import settings
+from omium import carried, fence, settings
 from omium.frameworks import actors, autogen, crewai, httpx, langchain, langgraph, openai, semantic_kernel
 from omium.imports import when_imported
 
@@ -15,9 +15,11 @@ Patch = Callable[[ModuleType], None]
 
 # What cannot be seen where a patch fails stands beside it, for whoever reads stderr.
 PATCHES: list[tuple[str, Patch, str]] = [
+    ("multiprocessing.pool", carried.follow_pool, "who calls in threads of a pool"),
     ("openai._base_client", openai.label_requests, "the agents behind calls of OpenAI's client"),
     ("httpx", httpx.label_requests, "the agents behind calls of other clients"),
     ("httpx2", httpx.label_requests, "the agents behind calls of other clients"),
+    ("requests.sessions", httpx.tell_requests, "calls to servers of models"),
     ("langgraph.pregel.main", langgraph.watch_graphs, "which graph runs within which node"),
     ("langchain_core.tools.base", langchain.record_tools, "the tools of LangChain"),
     ("crewai.task", crewai.watch_tasks, "the agents of CrewAI's tasks"),
@@ -26,6 +28,7 @@ PATCHES: list[tuple[str, Patch, str]] = [
     ("autogen_core._message_handler_context", actors.watch_actors, "the agents of AutoGen's teams"),
     ("autogen_agentchat.agents._base_chat_agent", autogen.watch_agents, "agents of AutoGen that work without a team"),
     ("autogen_core.tools._base", autogen.record_tools, "the tools of AutoGen"),
+    ("autogen_core.code_executor._base", autogen.record_code, "the code that agents of AutoGen run"),
     ("autogen_ext.tools.mcp._workbench", autogen.record_remote_tools, "the MCP tools of AutoGen"),
     (
         "semantic_kernel.agents.runtime.in_process.message_handler_context",
@@ -52,7 +55,10 @@ def instrument() -> None:
     if settings.current() is None or _done:
         return
     _done = True
+    # Before frameworks register what they do at the end.
+    fence.watch_exit()
     settings.keep_quiet()
+    carried.follow_threads()
     for name, patch, subject in PATCHES:
         when_imported(name, functools.partial(_apply, patch, subject))
         when_imported(name.split(".")[0], functools.partial(_miss, name, subject))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
 HEADER = "x-omium-step"
+POSITION = "x-omium-position"
 LONGEST = 256
+_LONGEST_POSITION = 128
 
 # AutoGen and Semantic Kernel append a fresh id to the names of their agents, with or without hyphens.
 _FRESH_ID = re.compile(
@@ -45,3 +48,10 @@ def agent_name(text: object) -> str | None:
 def without_fresh_ids(text: str) -> str:
     """`Writer_6f1d…` as it stands in the code: `Writer`. A name that is nothing but an id is left empty."""
     return _FRESH_ID.sub("", text)
+
+
+def position_name(text: str) -> str:
+    """A position as the gate takes it. One that is too long or cannot be printed stays the same one in each run."""
+    if len(text.encode("utf-8", "replace")) <= _LONGEST_POSITION and text.isprintable():
+        return text
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

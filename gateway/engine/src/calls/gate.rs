@@ -209,8 +209,8 @@ impl Ledger for Gate {
         let call = super::ToolCall { asker, tool: &tool, effect, arguments: &arguments, repeats };
         match recorder.start_tool(&call).await.map_err(refused)? {
             Tool::New(call) => Ok(BegunTool::New(call)),
-            Tool::Recorded { result, .. } => Ok(BegunTool::Recorded(result)),
-            Tool::Failed { reason, .. } => Ok(BegunTool::Failed(reason)),
+            Tool::Recorded { at, result } => Ok(BegunTool::Recorded(at, result)),
+            Tool::Failed { at, reason } => Ok(BegunTool::Failed(at, reason)),
             Tool::Unknown(call, state) => {
                 let run = run_of(&state).map_err(refused)?;
                 Err(refused(recorder.ask_person(run, call, &tool).await))

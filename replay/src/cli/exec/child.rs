@@ -1,13 +1,17 @@
 //! The program as a child of this process: its output passes through, its end is its own.
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::package::python_path;
+use super::redact::redacted;
 
 /// How much of the end of the output is looked at for its last line.
 const TAIL: usize = 64 * 1024;
@@ -15,6 +19,8 @@ const TAIL: usize = 64 * 1024;
 const OURS: &str = "127.0.0.1,localhost,::1";
 /// The longest last line that is kept as the result.
 const LINE: usize = 16 * 1024;
+/// How long nothing may come once the program has ended: what it left behind may hold its output open for ever.
+const SILENCE: Duration = Duration::from_millis(300);
 
 pub(super) struct Child<'a> {
     pub(super) program: &'a [String],
@@ -32,6 +38,7 @@ fn no_proxy(name: &str) -> String {
 }
 
 /// How a program has ended.
+#[derive(Clone)]
 pub(super) struct Ended {
     /// Its exit code; 128 and a signal's number where a signal ended it.
     pub(super) code: u8,
@@ -41,6 +48,8 @@ pub(super) struct Ended {
 
 impl Child<'_> {
     pub(super) async fn run(&self) -> std::io::Result<Ended> {
+        let folder = tempfile::Builder::new().prefix("omium-").tempdir()?;
+        let fence = folder.path().join("fence");
         let mut command = Command::new(self.program.first().map(String::as_str).unwrap_or_default());
         command
             .args(self.program.iter().skip(1))
@@ -51,6 +60,9 @@ impl Child<'_> {
             .env("OMIUM_GATE", self.gate)
             .env("OMIUM_TOKEN", self.token)
             .env("OMIUM_EXECUTION", self.execution)
+            .env("OMIUM_FENCE", &fence)
+            // Claude Code would put a checksum of each request into the request, which no patched one has.
+            .env("CLAUDE_CODE_ATTRIBUTION_HEADER", "0")
             .env("PYTHONUNBUFFERED", "1")
             .env("NO_PROXY", no_proxy("NO_PROXY"))
             .env("no_proxy", no_proxy("no_proxy"))
@@ -61,7 +73,8 @@ impl Child<'_> {
         command.env("PYTHONPATH", std::env::join_paths(path).map_err(std::io::Error::other)?);
         let mut child = command.spawn()?;
         let output = child.stdout.take();
-        let passing = tokio::spawn(passed(output));
+        let (over, ended) = watch::channel(false);
+        let passing = tokio::spawn(passed(output, ended));
         let mut stop = signal(SignalKind::terminate())?;
         // Whoever interrupts at the terminal interrupts the program too; its end is then told as any other.
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -72,10 +85,11 @@ impl Child<'_> {
                 _ = stop.recv() => terminate(&child),
             }
         };
-        let last = passing.await.unwrap_or_default();
+        let _ = over.send(true);
+        let last = redacted(&passing.await.unwrap_or_default());
         let signalled = status.signal().map(|signal| 128 + signal);
         let code = status.code().or(signalled).and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-        Ok(Ended { code, last })
+        Ok(Ended { code: fenced(&fence, code), last })
     }
 }
 
@@ -87,12 +101,32 @@ fn terminate(child: &tokio::process::Child) {
     }
 }
 
+/// A program whose attempt was closed from within has not ended well, whatever it says: it went on without answers.
+fn fenced(fence: &Path, code: u8) -> u8 {
+    match std::fs::read_to_string(fence) {
+        Ok(reason) if code == 0 => {
+            eprintln!("omium: the program ended well, but its attempt did not: {}", redacted(reason.trim()));
+            1
+        }
+        _ => code,
+    }
+}
+
 /// Passes the output on as it comes, and gives its last line.
-async fn passed(output: Option<ChildStdout>) -> String {
+async fn passed(output: Option<ChildStdout>, mut ended: watch::Receiver<bool>) -> String {
     let Some(mut output) = output else { return String::new() };
     let mut out = tokio::io::stdout();
     let (mut tail, mut buffer) = (Vec::new(), vec![0; 16 * 1024]);
-    while let Ok(read) = output.read(&mut buffer).await {
+    loop {
+        let over = *ended.borrow_and_update();
+        let read = tokio::select! {
+            read = output.read(&mut buffer) => read.unwrap_or(0),
+            changed = ended.changed(), if !over => match changed {
+                Ok(()) => continue,
+                Err(_) => 0,
+            },
+            () = tokio::time::sleep(SILENCE), if over => 0,
+        };
         if read == 0 {
             break;
         }

@@ -1,26 +1,31 @@
 //! `omium exec`: runs a program whose calls of models and tools are recorded, judged, and served again when it goes on.
 
 mod child;
+mod close;
+mod guards;
 mod package;
+mod redact;
 mod unseen;
 mod watch;
 
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::child::{Child, Ended};
+use self::close::Close;
 use self::watch::Watch;
 use super::connection::{Ask, Connection, Trouble, segment};
 use super::output::text;
-use super::tree::tree;
 use super::{End, Target};
 
 /// Runs a program so that it survives: each call of a model or tool is recorded before it is made.
 ///
 /// The program is not changed. It needs an OpenAI client that reads OPENAI_BASE_URL; programs in Python are instrumented
 /// as well, so that agents have their names and tools are not called twice.
+///
+/// It ends as the program ends; with 10 where the program ends well and the run is not completed: suspended, paused, failed.
 #[derive(Args, Debug)]
 pub(crate) struct Exec {
     /// How it is called; else the name of the program's file without its ending.
@@ -38,6 +43,9 @@ pub(crate) struct Exec {
     /// Says nothing of its own, as long as the program comes to its end.
     #[arg(long, short)]
     quiet: bool,
+    /// Ends with 1 where a guard of this program has checked nothing, because its agent made no call.
+    #[arg(long)]
+    guards_must_match: bool,
     /// The program and its arguments; with --resume what it was called with before, where nothing is given.
     #[arg(last = true, value_name = "PROGRAM")]
     program: Vec<String>,
@@ -77,30 +85,31 @@ impl Exec {
         }
         let watch = (!self.quiet).then(|| Watch::begin(target, &execution, from + 1));
         let gate = format!("{}{}", connection.url(), text(&attempt["path"]));
-        let child =
-            Child { program: &program, execution: &execution, gate: &gate, token: &text(&attempt["token"]) };
-        let ended = child.run().await;
-        let told = match &ended {
-            Ok(ended) => told(&connection, &path, &attempt["number"], ended).await,
-            Err(error) => {
-                let never = Ended { code: never_started(error), last: String::new() };
-                told(&connection, &path, &attempt["number"], &never).await
-            }
+        let token = text(&attempt["token"]);
+        let child = Child { program: &program, execution: &execution, gate: &gate, token: &token };
+        let ran = child.run().await;
+        let ended = match &ran {
+            Ok(ended) => ended.clone(),
+            Err(error) => Ended { code: never_started(error), last: String::new() },
         };
+        let close = Close {
+            connection: &connection,
+            path: &path,
+            execution: &execution,
+            quiet: self.quiet,
+            json: target.json,
+            guards_must_match: self.guards_must_match,
+        };
+        let told = close.tell(&attempt["number"], &ended).await;
         if let Some(watch) = watch {
             watch.end().await;
         }
-        match ended {
-            Ok(ended) => {
-                self.close(target, &connection, &path, &execution, told).await;
-                Ok(ExitCode::from(ended.code))
-            }
-            Err(error) => {
-                let name = program.first().map(String::as_str).unwrap_or_default();
-                Trouble::Here(format!("`{name}` cannot be started: {error}")).tell(target.json);
-                Ok(ExitCode::from(never_started(&error)))
-            }
+        if let Err(error) = ran {
+            let name = program.first().map(String::as_str).unwrap_or_default();
+            Trouble::Here(format!("`{name}` cannot be started: {error}")).tell(target.json);
+            return Ok(ExitCode::from(ended.code));
         }
+        Ok(ExitCode::from(close.end(told, ended.code).await))
     }
 
     async fn opened(&self, connection: &Connection) -> Result<String, Trouble> {
@@ -130,53 +139,6 @@ impl Exec {
         }
         Ok(words)
     }
-
-    /// Says how it stands, and what to do where it has not come to its end.
-    async fn close(
-        &self,
-        target: &Target,
-        connection: &Connection,
-        path: &str,
-        execution: &str,
-        told: Result<(), Trouble>,
-    ) {
-        if let Err(trouble) = told {
-            trouble.tell(target.json);
-            // Only a server that was not there leaves anything to do: one that refuses has told its own hint.
-            if !matches!(trouble, Trouble::Refused { status: 400..500, .. }) {
-                eprintln!(
-                    "hint: when Omium answers again, `omium exec --resume {execution}` goes on with what is recorded"
-                );
-            }
-            return;
-        }
-        let Ok(view) = connection.get(path).await else { return };
-        if !self.quiet {
-            eprintln!("{}", tree(&view));
-        }
-        if let Some(unseen) = unseen::unseen(&view).filter(|_| !self.quiet) {
-            eprintln!("omium: {unseen}");
-        }
-        let hint = match view["status"].as_str() {
-            Some("suspended") => suspended(&view, execution),
-            Some("paused") => format!("`omium resume {execution}`, then `omium exec --resume {execution}`"),
-            Some("failed") => format!("`omium exec --resume {execution}` goes on with what is recorded"),
-            _ => return,
-        };
-        eprintln!("omium: {} is {}; {hint}", execution, text(&view["status"]));
-    }
-}
-
-fn suspended(view: &Value, execution: &str) -> String {
-    let asks = view["questions"].as_array().is_some_and(|questions| !questions.is_empty());
-    let decide =
-        if asks { format!("`omium answer {execution} …`") } else { format!("`omium approve {execution}`") };
-    format!("{decide} decides, then `omium exec --resume {execution}` goes on")
-}
-
-async fn told(connection: &Connection, path: &str, number: &Value, ended: &Ended) -> Result<(), Trouble> {
-    let body = json!({ "number": number, "code": ended.code, "output": ended.last });
-    connection.post(&format!("{path}/attempts/end"), body).await.map(|_| ())
 }
 
 /// The exit code of a program that cannot be started, as shells have it: there is none, or it cannot be run.

@@ -24,6 +24,18 @@ pub(super) fn unseen(view: &Value) -> Option<String> {
     })
 }
 
+/// Says that tools were not run again, for one that changes the program's own memory has left it as it was.
+pub(super) fn served(view: &Value) -> Option<String> {
+    let calls = view["steps"][0]["calls"].as_array()?;
+    let served = calls.iter().filter(|call| call["kind"] == "tool" && call["served"] == true).count();
+    (served > 0).then(|| {
+        format!(
+            "results of {served} tool calls were served from the record; a tool that changes the program's own memory has to \
+             run in each attempt: OMIUM_TOOL_EFFECTS=NAME=local"
+        )
+    })
+}
+
 /// What the gate calls a caller that it can tell apart by its instructions at best.
 fn is_nameless(caller: &Value) -> bool {
     let agent = caller.as_str().and_then(|caller| caller.rsplit_once('#')).map_or("", |(agent, _)| agent);
@@ -45,6 +57,15 @@ mod tests {
         let said = unseen(&json!({ "steps": [{ "calls": calls }] }));
         let start = said.as_deref().map(|said| said.split(':').next().unwrap_or_default());
         assert_eq!(start, expected);
+    }
+
+    #[test]
+    fn tools_whose_results_were_served_are_told() {
+        let tool = |served: bool| json!({ "kind": "tool", "served": served });
+        let model = json!({ "kind": "model", "served": true });
+        assert_eq!(served(&json!({ "steps": [{ "calls": [tool(false), model] }] })), None);
+        let said = served(&json!({ "steps": [{ "calls": [tool(true), tool(false), tool(true)] }] }));
+        assert!(said.is_some_and(|said| said.starts_with("results of 2 tool calls were served")));
     }
 
     #[test]

@@ -23,6 +23,11 @@ def record_tools(module: ModuleType) -> None:
     wrap_in_subclasses(module.BaseTool, ways)
 
 
+def record_code(module: ModuleType) -> None:
+    """Code that a model has written is run by an executor, which is no tool and does as much."""
+    wrap_in_subclasses(module.CodeExecutor, {"execute_code_blocks": methods.recorded_async(_described_code)})
+
+
 def record_remote_tools(module: ModuleType) -> None:
     """Tools of MCP servers are reached through their workbench and are no objects of their own."""
     wrap_method(module.McpWorkbench, "call_tool", methods.recorded_async(_described_remote))
@@ -38,6 +43,11 @@ def _described(tool: Any, args: Any, *_rest: Any, **_kwargs: Any) -> methods.Des
     own = effects.home(function or type(tool)).startswith("autogen_agentchat")
     effect = effects.Effect.LOCAL if own else None
     return methods.Described(tool.name, effects.of(tool.name, tool, effect), methods.fields(args))
+
+
+def _described_code(_executor: Any, code_blocks: Any, *_rest: Any, **_kwargs: Any) -> methods.Described:
+    name = "execute_code_blocks"
+    return methods.Described(name, effects.of(name, None), {"code_blocks": code_blocks})
 
 
 def _described_remote(

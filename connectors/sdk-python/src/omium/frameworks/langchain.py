@@ -23,7 +23,9 @@ def _described(tool: Any, *args: Any, **kwargs: Any) -> methods.Described:
     function = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
     effect = effects.Effect.LOCAL if effects.home(function or type(tool)).startswith(_HANDOVER) else None
     given = methods.named(args, kwargs)
-    return methods.Described(tool.name, effects.of(tool.name, tool, effect), _said_by_model(tool, given))
+    said = _said_by_model(tool, given)
+    added = {name: value for name, value in given.items() if name not in said}
+    return methods.Described(tool.name, effects.of(tool.name, tool, effect), said, added)
 
 
 def _said_by_model(tool: Any, given: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""LangGraph: the caller is the node that runs, or the prebuilt agent whose node that is."""
+"""LangGraph: the caller is the node that runs, or the prebuilt agent whose node that is; and at which step it runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from omium import graph_place
-from omium.labels import Caller, agent_name
+from omium.carried import carry
+from omium.labels import Caller, agent_name, position_name
 from omium.wrapping import Scope, scoped_async_generator, scoped_generator, wrap_in_subclasses
 
 # Graphs that these packages build have nodes such as `agent` and `model`, which stand in no program's code.
@@ -27,6 +28,7 @@ class Run:
         known = graph_place.metadata()
         self.called_by = str(known["langgraph_node"]) if known else None
         self.called_at = known.get("langgraph_step") if known else None
+        self.place = f"{_place(outer, known)}:{self.called_by}/" if known else ""
         self._steps: dict[str, list[object]] = {}
         self._lock = threading.Lock()
 
@@ -47,6 +49,7 @@ class Run:
 
 
 _run: ContextVar[Run | None] = ContextVar("omium_langgraph_run", default=None)
+carry(_run)
 
 
 def caller() -> Caller | None:
@@ -55,6 +58,29 @@ def caller() -> Caller | None:
     if not known:
         return None
     return _named(_run.get(), str(known["langgraph_node"]), known.get("langgraph_step"))
+
+
+def position() -> str | None:
+    """Where the graph stands by its own count, which goes on from its checkpoint where a new process does not.
+
+    Steps of graphs within graphs follow those of the node that runs them, `3:team/1`, and pieces of work that one step
+    sends out have their number, `3.0`: both are the same in each run.
+    """
+    known = graph_place.metadata()
+    return position_name(_place(_run.get(), known)) if known else None
+
+
+def _place(run: Run | None, known: dict[str, Any]) -> str:
+    return f"{run.place if run is not None else ''}{known.get('langgraph_step')}{_sent(known.get('langgraph_path'))}"
+
+
+def _sent(path: object, depth: int = 0) -> str:
+    """The numbers in the path of a piece of work that was sent out, by `Send` or as a task of a function."""
+    if not isinstance(path, (tuple, list)) or not path or path[0] != "__pregel_push" or depth > 16:
+        return ""
+    numbers = [each for each in path[1:] if isinstance(each, int) and not isinstance(each, bool)]
+    within = _sent(path[1], depth + 1) if len(path) > 1 else ""
+    return within + "".join(f".{number}" for number in numbers[:1])
 
 
 def _named(run: Run | None, node: str, step: object) -> Caller | None:

@@ -68,7 +68,8 @@ def fields(model: Any) -> dict[str, Any]:
     """The fields of a model, or a mapping as it is."""
     known = getattr(type(model), "model_fields", None)
     if isinstance(known, dict):
-        return {name: getattr(model, name) for name in known}
+        # A model that was made without a check may lack some of them.
+        return {name: getattr(model, name, None) for name in known}
     return dict(model) if isinstance(model, dict) else {"argument_1": model}
 
 
