@@ -284,7 +284,7 @@ impl Models {
             (Some(url), _) => Ok(Models::At { url: url.clone(), key }),
             (None, Kind::Dev { .. }) => {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-                Ok(Models::Scripted(omium_agents::serve(Script::demo(), listener).await?))
+                Ok(Models::Scripted(omium_agents::serve_and_forget(Script::demo(), listener).await?))
             }
             (None, Kind::Serve { .. }) => Ok(Models::Nobody),
         }

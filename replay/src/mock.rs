@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use omium_agents::mock::{Script, serve};
+use omium_agents::mock::{Script, serve_and_forget};
 use tokio::net::TcpListener;
 
 /// Answers like an OpenAI-compatible server, as a script says; without a script it answers anything sensibly.
@@ -40,7 +40,7 @@ pub(crate) fn run(mock: &MockLlm) -> anyhow::Result<ExitCode> {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("{address} cannot be taken; name another --port"))?;
-        let server = serve(script, listener).await?;
+        let server = serve_and_forget(script, listener).await?;
         eprintln!("a scripted model answers at {}; set OPENAI_BASE_URL to it", server.url());
         tokio::signal::ctrl_c().await?;
         server.stop().await;

@@ -4,5 +4,5 @@ pub mod mock;
 pub mod native;
 mod tools;
 
-pub use mock::{Script, serve};
+pub use mock::{Script, serve, serve_and_forget};
 pub use native::{Calls, NativeTask, Outcome, perform};

@@ -323,3 +323,13 @@ fn a_script_without_anything_in_it_says_how_one_begins() {
     let said = Script::parse(" \n").expect_err("it is empty").to_string();
     assert!(said.contains("a script begins with `rules:`"), "{said}");
 }
+
+#[tokio::test]
+async fn a_server_for_people_remembers_nothing_that_it_was_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = omium_agents::serve_and_forget(Script::demo(), listener).await.unwrap();
+    let body = json!({ "model": "default", "messages": [{ "role": "user", "content": "a secret" }] });
+    let url = format!("{}/chat/completions", server.url());
+    reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+    assert_eq!((server.count(), server.seen().len()), (1, 0));
+}

@@ -15,6 +15,11 @@ use serde_json::{Value, json};
 use super::view::{Opened, scope};
 use super::{Engine, answers, contents};
 
+/// How many bytes of long content one view holds at most.
+const VIEW: u64 = 16 << 20;
+/// Where content is that a view leaves out.
+const LOOK: &str = "ask for the event that brought it by itself: `…/events?from=SEQ&limit=1`";
+
 /// What lay in the blob store.
 pub(super) type Fetched = BTreeMap<BlobRef, Result<Bytes, Unreadable>>;
 
@@ -26,6 +31,25 @@ impl Engine {
             let Content::Blob(place) = content else { continue };
             if let Entry::Vacant(room) = fetched.entry(**place) {
                 room.insert(self.fetched(key, place).await);
+            }
+        }
+        fetched
+    }
+
+    /// The same for a view: the first of them, and others as long as all together are not too much for one answer.
+    pub(super) async fn opened_for_view(
+        &self,
+        key: StreamKey,
+        contents: impl Iterator<Item = &Content>,
+    ) -> Fetched {
+        let mut fetched = Fetched::new();
+        let mut room = VIEW;
+        for content in contents {
+            let Content::Blob(place) = content else { continue };
+            let fits = fetched.is_empty() || place.length <= room;
+            if fits && !fetched.contains_key(&**place) {
+                room = room.saturating_sub(place.length);
+                fetched.insert(**place, self.fetched(key, place).await);
             }
         }
         fetched
@@ -74,7 +98,13 @@ impl Engine {
 
     /// What content says, or a mark that says why nobody can tell. For people.
     pub(super) fn viewed(&self, key: StreamKey, fetched: &Fetched, content: &Content) -> Value {
-        self.read(key, fetched, content).unwrap_or_else(|why| json!({ "omium:unreadable": why.to_string() }))
+        self.read(key, fetched, content).unwrap_or_else(|why| match why {
+            // It is there, and was left out of this answer.
+            Unreadable::Elsewhere(place) => {
+                json!({ "omium:too-large": { "bytes": place.length, "hint": LOOK } })
+            }
+            why => json!({ "omium:unreadable": why.to_string() }),
+        })
     }
 
     /// What templates look at, with all of it there.

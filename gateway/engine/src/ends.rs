@@ -87,7 +87,7 @@ impl Engine {
             return Ok(None);
         }
         let definition = self.definition_of(key.tenant, run).await?;
-        let blobs = self.opened(key, contents(run)).await;
+        let blobs = self.opened_for_view(key, contents(run)).await;
         let opened = Opened(&|content| self.viewed(key, &blobs, content));
         Ok(Some(view::ended(run, definition.as_deref(), &opened)))
     }

@@ -31,7 +31,7 @@ impl Engine {
         limit: usize,
     ) -> Result<Vec<EventView>, Failure> {
         let key = self.key_of(caller, execution)?;
-        self.look(caller, execution, None).await?;
+        self.stream(key).await?;
         let limit = limit.clamp(1, 10_000);
         let frames =
             self.history.raw_frames(&key, from, limit).await.map_err(|error| answers::broken(&error))?;
@@ -84,7 +84,7 @@ impl Engine {
         execution: &str,
     ) -> Result<watch::Receiver<Seq>, Failure> {
         let key = self.key_of(caller, execution)?;
-        let last = Seq(self.look(caller, execution, None).await?.seq);
+        let last = self.stream(key).await?.seq;
         let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         followed.retain(|_, sender| sender.receiver_count() > 0);
         let receiver = followed.entry(key).or_insert_with(|| watch::Sender::new(last)).subscribe();

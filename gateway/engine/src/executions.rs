@@ -209,7 +209,7 @@ impl Engine {
         let empty = Run::default();
         let run = state.run().unwrap_or(&empty);
         let definition = self.definition_of(key.tenant, run).await?;
-        let blobs = self.opened(key, contents(run)).await;
+        let blobs = self.opened_for_view(key, contents(run)).await;
         let opened = |content: &Content| self.viewed(key, &blobs, content);
         let questions = self.questions(key, run).await;
         let shown =

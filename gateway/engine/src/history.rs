@@ -11,6 +11,9 @@ use omium_schemas::{Block, Frame, Partition, Seq};
 
 use super::index::Index;
 
+/// How many bytes of frames are read at once.
+const PAGE: usize = 4 << 20;
+
 /// Reads streams.
 pub(crate) struct History {
     pub(crate) log: Arc<dyn Log>,
@@ -18,7 +21,8 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// The frames of a stream that hold seqs from `from` on, in order, at most about so many records.
+    /// The frames of a stream that hold seqs from `from` on, in order, at most about so many records, and no more than fit
+    /// into a page of a few megabytes: who wants more goes on behind the last of them.
     pub(crate) async fn raw_frames(
         &self,
         key: &StreamKey,
@@ -28,17 +32,18 @@ impl History {
         let partition = self.partition(key);
         self.index.caught_up(&*self.log, partition).await?;
         let mut found: Vec<Frame> = Vec::new();
-        let mut left = records as i64;
+        let (mut left, mut bytes) = (records as i64, 0_usize);
         for offset in self.index.offsets(key)? {
             for frame in self.of_block(key, partition, offset).await? {
                 // A frame that was carried forward stands in the log twice.
                 let new = found.last().is_none_or(|last| frame.head.first > last.head.first);
                 if new && frame.last() >= from {
                     left -= frame.count() as i64;
+                    bytes += frame.records().map(|record| record.body.len()).sum::<usize>();
                     found.push(frame);
                 }
             }
-            if left <= 0 {
+            if left <= 0 || bytes >= PAGE {
                 break;
             }
         }

@@ -47,7 +47,7 @@ impl Engine {
         execution: &str,
     ) -> Result<broadcast::Receiver<DeltaView>, Failure> {
         let key = self.key_of(caller, execution)?;
-        self.look(caller, execution, None).await?;
+        self.stream(key).await?;
         Ok(self.readers.join(key))
     }
 }

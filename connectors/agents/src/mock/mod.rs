@@ -38,7 +38,7 @@ mod script;
 mod server;
 
 pub use script::Script;
-pub use server::{Seen, Server, serve};
+pub use server::{Seen, Server, serve, serve_and_forget};
 
 /// Answers whatever it is asked; where an answer has to follow a schema, with a sample of it.
 pub const DEFAULT_SCRIPT: &str = include_str!("default.yaml");

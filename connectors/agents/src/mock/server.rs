@@ -43,6 +43,7 @@ pub struct Server {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) actor: Actor,
+    remembers: bool,
     seen: Mutex<Remembered>,
     count: watch::Sender<u64>,
     stop: watch::Sender<bool>,
@@ -64,7 +65,7 @@ impl Default for Remembered {
 impl Shared {
     pub(super) fn record(&self, seen: Seen) {
         let mut all = self.seen.lock().expect("nobody panics while recording");
-        if all.seen.len() < REMEMBERED && all.room.value(&seen.body).is_ok() {
+        if self.remembers && all.seen.len() < REMEMBERED && all.room.value(&seen.body).is_ok() {
             all.seen.push(seen);
         }
         self.count.send_modify(|count| *count += 1);
@@ -78,11 +79,21 @@ impl Shared {
     }
 }
 
-/// Serves a script on a listener, at once and in the background.
+/// Serves a script on a listener, at once and in the background. What it was asked is remembered, for tests to look at.
 pub async fn serve(script: Script, listener: TcpListener) -> std::io::Result<Server> {
+    started(script, listener, true)
+}
+
+/// The same for people: prompts are nobody's business once they are answered, and memory is not theirs.
+pub async fn serve_and_forget(script: Script, listener: TcpListener) -> std::io::Result<Server> {
+    started(script, listener, false)
+}
+
+fn started(script: Script, listener: TcpListener, remembers: bool) -> std::io::Result<Server> {
     let address = listener.local_addr()?;
     let shared = Arc::new(Shared {
         actor: Actor::new(script),
+        remembers,
         seen: Mutex::default(),
         count: watch::channel(0).0,
         stop: watch::channel(false).0,

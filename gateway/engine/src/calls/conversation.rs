@@ -98,15 +98,14 @@ impl Recorder<'_> {
 impl Engine {
     /// The messages of a recorded request.
     pub(super) async fn asked(&self, key: StreamKey, call: Seq) -> Option<Vec<String>> {
-        let frames = self.history.raw_frames(&key, Seq(1), usize::MAX >> 1).await.ok()?;
         let mut starts: BTreeMap<Seq, StartLlmCall> = BTreeMap::new();
         let mut bodies: BTreeMap<Digest, (Content, Option<Seq>)> = BTreeMap::new();
-        for told in frames.iter().filter_map(|frame| Told::read(frame).ok()) {
-            let Command::StartLlmCall(start) = &told.command else { continue };
-            for message in &start.stored {
-                bodies.insert(message.digest, (message.body.clone(), start.continues));
-            }
-            starts.insert(Seq(told.first.0 + 1), start.clone());
+        let mut from = Seq(1);
+        // What the call rests on was begun before it.
+        while from <= call {
+            let frames = self.history.raw_frames(&key, from, PAGE).await.ok()?;
+            read_starts(&frames, &mut starts, &mut bodies);
+            from = frames.last()?.last().next();
         }
         let mut digests = Vec::new();
         let mut at = Some(call);
@@ -129,6 +128,24 @@ impl Engine {
             texts.push(String::from_utf8_lossy(&text).into_owned());
         }
         Some(texts)
+    }
+}
+
+/// How many records are read at once.
+const PAGE: usize = 1_000;
+
+/// The requests that begin in some frames, and the messages that they brought.
+fn read_starts(
+    frames: &[omium_schemas::Frame],
+    starts: &mut BTreeMap<Seq, StartLlmCall>,
+    bodies: &mut BTreeMap<Digest, (Content, Option<Seq>)>,
+) {
+    for told in frames.iter().filter_map(|frame| Told::read(frame).ok()) {
+        let Command::StartLlmCall(start) = &told.command else { continue };
+        for message in &start.stored {
+            bodies.insert(message.digest, (message.body.clone(), start.continues));
+        }
+        starts.insert(Seq(told.first.0 + 1), start.clone());
     }
 }
 
