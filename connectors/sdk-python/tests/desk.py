@@ -185,7 +185,8 @@ class Desk:
         self._port = 0
 
     def environment(self, more: dict[str, str] | None = None) -> dict[str, str]:
-        own = {"OMIUM_DATA": str(self.folder / "data"), "TOOL_COUNTER": str(self.counter)}
+        # Where a server is killed on purpose nobody waits for it.
+        own = {"OMIUM_PATIENCE": "0.5", "OMIUM_DATA": str(self.folder / "data"), "TOOL_COUNTER": str(self.counter)}
         return programs.environment({**own, **(more or {})})
 
     def start(self) -> None:

@@ -80,7 +80,7 @@ def pay(amount):
 
 print(pay(1), pay(2), ask())
 """
-    running = desk.exec(program(desk, code))
+    running = desk.exec(program(desk, code), OMIUM_PATIENCE="60")
     wait_for(desk.counter.with_suffix(".paying"))
     desk.kill()
     desk.counter.with_suffix(".away").touch()

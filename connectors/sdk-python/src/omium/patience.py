@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
+
+from omium import settings
 
 # A supervisor has started the server again by then, and nobody holds a program for longer without a word.
 TOTAL_S = 60.0
 _FIRST_S = 0.1
 _LONGEST_S = 5.0
+# How many seconds it is for this program, where its user says so.
+VARIABLE = "OMIUM_PATIENCE"
+
+
+def _total() -> float:
+    said = os.environ.get(VARIABLE)
+    try:
+        return max(0.0, float(said)) if said else TOTAL_S
+    except ValueError:
+        settings.tell(f"{VARIABLE}={said} is no number of seconds; it is {TOTAL_S:g}")
+        return TOTAL_S
 
 
 class Patience:
     """The pauses between tries: twice as long each time, and never the same for all who wait."""
 
     def __init__(self) -> None:
-        self._end = time.monotonic() + TOTAL_S
+        self._end = time.monotonic() + _total()
         self._next = _FIRST_S
 
     @property

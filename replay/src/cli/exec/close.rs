@@ -12,7 +12,7 @@ use crate::cli::connection::{Connection, Trouble};
 use crate::cli::output::text;
 use crate::cli::tree::tree;
 
-/// How long a server that starts again is waited for, at most.
+/// How long an answer of the server is waited for.
 const PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -33,7 +33,7 @@ impl Close<'_> {
         let body = json!({ "number": number, "code": ended.code, "output": ended.last });
         let path = format!("{}/attempts/end", self.path);
         let mut tries = 0;
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patience();
         loop {
             tries += 1;
             let told = timeout(PATIENCE, self.connection.post(&path, body.clone())).await;
@@ -109,6 +109,14 @@ impl Close<'_> {
         }
         unmatched.is_empty()
     }
+}
+
+/// How long a server that starts again is waited for: as long as the program would wait, and no longer than is sensible
+/// for one that has ended.
+fn patience() -> Duration {
+    let said = std::env::var("OMIUM_PATIENCE").ok().and_then(|said| said.parse().ok());
+    said.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .map_or(PATIENCE, |said| said.min(PATIENCE))
 }
 
 /// Whether the same may be heard a little later.
