@@ -97,7 +97,9 @@ async fn a_definition_that_asks_for_more_than_is_granted_is_not_published() {
     let lines: Vec<&str> = refused.lines().collect();
     assert_eq!(
         lines[0],
-        format!("{file}:5:3: tool `rates` asks for the secret `RATES_KEY`, which this tenant does not have")
+        format!(
+            "error: {file}:5:3: tool `rates` asks for the secret `RATES_KEY`, which this tenant does not have"
+        )
     );
     assert!(lines[1].contains("`[tenants.NAME.secrets]`"), "{refused}");
     let host = format!("`127.0.0.1:{}`, which is not granted here", world.port);
@@ -108,7 +110,7 @@ async fn a_definition_that_asks_for_more_than_is_granted_is_not_published() {
     let file = written(&dev, shell);
     let refused = dev.fails(&["run", &file], 5);
     assert!(
-        refused.starts_with(&format!("{file}:4:3: tool `sh` starts the program `sh -c id`, which")),
+        refused.starts_with(&format!("error: {file}:4:3: tool `sh` starts the program `sh -c id`, which")),
         "{refused}"
     );
     assert!(refused.contains("`[host] programs = "), "{refused}");
