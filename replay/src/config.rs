@@ -15,6 +15,7 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use secrets::Source;
+pub(crate) use secrets::UPSTREAM_KEY;
 
 /// The tenant that `omium dev` and `omium serve` bring along.
 pub(crate) const TENANT: &str = "default";

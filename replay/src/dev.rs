@@ -301,7 +301,7 @@ enum Models {
 
 impl Models {
     async fn of(upstream: Option<&String>, kind: &Kind) -> anyhow::Result<Models> {
-        let key = std::env::var("OPENAI_API_KEY").ok().filter(|key| !key.is_empty());
+        let key = std::env::var(config::UPSTREAM_KEY).ok().filter(|key| !key.is_empty());
         match (upstream, kind) {
             (Some(url), _) => Ok(Models::At { url: url.clone(), key }),
             (None, Kind::Dev { .. }) => {

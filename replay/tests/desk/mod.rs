@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, dead_code, reason = "tests; not every one uses all of it")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
@@ -175,7 +176,13 @@ fn serve_with(data: &Path, words: &[String], environment: &[(&str, &str)]) -> Ch
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
-    let mut said = std::fs::File::create(data.join("stderr")).unwrap();
+    let said = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(data.join("stderr"));
+    let mut said = said.unwrap();
     while !line.contains("answers at") {
         line.clear();
         assert!(lines.read_line(&mut line).unwrap() > 0, "the server ended before it answered");
