@@ -19,10 +19,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Running, data_dir, note_path};
-use omium_engine::{Engine, Gate, Options, Served, Shown, Topics, publish, seat_native};
+use crate::config::{self, Config};
+use omium_engine::{Engine, Gate, Host, Options, Served, Shown, Topics, publish, seat_native};
 
 /// Where it answers, if that is free.
 pub(crate) const PORT: u16 = 7460;
+
+/// How long calls in flight may take to end where nobody says it.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// How long the state may take to be saved at the end.
 const SAVES: Duration = Duration::from_secs(15);
@@ -56,12 +60,15 @@ struct NodeOptions {
     /// A name, beside those of loopback, under which it may be asked; may be given more than once.
     #[arg(long, value_name = "NAME")]
     host_name: Vec<String>,
-    /// How long calls in flight may take to end once the process is told to; a second signal ends it at once.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
-    grace: Duration,
+    /// How long calls in flight may take to end once the process is told to (30s); a second signal ends it at once.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    grace: Option<Duration>,
+    /// What is granted to tools of workflows, and settings; else omium.toml in the data folder, if it is there.
+    #[arg(long, value_name = "FILE", env = "OMIUM_CONFIG")]
+    config: Option<PathBuf>,
 }
 
-fn upstream_url(text: &str) -> Result<String, String> {
+pub(crate) fn upstream_url(text: &str) -> Result<String, String> {
     let url = reqwest::Url::parse(text).map_err(|why| format!("{why}; write http://HOST:PORT/v1"))?;
     match url.scheme() {
         "http" | "https" if url.has_host() => Ok(text.to_owned()),
@@ -153,19 +160,22 @@ pub(crate) fn run_node(node: &Serve) -> anyhow::Result<ExitCode> {
 
 async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
     let descriptors = raise_descriptors();
+    let data = options.data.clone().unwrap_or_else(data_dir);
+    let config = configured(options, &kind, &data)?;
+    let granted = config.told(kind.is_dev());
+    let grace = options.grace.or(config.grace).unwrap_or(GRACE);
     let limits = Limits {
-        hosts: options.host_name.clone(),
-        grace: options.grace,
+        hosts: options.host_name.iter().chain(&config.host_names).cloned().collect(),
+        grace,
         ..Limits::with_descriptors(descriptors)
     };
     // From here on a signal is an end like any other, also one that comes while the log is opened.
     let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let data = options.data.clone().unwrap_or_else(data_dir);
     private_folder(&data)?;
     let listener = listen(options.port).await?;
     let address = listener.local_addr()?;
-    let engine = open(&data, &kind).await?;
-    let models = Models::of(options, &kind).await?;
+    let engine = open(&data, &kind, config.host(kind.is_dev())?).await?;
+    let models = Models::of(options.upstream.as_ref().or(config.upstream.as_ref()), &kind).await?;
     let gate =
         omium_llm::router(Arc::new(Gate::new(engine.clone())), models.gate().with_calls(limits.connections));
     seat_native(&engine, models.native());
@@ -178,10 +188,11 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
         data = %data.display(),
         log = %kind.log(),
         models = %models.shown(),
+        tools = %granted,
         connections = limits.connections,
         descriptors,
         grace_s = limits.grace.as_secs(),
-        "omium {} answers at {url}; data in {}; the key is in {}",
+        "omium {} answers at {url}; data in {}; the key is in {}; tools may use: {granted}",
         env!("CARGO_PKG_VERSION"),
         data.display(),
         note_path(&data).display()
@@ -189,7 +200,7 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
     let router = omium_api::router(Arc::new(Served(engine.clone()))).merge(gate);
     let stop = Stop::default();
     let server = Server::new(listener, router, limits, stop.clone())?;
-    run_until_told(&engine, server, stop, options.grace, signals).await?;
+    run_until_told(&engine, server, stop, grace, signals).await?;
     let why = engine.ended().borrow().clone();
     if let Some(why) = why {
         // On disk a failed write ends the process: what the kernel still shows may never reach the device.
@@ -243,7 +254,17 @@ async fn run_until_told(
     Ok(())
 }
 
+/// What the operator's file says. On a machine with one developer more is granted where it says nothing.
+fn configured(options: &NodeOptions, kind: &Kind, data: &Path) -> anyhow::Result<Config> {
+    let config = Config::load(config::place(options.config.as_deref(), data).as_deref())?;
+    Ok(if kind.is_dev() { config.for_one_developer() } else { config })
+}
+
 impl Kind {
+    fn is_dev(&self) -> bool {
+        matches!(self, Kind::Dev { .. })
+    }
+
     fn log(&self) -> String {
         match self {
             Kind::Serve { kafka: Some(kafka), .. } => format!("kafka topic {}", kafka.topic),
@@ -252,13 +273,14 @@ impl Kind {
     }
 }
 
-async fn open(data: &Path, kind: &Kind) -> anyhow::Result<Arc<Engine>> {
+async fn open(data: &Path, kind: &Kind, host: Host) -> anyhow::Result<Arc<Engine>> {
     let (kafka, topics) = match kind {
         Kind::Serve { kafka: Some(kafka), topics } => (Some(kafka), Some(topics)),
         Kind::Serve { kafka: None, .. } | Kind::Dev { .. } => (None, None),
     };
     let partitions = kafka.map_or(4, |kafka| kafka.partitions);
-    let engine = Engine::open(&Options { data: data.to_owned(), partitions, kafka: kafka.cloned() }).await?;
+    let options = Options { data: data.to_owned(), partitions, kafka: kafka.cloned(), host };
+    let engine = Engine::open(&options).await?;
     if let (Some(kafka), Some(topics)) = (kafka, topics) {
         publish(&engine, data, kafka, topics).await?;
         tracing::info!("{}", topics.told());
@@ -278,9 +300,9 @@ enum Models {
 }
 
 impl Models {
-    async fn of(options: &NodeOptions, kind: &Kind) -> anyhow::Result<Models> {
-        let key = std::env::var("OPENAI_API_KEY").ok().filter(|key| !key.is_empty());
-        match (&options.upstream, kind) {
+    async fn of(upstream: Option<&String>, kind: &Kind) -> anyhow::Result<Models> {
+        let key = std::env::var(config::UPSTREAM_KEY).ok().filter(|key| !key.is_empty());
+        match (upstream, kind) {
             (Some(url), _) => Ok(Models::At { url: url.clone(), key }),
             (None, Kind::Dev { .. }) => {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -385,8 +407,10 @@ async fn key(engine: &Arc<Engine>, data: &Path) -> anyhow::Result<String> {
     {
         return Ok(kept.to_owned());
     }
-    let key =
-        engine.admit("default", KeyRole::Admin).await.map_err(|failure| anyhow::anyhow!(failure.detail))?;
+    let key = engine
+        .admit(config::TENANT, KeyRole::Admin)
+        .await
+        .map_err(|failure| anyhow::anyhow!(failure.detail))?;
     private(&data.join("dev.key"), key.as_bytes())?;
     Ok(key)
 }

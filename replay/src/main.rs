@@ -1,6 +1,7 @@
 //! The omium binary: the one crate that sees all parts and wires them.
 
 mod cli;
+mod config;
 mod conformance;
 mod demo;
 mod dev;

@@ -67,6 +67,7 @@ impl Engine {
                 )
             })?;
         }
+        self.host.allows(caller.tenant, file, text, &definition)?;
         let (tenant, workflow, version) =
             (caller.tenant, definition.name.clone(), omium_workflow::version(text));
         let content = Content::open(text.to_owned());

@@ -13,6 +13,7 @@ mod ends;
 mod events;
 mod executions;
 mod history;
+mod host;
 mod index;
 mod keys;
 mod metrics;
@@ -53,6 +54,7 @@ use index::Index;
 use metrics::Metrics;
 
 pub use calls::Gate;
+pub use host::Host;
 pub use native::seat as seat_native;
 pub use offline::cancel as cancel_offline;
 pub use port::Served;
@@ -79,6 +81,8 @@ pub struct Options {
     pub partitions: u16,
     /// The log, where it is not on this disk.
     pub kafka: Option<KafkaOptions>,
+    /// What tools of workflows may do on this machine.
+    pub host: Host,
 }
 
 /// The engine.
@@ -87,6 +91,7 @@ pub struct Engine {
     vault: Arc<dyn Vault>,
     blobs: Arc<dyn Blobs>,
     history: History,
+    host: Host,
     board: Board,
     metrics: Metrics,
     /// Definitions by the hash of their text: versions never change.
@@ -150,6 +155,7 @@ impl Engine {
             vault: parts.vault.clone(),
             blobs: parts.blobs.clone(),
             history: History { log: parts.log.clone(), index },
+            host: options.host.clone(),
             board: Board::default(),
             metrics: Metrics::since(executions::now()),
             definitions: Mutex::default(),

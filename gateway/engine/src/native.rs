@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use omium_agents::native::{NativeTask, Outcome as Native, Secrets, Upstream, perform};
+use omium_agents::native::{NativeTask, Outcome as Native, Upstream, perform};
 use omium_api::port::{Failure, Outcome, Sending, Task, ToWorker, WorkerInfo};
 use omium_runtime::{Request, StreamKey};
 use omium_schemas::Money;
@@ -166,8 +166,7 @@ impl Engine {
             upstream,
             effect_key: task.effect_key.clone(),
             deadline: task.timeout_ms.map_or(PATIENCE, Duration::from_millis),
-            secrets: Secrets::new(|name| std::env::var(name).ok()),
-            local_programs: true,
+            grants: self.host.of(key.tenant).clone(),
         })
     }
 }

@@ -87,7 +87,8 @@ struct Desk {
 
 impl Desk {
     async fn open(dir: &Path) -> Desk {
-        let options = Options { data: dir.to_owned(), partitions: 2, kafka: None };
+        let options =
+            Options { data: dir.to_owned(), partitions: 2, kafka: None, host: super::Host::default() };
         // What a worker held is given back in the background, which holds the directory of an engine before until then.
         let engine = loop {
             match Engine::open(&options).await {
@@ -542,7 +543,8 @@ async fn keys_of_another_log_or_none_beside_a_log_are_refused() {
     drop(desk);
     let (keys, master) = (dir.path().join("keys"), dir.path().join("master.key"));
     let (kept_keys, kept_master) = (std::fs::read(&keys).unwrap(), std::fs::read(&master).unwrap());
-    let options = Options { data: dir.path().to_owned(), partitions: 2, kafka: None };
+    let options =
+        Options { data: dir.path().to_owned(), partitions: 2, kafka: None, host: super::Host::default() };
     let refused = async |what: &str| match Engine::open(&options).await {
         Ok(_) => panic!("{what}: it opens"),
         Err(error) => assert!(error.to_string().contains("from a backup"), "{what}: {error}"),

@@ -6,10 +6,15 @@ use serde_json::json;
 use super::connection::{Connection, Trouble, data_dir, note_path};
 use super::output::{document, print};
 use super::{Act, End, Target};
+use crate::config::{self, Config};
 
 /// Looks at disk, port, clock and version, and says what to do.
 #[derive(Args, Debug)]
-pub(crate) struct Doctor {}
+pub(crate) struct Doctor {
+    /// The operator's file; else omium.toml in the data folder, if it is there.
+    #[arg(long, value_name = "FILE", env = "OMIUM_CONFIG")]
+    config: Option<std::path::PathBuf>,
+}
 
 struct Finding {
     what: &'static str,
@@ -19,7 +24,7 @@ struct Finding {
 
 impl Act for Doctor {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
-        let findings = [disk(), answers(target).await, port(), clock(), version()];
+        let findings = [disk(), answers(target).await, port(), self.tools(), clock(), version()];
         let fine = findings.iter().all(|finding| finding.fine);
         if target.json {
             let all: Vec<_> = findings
@@ -33,6 +38,26 @@ impl Act for Doctor {
             }
         }
         Ok(if fine { End::Done } else { End::Failed })
+    }
+}
+
+impl Doctor {
+    /// What is granted to tools; names alone.
+    fn tools(&self) -> Finding {
+        let what = "tools";
+        let Some(file) = config::place(self.config.as_deref(), &data_dir()) else {
+            let text = "there is no omium.toml: `omium serve` grants them nothing, `omium dev` any program and this \
+                        machine's own addresses";
+            return Finding { what, fine: true, text: text.to_owned() };
+        };
+        let read = Config::load(Some(&file)).and_then(|config| config.host(false).map(|_| config));
+        match read {
+            Ok(config) => {
+                let text = format!("{} grants {}", file.display(), config.told(false));
+                Finding { what, fine: true, text }
+            }
+            Err(why) => Finding { what, fine: false, text: format!("{why:#}") },
+        }
     }
 }
 

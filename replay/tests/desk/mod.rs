@@ -1,7 +1,8 @@
 //! A server of its own in a folder of its own, and the commands that speak to it.
 #![allow(clippy::unwrap_used, dead_code, reason = "tests; not every one uses all of it")]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
@@ -35,6 +36,20 @@ impl Dev {
         let child = serve(data.path(), &words);
         std::fs::write(data.path().join("review.yaml"), REVIEW).unwrap();
         Dev { child, data, words }
+    }
+
+    /// With an `omium.toml` in its folder, and with more variables.
+    pub(crate) fn start_granting(words: &[&str], config: &str, environment: &[(&str, &str)]) -> Dev {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::write(data.path().join("omium.toml"), config).unwrap();
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let child = serve_with(data.path(), &words, environment);
+        Dev { child, data, words }
+    }
+
+    /// What it has said on stderr since it answers.
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.data.path().join("stderr")).unwrap()).into_owned()
     }
 
     /// Kills it without a warning and starts it again on the same data.
@@ -161,12 +176,20 @@ fn serve_with(data: &Path, words: &[String], environment: &[(&str, &str)]) -> Ch
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
+    let said = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(data.join("stderr"));
+    let mut said = said.unwrap();
     while !line.contains("answers at") {
         line.clear();
         assert!(lines.read_line(&mut line).unwrap() > 0, "the server ended before it answered");
+        said.write_all(line.as_bytes()).unwrap();
     }
     // Somebody has to read on, or the server would one day wait for room in the pipe.
-    std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
+    std::thread::spawn(move || std::io::copy(&mut lines, &mut said));
     child
 }
 

@@ -26,6 +26,20 @@ pub mod reading {
 /// The JSON Schema of the format, for editors.
 pub const JSON_SCHEMA: &str = include_str!("../workflow.schema.json");
 
+/// Where each tool of a definition stands, for whoever has something to say about it.
+pub fn places_of_tools(text: &str) -> std::collections::BTreeMap<String, Place> {
+    fn entries(node: source::Node) -> Vec<(Place, String, source::Node)> {
+        match node.value {
+            source::Value::Map(entries) => entries,
+            _ => Vec::new(),
+        }
+    }
+    let root = source::parse(text).map(entries).unwrap_or_default();
+    let tools = root.into_iter().find(|(_, key, _)| key == "tools");
+    let tools = tools.map(|(.., tools)| entries(tools)).unwrap_or_default();
+    tools.into_iter().map(|(place, name, _)| (name, place)).collect()
+}
+
 /// Reads a definition. `file` is named in what is said about it.
 pub fn parse(file: &str, text: &str) -> Result<Definition, Problems> {
     let mut found = problem::Found::default();

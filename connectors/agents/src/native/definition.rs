@@ -6,6 +6,7 @@ use omium_limits::told;
 use omium_workflow::{Template, closest};
 use serde_json::{Map, Value, json};
 
+use super::grants::{Grants, NotGranted};
 use crate::tools::Toolbox;
 
 const DEFAULT_MODEL: &str = "default";
@@ -38,6 +39,12 @@ pub fn check(definition: &Value, tools: &BTreeMap<String, Value>) -> Vec<String>
         Err(more) => wrong = more,
     }
     wrong
+}
+
+/// What the tools of a workflow ask for and do not get. A tool that cannot be read asks for nothing: nobody can call it.
+pub fn not_granted(tools: &BTreeMap<String, Value>, grants: &Grants) -> Vec<NotGranted> {
+    let read = |name: &String| Toolbox::read(std::slice::from_ref(name), tools).ok();
+    tools.keys().filter_map(read).flat_map(|toolbox| toolbox.not_granted(grants)).take(MOST_WRONG).collect()
 }
 
 impl Native {

@@ -22,7 +22,7 @@
 //!     effect: read                                # idempotent, write, irreversible; by default what the method means
 //!     timeout: 10s
 //!     max_bytes: 65536
-//!     allow_private: [rates.internal]             # or true; without it public addresses alone
+//!     allow_private: [rates.internal]             # or true; asks for what the operator grants
 //!   files:                                        # offered as files__read and so on
 //!     mcp: {command: [npx, -y, some-server], env: {KEY: {secret: FILES_KEY}}}   # or {url: …, headers: …}
 //!     tools: [read]                               # without it all that the server has
@@ -32,12 +32,17 @@
 mod assembly;
 mod calls;
 mod definition;
+mod grants;
 mod model;
 mod output;
 mod task;
 mod turns;
 
 pub use calls::{BegunModel, BegunTool, Calls, ModelCall, ModelFailure, NotRecorded, ToolCall, ToolFailure};
-pub use definition::check;
-pub use task::{Failure, NativeTask, Outcome, Secrets, Upstream};
+pub use definition::{check, not_granted};
+pub use grants::{Grants, NotGranted, PrivateHost, Program, Programs, Secrets};
+pub use task::{Failure, NativeTask, Outcome, Upstream};
 pub use turns::perform;
+
+pub(crate) use crate::tools::{address_of, reachable};
+pub(crate) use grants::Ask;

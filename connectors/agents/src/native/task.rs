@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use omium_schemas::Seq;
 use omium_schemas::catalogue::{FailureClass, Usage};
 use serde_json::Value;
+
+use super::grants::Grants;
 
 /// One step of a native agent.
 #[derive(Clone, Debug)]
@@ -32,10 +33,8 @@ pub struct NativeTask {
     pub effect_key: String,
     /// How long all of it may take.
     pub deadline: Duration,
-    /// Where tools' secrets come from.
-    pub secrets: Secrets,
-    /// Whether tools may start programs on this machine (MCP servers over stdio).
-    pub local_programs: bool,
+    /// What the operator grants to its tools.
+    pub grants: Grants,
 }
 
 /// Who answers for models.
@@ -53,34 +52,6 @@ pub struct Upstream {
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("base_url", &self.base_url).finish_non_exhaustive()
-    }
-}
-
-/// Secrets by name. The program that wires the parts says which there are.
-#[derive(Clone)]
-pub struct Secrets(Arc<Look>);
-
-type Look = dyn Fn(&str) -> Option<String> + Send + Sync;
-
-impl Secrets {
-    /// Looked up when they are needed.
-    pub fn new(look: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Secrets {
-        Secrets(Arc::new(look))
-    }
-
-    /// There are none.
-    pub fn none() -> Secrets {
-        Secrets::new(|_| None)
-    }
-
-    pub(crate) fn get(&self, name: &str) -> Option<String> {
-        (self.0)(name)
-    }
-}
-
-impl fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secrets")
     }
 }
 

@@ -103,6 +103,10 @@ impl<'a> Performance<'a> {
         };
         let native = Native::read(&task.definition).map_err(invalid)?;
         let toolbox = Toolbox::read(&native.tools, &task.tools).map_err(invalid)?;
+        // It was granted when the workflow was published; whether it still is counts.
+        if let Some(refused) = toolbox.not_granted(&task.grants).first() {
+            return Err(Failure::new(FailureClass::Policy, refused.to_string()));
+        }
         let schema = task.output_schema.as_ref().map(omium_limits::Schema::read).transpose();
         let schema = schema.map_err(|why| invalid(vec![format!("`output_schema` cannot be used: {why}")]))?;
         let mut messages = Vec::new();
@@ -274,12 +278,7 @@ impl<'a> Performance<'a> {
             }
             BegunTool::New(seq) => seq,
         };
-        let context = Context {
-            effect_key: &effect_key,
-            within: self.left(),
-            secrets: &self.task.secrets,
-            local_programs: self.task.local_programs,
-        };
+        let context = Context { effect_key: &effect_key, within: self.left(), grants: &self.task.grants };
         match self.toolbox.call(&invocation, &context).await {
             Called::Answered(result) => {
                 self.calls.complete_tool(seq, &result).await?;

@@ -8,17 +8,27 @@ use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use serde_json::Value;
 
+use crate::native::PrivateHost;
+
 /// A name or address that leads to this machine or its network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{host}` leads to {address}, which is no public address; name it under the tool's `allow_private` if it is meant"
-)]
+#[error("`{host}` leads to {address}, which is no public address; {}", self.advice())]
 pub(super) struct PrivateAddress {
     host: String,
     address: IpAddr,
+    asked: bool,
 }
 
-/// Which private addresses a tool may reach.
+impl PrivateAddress {
+    fn advice(&self) -> &'static str {
+        match self.asked {
+            false => "name it under the tool's `allow_private` if it is meant",
+            true => "the operator grants it under `[host] private` in omium.toml",
+        }
+    }
+}
+
+/// Which private addresses a tool asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Private {
     None,
@@ -39,36 +49,70 @@ impl Private {
         }
     }
 
-    fn allows(&self, url: &Url) -> bool {
+    /// Whether the tool asks for the URL's host.
+    pub(super) fn asks(&self, url: &Url) -> bool {
         let host = url.host_str().unwrap_or_default();
         match self {
             Private::None => false,
             Private::All => true,
             Private::These(hosts) => {
                 let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
-                hosts.iter().any(|allowed| *allowed == host || *allowed == with_port)
+                hosts.iter().any(|asked| *asked == host || *asked == with_port)
             }
         }
     }
 
-    /// A client for what the URL leads to: one that connects to public addresses alone, or to all where that is
-    /// allowed. It follows no redirects: each place that it is sent to has to be asked about here first.
-    pub(super) fn client(&self, url: &Url) -> Result<reqwest::Client, PrivateAddress> {
-        static PUBLIC: LazyLock<reqwest::Client> = LazyLock::new(|| build(false));
-        static ALL: LazyLock<reqwest::Client> = LazyLock::new(|| build(true));
-        if self.allows(url) {
+    /// A client for what the URL leads to: one that connects to public addresses, and to private ones where the tool asks
+    /// for them and they are granted. It follows no redirects: each place that it is sent to has to be asked about first.
+    pub(super) fn client(
+        &self,
+        url: &Url,
+        granted: &[PrivateHost],
+    ) -> Result<reqwest::Client, PrivateAddress> {
+        static PUBLIC: LazyLock<reqwest::Client> = LazyLock::new(|| build(Some(Allowed::default())));
+        static ALL: LazyLock<reqwest::Client> = LazyLock::new(|| build(None));
+        let asked = self.asks(url);
+        if asked && granted.iter().any(|host| host.names(url)) {
             return Ok(ALL.clone());
         }
+        let granted = if asked { granted } else { &[] };
         // Addresses that are written out never reach a resolver, so they are looked at here.
-        let host = url.host_str().unwrap_or_default();
-        match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-            Ok(address) if !public(address) => Err(PrivateAddress { host: host.to_owned(), address }),
-            _ => Ok(PUBLIC.clone()),
+        match address_of(url) {
+            Some(address) if reachable(address, url, granted) => Ok(ALL.clone()),
+            Some(address) => {
+                Err(PrivateAddress { host: url.host_str().unwrap_or_default().to_owned(), address, asked })
+            }
+            None if !asked => Ok(PUBLIC.clone()),
+            None => {
+                let networks = granted.iter().filter(|host| host.is_network_for(url)).cloned().collect();
+                Ok(build(Some(Allowed { networks, asked })))
+            }
         }
     }
 }
 
-fn build(allow_private: bool) -> reqwest::Client {
+/// The address that is the URL's host, where it is none by name.
+pub(crate) fn address_of(url: &Url) -> Option<IpAddr> {
+    let host = url.host_str().unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// Whether an address may be connected to: it is public, or in a network that is granted with the URL's port.
+pub(crate) fn reachable(address: IpAddr, url: &Url, granted: &[PrivateHost]) -> bool {
+    public(address) || granted.iter().any(|host| host.is_network_for(url) && holds(host, address))
+}
+
+/// An IPv6 address that stands for an IPv4 address leads there.
+fn holds(network: &PrivateHost, address: IpAddr) -> bool {
+    let inner = match address {
+        IpAddr::V6(address) if !address.is_loopback() => embedded(address).map(IpAddr::V4),
+        _ => None,
+    };
+    network.holds(inner.unwrap_or(address))
+}
+
+/// With which addresses connections are made; with all where nothing is said.
+fn build(allowed: Option<Allowed>) -> reqwest::Client {
     let builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(10))
@@ -76,21 +120,32 @@ fn build(allow_private: bool) -> reqwest::Client {
         .pool_max_idle_per_host(0)
         // A proxy would look up the name itself, where nobody checks what it finds.
         .no_proxy();
-    let builder = if allow_private { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) };
+    let builder = match allowed {
+        None => builder,
+        Some(allowed) => builder.dns_resolver(Arc::new(allowed)),
+    };
     builder.build().expect("the options are constant and the TLS provider is compiled in")
 }
 
-/// The addresses that are checked are those that are connected to: a name that changes its mind in between gains nothing.
-struct PublicOnly;
+/// Public addresses, and those of networks that are granted. The addresses that are checked are those that are connected
+/// to: a name that changes its mind in between gains nothing.
+#[derive(Clone, Debug, Default)]
+struct Allowed {
+    networks: Vec<PrivateHost>,
+    asked: bool,
+}
 
-impl Resolve for PublicOnly {
+impl Resolve for Allowed {
     fn resolve(&self, name: Name) -> Resolving {
+        let Allowed { networks, asked } = self.clone();
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
+            let allowed =
+                |address: IpAddr| public(address) || networks.iter().any(|known| holds(known, address));
             // One private address among public ones is how names are made to change their mind.
-            if let Some(private) = found.iter().find(|address| !public(address.ip())) {
-                return Err(PrivateAddress { host, address: private.ip() }.into());
+            if let Some(private) = found.iter().find(|address| !allowed(address.ip())) {
+                return Err(PrivateAddress { host, address: private.ip(), asked }.into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })
@@ -146,7 +201,7 @@ fn public_v6(address: Ipv6Addr) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::{Private, public};
+    use super::{Private, PrivateHost, public};
 
     #[test]
     fn what_belongs_to_this_machine_or_its_network_is_not_public() {
@@ -188,10 +243,26 @@ mod tests {
             "http://017700000001/",
             "http://127.1",
         ] {
-            assert!(Private::None.client(&url.parse().unwrap()).is_err(), "{url}");
-            assert!(Private::All.client(&url.parse().unwrap()).is_ok(), "{url}");
+            let (url, own) = (url.parse().unwrap(), PrivateHost::loopback());
+            assert!(Private::None.client(&url, &own).is_err(), "{url}");
+            assert!(Private::All.client(&url, &[]).is_err(), "asking is not enough: {url}");
+            assert!(Private::All.client(&url, &own).is_ok(), "{url}");
         }
-        assert!(Private::None.client(&"https://1.1.1.1/".parse().unwrap()).is_ok());
+        assert!(Private::None.client(&"https://1.1.1.1/".parse().unwrap(), &[]).is_ok());
+    }
+
+    #[test]
+    fn what_is_granted_counts_with_its_port_and_whatever_an_address_is_wrapped_in() {
+        let granted = |url: &str, grant: &str| {
+            Private::All.client(&url.parse().unwrap(), &[grant.parse().unwrap()]).is_ok()
+        };
+        assert!(granted("http://127.0.0.1:8080/", "127.0.0.1:8080"));
+        assert!(granted("http://[::ffff:10.0.0.1]/", "10.0.0.0/8") && granted("http://[::1]/", "::1"));
+        assert!(!granted("http://127.0.0.1:8081/", "127.0.0.1:8080"));
+        assert!(!granted("http://127.0.0.2:8080/", "127.0.0.1:8080"));
+        assert!(!granted("http://169.254.169.254/", "10.0.0.0/8"));
+        assert!(!granted("http://[::1]/", "127.0.0.0/8") && !granted("http://0.0.0.0/", "127.0.0.0/8"));
+        assert!(!granted("http://10.0.0.1/", "rates.internal"));
     }
 
     #[test]
@@ -203,7 +274,8 @@ mod tests {
             ("http://10.0.0.8:99/", true),
             ("http://10.0.0.9/", false),
         ] {
-            assert_eq!(named.client(&url.parse().unwrap()).is_ok(), allowed, "{url}");
+            let granted = ["10.0.0.0/8".parse().unwrap()];
+            assert_eq!(named.client(&url.parse().unwrap(), &granted).is_ok(), allowed, "{url}");
         }
         assert!(Private::read(Some(&json!("yes"))).is_err());
     }

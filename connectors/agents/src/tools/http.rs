@@ -14,6 +14,7 @@ use super::address::{Private, PrivateAddress};
 use super::secret::{Used, Written};
 use super::shape::{Shape, known, mapping, text};
 use super::toolbox::{Called, Context, Invocation};
+use crate::native::Ask;
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 /// How much of an error's body the model is told.
@@ -68,6 +69,18 @@ impl Http {
         })
     }
 
+    /// What it needs of the machine. Its host is written out before the first placeholder.
+    pub(super) fn asks(&self) -> Vec<Ask<'_>> {
+        let secrets = self.headers.iter().map(|(_, value)| value).chain(&self.body);
+        let secrets = secrets.flat_map(Written::secrets).map(Ask::Secret);
+        let url = match self.url.first() {
+            Some(Part::Literal(first)) => first.parse::<Url>().ok(),
+            _ => None,
+        };
+        let private = url.filter(|url| self.private.asks(url)).map(Ask::Private);
+        secrets.chain(private).collect()
+    }
+
     /// What its method means, where the definition does not say it.
     pub(super) fn effect(&self) -> EffectClass {
         match self.method.as_str() {
@@ -109,7 +122,7 @@ impl Http {
                 );
             }
         };
-        match self.send(request, invocation.effect, within).await {
+        match self.send(request, invocation.effect, within, context).await {
             Ok(response) => self.answer(response, invocation.effect, &used).await,
             Err(called) => called,
         }
@@ -136,7 +149,7 @@ impl Http {
         let url: Url = url.parse().map_err(|why| format!("the URL cannot be read: {why}"))?;
         let mut headers = HeaderMap::new();
         for (name, written) in &self.headers {
-            let text = plain(written.fill(&scope, context.secrets, used, room)?);
+            let text = plain(written.fill(&scope, &context.grants.secrets, used, room)?);
             let mut value =
                 HeaderValue::try_from(text).map_err(|_| format!("header `{name}` holds a line break"))?;
             value.set_sensitive(written.is_secret());
@@ -146,8 +159,11 @@ impl Http {
             let key = HeaderValue::try_from(context.effect_key).map_err(|why| why.to_string())?;
             headers.insert("idempotency-key", key);
         }
-        let body =
-            self.body.as_ref().map(|body| body.fill(&scope, context.secrets, used, room)).transpose()?;
+        let body = self
+            .body
+            .as_ref()
+            .map(|body| body.fill(&scope, &context.grants.secrets, used, room))
+            .transpose()?;
         let body = body.map(|body| match body {
             Value::String(text) => text,
             value => {
@@ -165,8 +181,9 @@ impl Http {
         request: Request,
         effect: EffectClass,
         within: Duration,
+        context: &Context<'_>,
     ) -> Result<reqwest::Response, Called> {
-        let client = self.private.client(&request.url);
+        let client = self.private.client(&request.url, &context.grants.private);
         let client = client.map_err(|why| Called::failed(ToolErrorClass::Forbidden, why.to_string()))?;
         let Request { method, url, headers, body } = request;
         let mut builder = client.request(method, url).headers(headers).timeout(within);

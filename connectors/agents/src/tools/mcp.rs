@@ -23,6 +23,7 @@ use super::address::Private;
 use super::secret::{Used, Written};
 use super::shape::{Shape, known, mapping, text};
 use super::toolbox::{Called, Context, Invocation};
+use crate::native::Ask;
 
 /// How much of what a server says about an error is told, and how long a header or a variable may get.
 const MOST_REASON: usize = 4_000;
@@ -50,6 +51,24 @@ pub(super) struct Server {
 struct Connection {
     service: RunningService<RoleClient, ()>,
     used: Used,
+    /// After the service, which says good-bye first.
+    _group: Option<Group>,
+}
+
+/// The processes of a program that was started. All that are left end with it: what it has started itself too.
+struct Group(rustix::process::Pid);
+
+impl Group {
+    fn of(leader: Option<u32>) -> Option<Group> {
+        leader.and_then(|id| rustix::process::Pid::from_raw(id.try_into().ok()?)).map(Group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // There is none any more where all have ended.
+        let _ = rustix::process::kill_process_group(self.0, rustix::process::Signal::KILL);
+    }
 }
 
 impl std::fmt::Debug for Connection {
@@ -95,6 +114,22 @@ impl Server {
             max_bytes: shape.max_bytes,
             connection: OnceCell::new(),
         })
+    }
+
+    /// What it needs of the machine.
+    pub(super) fn asks(&self) -> Vec<Ask<'_>> {
+        match &self.reach {
+            Reach::Program { command, env } => {
+                let secrets = env.iter().flat_map(|(_, value)| value.secrets()).map(Ask::Secret);
+                let env = env.iter().map(|(name, _)| name.as_str()).collect();
+                std::iter::once(Ask::Program { command, env }).chain(secrets).collect()
+            }
+            Reach::Url { url, headers, private } => {
+                let secrets = headers.iter().flat_map(|(_, value)| value.secrets()).map(Ask::Secret);
+                let private = private.asks(url).then(|| Ask::Private(url.clone()));
+                secrets.chain(private).collect()
+            }
+        }
     }
 
     /// What it offers, as the record keeps it.
@@ -203,23 +238,25 @@ impl Server {
         let mut used = Used::default();
         let fill = |written: &Written, used: &mut Used| match written.fill(
             &Value::Null,
-            context.secrets,
+            &context.grants.secrets,
             used,
             &mut Room::of(MOST_SETTING),
         )? {
             Value::String(text) => Ok::<_, String>(text),
             other => Ok(other.to_string()),
         };
+        let mut group = None;
         let service = match &self.reach {
             Reach::Program { command, env } => {
-                if !context.local_programs {
+                let names: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
+                if !context.grants.starts(command, &names) {
                     return Err(format!(
-                        "`{}` starts a program, which is not allowed here; use a `url`",
+                        "`{}` starts a program, which is not granted; use a `url`",
                         self.name
                     ));
                 }
                 let mut program = Command::new(&command[0]);
-                program.args(&command[1..]).env_clear().kill_on_drop(true);
+                program.args(&command[1..]).env_clear().kill_on_drop(true).process_group(0);
                 program.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
                 for (name, written) in env {
                     program.env(name, fill(written, &mut used)?);
@@ -228,10 +265,11 @@ impl Server {
                     .stderr(Stdio::null())
                     .spawn()
                     .map_err(|why| format!("`{}` cannot be started: {why}", command[0]))?;
+                group = Group::of(child.id());
                 ().serve(child).await
             }
             Reach::Url { url, headers, private } => {
-                let client = private.client(url).map_err(|why| why.to_string())?;
+                let client = private.client(url, &context.grants.private).map_err(|why| why.to_string())?;
                 let mut filled = std::collections::HashMap::new();
                 for (name, written) in headers {
                     let value = HeaderValue::try_from(fill(written, &mut used)?);
@@ -251,14 +289,13 @@ impl Server {
                 MOST_REASON,
             )
         })?;
-        Ok(Connection { service, used })
+        Ok(Connection { service, used, _group: group })
     }
 
     /// Says good-bye, so that a program that was started ends.
     pub(super) async fn close(&mut self) {
-        if let Some(connection) = self.connection.take()
-            && let Err(error) = connection.service.cancel().await
-        {
+        let Some(Connection { service, _group, .. }) = self.connection.take() else { return };
+        if let Err(error) = service.cancel().await {
             tracing::debug!(server = self.name, %error, "an MCP server did not end cleanly");
         }
     }

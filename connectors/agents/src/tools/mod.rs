@@ -9,4 +9,5 @@ mod secret;
 mod shape;
 mod toolbox;
 
+pub(crate) use address::{address_of, reachable};
 pub(crate) use toolbox::{Called, Context, Invocation, Toolbox};

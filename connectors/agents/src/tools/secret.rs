@@ -46,9 +46,9 @@ impl Written {
         let told = |why: TooLarge| why.to_string();
         Ok(match self {
             Written::Secret { name, prefix } => {
-                let value = secrets.get(name).filter(|value| !value.is_empty());
-                let value = value
-                    .ok_or_else(|| format!("the secret `{name}` is not there; set it where Omium runs"))?;
+                let value = secrets.get(name).ok_or_else(|| {
+                    format!("the secret `{name}` is not granted; the operator grants it in omium.toml")
+                })?;
                 room.text(prefix.len() + value.len()).map_err(told)?;
                 used.add(name, &value);
                 format!("{prefix}{value}").into()
@@ -74,6 +74,16 @@ impl Written {
         matches!(self, Written::Secret { .. })
     }
 
+    /// The names of the secrets in it.
+    pub(super) fn secrets(&self) -> Vec<&str> {
+        match self {
+            Written::Secret { name, .. } => vec![name],
+            Written::Template(_) => Vec::new(),
+            Written::List(items) => items.iter().flat_map(Written::secrets).collect(),
+            Written::Map(entries) => entries.iter().flat_map(|(_, item)| item.secrets()).collect(),
+        }
+    }
+
     /// The names of the arguments that it reads.
     pub(super) fn arguments(&self) -> Vec<String> {
         match self {
@@ -90,7 +100,7 @@ impl Written {
 fn secret(entries: &Map<String, Value>) -> Result<Written, String> {
     super::shape::known(entries, &["secret", "prefix"], "a secret")?;
     let name = super::shape::text(entries, "secret")?.filter(|name| !name.is_empty());
-    let name = name.ok_or("`secret` names an environment variable: `{secret: RATES_KEY}`")?;
+    let name = name.ok_or("`secret` names a secret that the operator grants: `{secret: RATES_KEY}`")?;
     Ok(Written::Secret { name, prefix: super::shape::text(entries, "prefix")?.unwrap_or_default() })
 }
 

@@ -12,7 +12,7 @@ use super::builtin::Builtin;
 use super::http::Http;
 use super::mcp::Server;
 use super::shape::{self, Shape};
-use crate::native::{Secrets, ToolFailure};
+use crate::native::{Ask, Grants, NotGranted, ToolFailure};
 
 /// How many mistakes are told at once.
 const MOST_WRONG: usize = 20;
@@ -75,8 +75,7 @@ enum Target {
 pub(crate) struct Context<'a> {
     pub(crate) effect_key: &'a str,
     pub(crate) within: Duration,
-    pub(crate) secrets: &'a Secrets,
-    pub(crate) local_programs: bool,
+    pub(crate) grants: &'a Grants,
 }
 
 /// What came of a call.
@@ -182,6 +181,19 @@ impl Toolbox {
             timeout: DEFAULT_TIMEOUT,
             kind: Kind::Builtin(builtin),
         });
+    }
+
+    /// What its tools ask for and do not get.
+    pub(crate) fn not_granted(&self, grants: &Grants) -> Vec<NotGranted> {
+        let http = self.tools.iter().filter_map(|tool| match &tool.kind {
+            Kind::Http(http) => Some((tool.name.as_str(), http.asks())),
+            Kind::Builtin(_) | Kind::Mcp { .. } => None,
+        });
+        let servers = self.servers.iter().map(|server| (server.name.as_str(), server.asks()));
+        let refusals = |(name, asks): (&str, Vec<Ask<'_>>)| {
+            asks.iter().filter_map(|ask| grants.refusal(name, ask)).collect::<Vec<_>>()
+        };
+        http.chain(servers).flat_map(refusals).collect()
     }
 
     /// What a model is told.

@@ -1,10 +1,11 @@
 //! Tools behind HTTP.
 
 use omium_agents::native::Outcome;
+use omium_schemas::catalogue::FailureClass;
 use serde_json::{Value, json};
 
 use crate::record::Record;
-use crate::world::{Service, models, output, run, task};
+use crate::world::{Service, failure, models, output, run, task};
 
 /// Lets the model call the tool once, and returns what the record says came of it, and the record.
 async fn call(tool: Value, arguments: Value) -> (String, Record, Outcome) {
@@ -71,9 +72,49 @@ async fn a_secret_that_is_not_there_is_named_and_nothing_is_sent() {
         "http": {"url": format!("{}/rate", service.url), "headers": {"x-key": {"secret": "MISSING"}}},
         "allow_private": true,
     });
-    let (said, _, _) = call(tool, json!({})).await;
-    assert!(said.contains("the secret `MISSING` is not there"), "{said}");
-    assert!(service.hits().is_empty());
+    let (_, record, outcome) = call(tool, json!({})).await;
+    let refused = failure(outcome);
+    assert_eq!((refused.class, refused.retryable), (FailureClass::Policy, false));
+    assert!(
+        refused.reason.starts_with("tool `tool` asks for the secret `MISSING`, which this tenant"),
+        "{refused}"
+    );
+    assert!(refused.reason.contains("`[tenants.NAME.secrets]`"), "{refused}");
+    assert!(service.hits().is_empty() && record.said().is_empty());
+}
+
+#[tokio::test]
+async fn a_private_host_is_reached_where_the_definition_asks_and_the_operator_grants() {
+    let service = Service::start().await;
+    let models = models(
+        "  - {when: {tool_result: false}, answer: {tool_calls: [{name: tool, arguments: {}}]}}
+  - {when: {tool_result: true}, answer: {text: done}}",
+    )
+    .await;
+    let reached = async |host: &str, grants: &[&str]| {
+        let tool =
+            json!({"http": {"url": format!("http://{host}:{}/rate", service.port)}, "allow_private": true});
+        let mut task = task(&models, json!({"prompt": "go", "tools": ["tool"]}), json!({"tool": tool}));
+        task.grants.private = grants.iter().map(|grant| grant.parse().unwrap()).collect();
+        let before = service.hits().len();
+        (run(&task, &Record::default()).await, service.hits().len() > before)
+    };
+    let own = format!("localhost:{}", service.port);
+    for (host, grants) in [("127.0.0.1", "127.0.0.0/8"), ("localhost", own.as_str())] {
+        let (outcome, reached) = reached(host, &[grants]).await;
+        assert!(matches!(outcome, Outcome::Completed { .. }) && reached, "{host} {grants}: {outcome:?}");
+    }
+    let (outcome, own) = reached("localhost", &["127.0.0.0/8", "::1"]).await;
+    assert!(matches!(outcome, Outcome::Completed { .. }) && own, "{outcome:?}");
+    for (host, grants) in
+        [("127.0.0.1", vec![]), ("localhost", vec!["rates.internal"]), ("127.0.0.1", vec!["10.0.0.0/8"])]
+    {
+        let (outcome, reached) = reached(host, &grants).await;
+        assert_eq!((failure(outcome).class, reached), (FailureClass::Policy, false), "{host} {grants:?}");
+    }
+    // A name may lead into any network: where it leads is looked at when it is connected to.
+    let (outcome, reached) = reached("localhost", &["10.0.0.0/8"]).await;
+    assert!(matches!(outcome, Outcome::Completed { .. }) && !reached, "{outcome:?}");
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use omium_agents::native::Outcome;
+use omium_agents::native::{Outcome, Program, Programs};
+use omium_schemas::catalogue::FailureClass;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -53,7 +54,7 @@ async fn a_program_is_started_asked_for_its_tools_called_and_ended() {
 
     // Everything is in the record: a second attempt starts no program and asks nobody.
     let mut again = task.clone();
-    again.local_programs = false;
+    again.tools.get_mut("every").unwrap()["mcp"]["command"][0] = "no-such-program".into();
     assert_eq!(output(run(&again, &record.next()).await), "done");
     assert_eq!(models.count(), 2);
 }
@@ -72,17 +73,45 @@ async fn a_program_is_given_its_secrets_and_none_of_ours() {
 }
 
 #[tokio::test]
-async fn programs_are_started_only_where_that_is_allowed() {
+async fn programs_are_started_only_where_that_is_granted() {
     let models = models("  - answer: {text: x}").await;
-    let tools = json!({"every": {"mcp": {"command": ["true"]}}});
+    let tools = json!({"every": {"mcp": {"command": ["true"], "env": {"A": "1"}}}});
     let mut task = task(&models, json!({"prompt": "x", "tools": ["every"]}), tools);
-    task.local_programs = false;
-    let refused = failure(run(&task, &Record::default()).await);
-    assert!(refused.reason.contains("is not allowed here"), "{refused}");
-    task.local_programs = true;
+    let granted = |env: &[&str]| {
+        let env = env.iter().map(|name| (*name).to_owned()).collect();
+        Programs::These(vec![Program::new(vec!["true".to_owned()], env).unwrap()])
+    };
+    for programs in [Programs::These(vec![]), granted(&[]), granted(&["B"])] {
+        task.grants.programs = programs;
+        let refused = failure(run(&task, &Record::default()).await);
+        assert_eq!((refused.class, refused.retryable), (FailureClass::Policy, false));
+        assert!(
+            refused
+                .reason
+                .starts_with("tool `every` starts the program `true` with the variables A, which is not")
+        );
+        assert!(refused.reason.contains("`[host] programs = "), "{refused}");
+    }
+    task.grants.programs = granted(&["A"]);
     let silent = failure(run(&task, &Record::default()).await);
     assert!(silent.reason.contains("does not begin to talk"), "{silent}");
     assert_eq!(models.count(), 0);
+}
+
+#[tokio::test]
+async fn what_a_program_has_started_ends_with_it() {
+    let models = models("  - answer: {text: x}").await;
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("alive");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    // The child of the child holds the pipe's end for as long as it lives, and would go on for long.
+    let script = format!("exec 3> '{}'; sleep 600 < /dev/null > /dev/null & exit 0", fifo.display());
+    let tools = json!({"every": {"mcp": {"command": ["sh", "-c", script]}}});
+    let task = task(&models, json!({"prompt": "x", "tools": ["every"]}), tools);
+    let reads = tokio::task::spawn_blocking(move || std::fs::read(fifo).unwrap());
+    failure(run(&task, &Record::default()).await);
+    let read = tokio::time::timeout(Duration::from_secs(20), reads).await;
+    assert!(read.expect("nobody holds the pipe any more").unwrap().is_empty());
 }
 
 /// The server over HTTP, on a port that was free a moment ago.
@@ -129,5 +158,10 @@ async fn a_server_behind_http_is_reached_where_its_address_is_allowed() {
     task.tools.get_mut("every").unwrap()["allow_private"] = false.into();
     let refused = failure(run(&task, &Record::default()).await);
     assert!(refused.reason.contains("is no public address"), "{refused}");
+
+    task.tools.get_mut("every").unwrap()["allow_private"] = true.into();
+    task.grants.private = vec![format!("127.0.0.1:{}", port.wrapping_add(1)).parse().unwrap()];
+    let refused = failure(run(&task, &Record::default()).await);
+    assert_eq!(refused.class, FailureClass::Policy, "{refused}");
     child.kill().await.unwrap();
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use omium_agents::mock::{Script, Server, serve};
-use omium_agents::native::{Failure, NativeTask, Outcome, Secrets, Upstream, perform};
+use omium_agents::native::{
+    Failure, Grants, NativeTask, Outcome, PrivateHost, Programs, Secrets, Upstream, perform,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -36,8 +38,16 @@ pub(crate) fn task(models: &Server, definition: Value, tools: Value) -> NativeTa
         },
         effect_key: "ex_1 step_1 branch_0".to_owned(),
         deadline: Duration::from_secs(20),
+        grants: granted(),
+    }
+}
+
+/// What `omium dev` grants, and one secret.
+pub(crate) fn granted() -> Grants {
+    Grants {
+        programs: Programs::Any,
+        private: PrivateHost::loopback(),
         secrets: Secrets::new(|name| (name == "TOKEN").then(|| "s3cr3t/value".to_owned())),
-        local_programs: true,
     }
 }
 
