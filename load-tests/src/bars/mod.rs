@@ -10,6 +10,7 @@ mod first_five_minutes;
 mod fold;
 mod footprint;
 mod gate_latency;
+mod hostile;
 mod kafka_append;
 mod list_query;
 mod live_executions;
@@ -90,6 +91,7 @@ pub(crate) const BARS: &[Bar] = &[
     gate_latency::BAR,
     resume_exec::BAR,
     first_five_minutes::BAR,
+    hostile::BAR,
 ];
 
 /// Those that go on for as long as they are told to.
