@@ -118,6 +118,11 @@ impl Server {
         machine::resident_mb_of(self.child.id())
     }
 
+    /// The process's number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, where it has ended by itself.
     pub(crate) fn ended(&mut self) -> anyhow::Result<Option<String>> {
         let ended = self.child.try_wait()?;

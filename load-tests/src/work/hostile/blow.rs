@@ -70,11 +70,12 @@ pub(crate) struct Came {
 #[derive(Clone, Debug)]
 pub(crate) struct Field {
     pub(crate) address: Address,
-    viewer: String,
-    developer: String,
+    pub(crate) viewer: String,
+    pub(crate) developer: String,
     token: String,
     gate: String,
-    execution: String,
+    number: i64,
+    pub(crate) execution: String,
 }
 
 impl Field {
@@ -85,7 +86,7 @@ impl Field {
             text(&connection.post("/api/v1/keys", &json!({ "role": "developer" })).await?, "bearer")?;
         let none = String::new;
         let (address, token, gate, execution) = (address.clone(), none(), none(), none());
-        let mut field = Field { address, viewer, developer, token, gate, execution };
+        let mut field = Field { address, viewer, developer, token, gate, number: 0, execution };
         field.begin().await?;
         Ok(field)
     }
@@ -98,6 +99,7 @@ impl Field {
         self.execution = text(&program, "id")?;
         let path = format!("/api/v1/executions/{}/attempts", self.execution);
         let attempt = connection.post(&path, &json!({ "code": "desk" })).await?;
+        self.number = attempt["number"].as_i64().context("an attempt has a number")?;
         (self.token, self.gate) = (text(&attempt, "token")?, text(&attempt, "path")?);
         Ok(())
     }
@@ -159,6 +161,13 @@ impl Field {
             came.extend(one.await);
         }
         came
+    }
+
+    /// Ends the attempt, and the program with it.
+    pub(crate) async fn end(&self) -> Came {
+        let path = format!("/api/v1/executions/{}/attempts/end", self.execution);
+        self.ask(&post(By::Admin, &path, "", format!(r#"{{"number":{},"code":0}}"#, self.number).as_bytes()))
+            .await
     }
 
     async fn run(&self, definition: &str, inputs: &str) -> Vec<Came> {

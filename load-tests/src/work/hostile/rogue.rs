@@ -56,6 +56,9 @@ pub(crate) const MANNERS: &[&str] = &[
     "cookies",
 ];
 
+/// The model that answers well after some seconds.
+pub(crate) const SLOW: &str = "slow";
+
 /// The vendor, and how often each question came.
 #[derive(Debug, Default)]
 pub(crate) struct Rogue(Mutex<BTreeMap<String, u64>>);
@@ -80,6 +83,9 @@ impl Answers for Rogue {
         self.note(question.and_then(|question| question.as_str()).unwrap_or_default());
         let model = body["model"].as_str().unwrap_or_default().to_owned();
         if !MANNERS.contains(&model.as_str()) {
+            if model == SLOW {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+            }
             say(client, "fine").await?;
             return Ok(After::KeepOpen);
         }
