@@ -120,8 +120,9 @@ async fn measure(setting: &Setting) -> anyhow::Result<Finding> {
     let mut flight = begin(&small.0.join("data")).await?;
     setting.say("the disk fills");
     small.fill()?;
+    exhaust(&flight, &small).await?;
     let full =
-        meanwhile(&mut flight, Duration::from_secs(if setting.quick { 8 } else { 30 }), &small).await?;
+        meanwhile(&mut flight, Duration::from_secs(if setting.quick { 12 } else { 30 }), &small).await?;
     setting.say("the disk is freed");
     small.free()?;
     judge(flight, &full).await
@@ -146,7 +147,9 @@ async fn begin(data: &Path) -> anyhow::Result<Flight> {
     for (run, program) in programs.iter().enumerate() {
         natives.push(connection.start("bought", run).await?);
         let (program, call) = (program.clone(), question(run));
-        calls.push(tokio::spawn(async move { program.ask(&call).await }));
+        // Half of the clients go before there is room again.
+        let patience = Duration::from_secs(if run % 2 == 0 { 120 } else { 10 });
+        calls.push(tokio::spawn(async move { program.ask_within(&call, patience).await }));
     }
     // Every call has to be with the vendor before there is no room any more.
     let since = Instant::now();
@@ -160,6 +163,31 @@ fn question(run: usize) -> Ask {
     let chat =
         json!({ "model": SLOW, "messages": [{ "role": "user", "content": format!("program {run} .") }] });
     post(By::Attempt, "{gate}/v1/chat/completions", "", chat.to_string().as_bytes())
+}
+
+/// As the provider's own clients say that they have had no answer.
+fn repeated(run: usize) -> Ask {
+    Ask { head: "x-stainless-retry-count: 1\r\n".to_owned(), ..question(run) }
+}
+
+/// The log has room of its own, which it took beforehand: that is to be used up too.
+async fn exhaust(flight: &Flight, small: &Small) -> anyhow::Result<()> {
+    let mut dice = 1_u64;
+    for _ in 0..4_000 {
+        let text: String = (0..4_000)
+            .map(|_| {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                format!("{:012x}", dice >> 16)
+            })
+            .collect();
+        let body = json!({ "workflow": "worked", "inputs": { "run": 0, "x": text } }).to_string();
+        let start = post(By::Admin, "/api/v1/executions", "", body.as_bytes());
+        let came = flight.programs[0].many(&start, 8).await;
+        if came.iter().any(|came| came.status == Some(507)) {
+            return small.fill();
+        }
+    }
+    bail!("the log still takes what is written although its disk is full")
 }
 
 async fn meanwhile(flight: &mut Flight, length: Duration, small: &Small) -> anyhow::Result<Full> {
@@ -191,24 +219,25 @@ async fn meanwhile(flight: &mut Flight, length: Duration, small: &Small) -> anyh
 
 async fn judge(mut flight: Flight, full: &Full) -> anyhow::Result<Finding> {
     let (mut unserved, mut again) = (0, 0);
+    let mut finding = Finding::default();
     for (run, call) in std::mem::take(&mut flight.calls).into_iter().enumerate() {
         let program = &flight.programs[run];
         let mut came = call.await?;
+        finding.notes.push(format!("the call of program {run}: {}", came.in_short()));
         for _ in 0..20 {
             if came.status == Some(200) {
                 break;
             }
-            // As the provider's own client does.
             again += 1;
             tokio::time::sleep(Duration::from_millis(500)).await;
-            came = program.ask(&question(run)).await;
+            came = program.ask_within(&repeated(run), Duration::from_secs(120)).await;
+            finding.notes.push(format!("the same again: {}", came.in_short()));
         }
         unserved += u64::from(came.status != Some(200));
         program.end().await;
     }
     let programs = flight.programs.iter().map(|program| program.execution.clone());
     let all: Vec<String> = flight.natives.iter().chain(&flight.worked).cloned().chain(programs).collect();
-    let mut finding = Finding::default();
     let unended = unended(&mut flight.server.connect().await?, &all, &mut finding).await?;
     let twice = (0..EACH).flat_map(|run| [format!("native {run} ."), format!("program {run} .")]);
     let bought: u64 = twice.map(|question| flight.rogue.asked(&question).saturating_sub(1)).sum();

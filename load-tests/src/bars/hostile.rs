@@ -1,5 +1,6 @@
 //! What an enemy sends, a case after the other, beside ordinary runs: none may end, hang or slow the node.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,20 +69,24 @@ impl Siege {
     }
 
     /// One case, and whether the node is well after it.
-    async fn suffer(&mut self, case: &Case, found: &mut Found) -> anyhow::Result<()> {
+    async fn suffer(&mut self, case: &Case, found: &mut Found) -> anyhow::Result<BTreeMap<String, u64>> {
         let (since, before) = (Instant::now(), self.server.resident_mb());
         if let Err(error) = self.field.begin().await {
             found.failures.push(format!("before {}: {error:#}", case.name));
         }
+        let mut said = BTreeMap::<String, u64>::new();
         for blow in (case.blows)() {
-            let came = self.field.strike(&blow).await;
-            came.iter().for_each(|came| found.judge(case, came));
+            for came in self.field.strike(&blow).await {
+                found.judge(case, &came);
+                *said.entry(came.in_short()).or_default() += 1;
+            }
         }
         found.slow.push((since.elapsed().as_secs_f64(), case.name.clone()));
         found.large.push((self.server.resident_mb() - before, case.name.clone()));
         if let Some(status) = self.server.ended()? {
             found.deaths.push(format!("{}: {status}", case.name));
-            return self.start_again().await;
+            self.start_again().await?;
+            return Ok(said);
         }
         let health = self.field.ask(&get(By::Nobody, "/health")).await;
         if health.status != Some(200) {
@@ -89,10 +94,10 @@ impl Siege {
             if health.hung {
                 // What hangs is ended, so that the next case finds a node.
                 self.server.end()?;
-                return self.start_again().await;
+                self.start_again().await?;
             }
         }
-        Ok(())
+        Ok(said)
     }
 
     async fn open_executions(&self) -> anyhow::Result<u64> {
@@ -166,8 +171,8 @@ async fn measure(setting: &Setting) -> anyhow::Result<Finding> {
         if setting.quick && Instant::now() > until {
             break;
         }
-        setting.say(&case.name);
-        siege.suffer(case, &mut found).await?;
+        let said = siege.suffer(case, &mut found).await?;
+        setting.say(&format!("{}: {said:?}", case.name));
         done += 1;
     }
     let during = ordinary.stop().await?;
@@ -197,7 +202,7 @@ async fn measure(setting: &Setting) -> anyhow::Result<Finding> {
     Ok(finding)
 }
 
-/// In a quick run every seventh: of each kind some.
+/// In a quick run every seventh: of each kind some. `OMIUM_CASE` names those to look at alone.
 fn chosen(setting: &Setting) -> Vec<Case> {
     let wanted = std::env::var("OMIUM_CASE").unwrap_or_default();
     let step = if setting.quick && wanted.is_empty() { 7 } else { 1 };

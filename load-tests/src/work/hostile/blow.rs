@@ -142,15 +142,20 @@ impl Field {
     }
 
     pub(crate) async fn ask(&self, ask: &Ask) -> Came {
+        self.ask_within(ask, PATIENCE).await
+    }
+
+    /// The same by a client that waits for so long.
+    pub(crate) async fn ask_within(&self, ask: &Ask, patience: Duration) -> Came {
         let answered = exchange(self.address.port, self.bytes(ask));
-        match tokio::time::timeout(PATIENCE, answered).await {
+        match tokio::time::timeout(patience, answered).await {
             Err(_) => Came { hung: true, ..Came::default() },
             Ok(Err(_)) => Came::default(),
             Ok(Ok((status, body))) => Came { status: Some(status), body, ..Came::default() },
         }
     }
 
-    async fn many(&self, ask: &Ask, times: usize) -> Vec<Came> {
+    pub(crate) async fn many(&self, ask: &Ask, times: usize) -> Vec<Came> {
         let one = |_| {
             let (field, ask) = (self.clone(), ask.clone());
             tokio::spawn(async move { field.ask(&ask).await })
@@ -226,6 +231,17 @@ impl Field {
 static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
 impl Came {
+    /// For who watches: the status, and what a problem or an execution calls itself.
+    pub(crate) fn in_short(&self) -> String {
+        let Some(status) = self.status else {
+            return if self.hung { "no answer" } else { "cut off" }.to_owned();
+        };
+        let body = self.json();
+        let named = ["code", "status"].iter().find_map(|key| body[key].as_str());
+        let named = named.or_else(|| body["error"]["code"].as_str()).unwrap_or_default();
+        format!("{status} {named}").trim_end().to_owned()
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }

@@ -84,7 +84,7 @@ impl Answers for Rogue {
         let model = body["model"].as_str().unwrap_or_default().to_owned();
         if !MANNERS.contains(&model.as_str()) {
             if model == SLOW {
-                tokio::time::sleep(Duration::from_secs(4)).await;
+                tokio::time::sleep(Duration::from_secs(8)).await;
             }
             say(client, "fine").await?;
             return Ok(After::KeepOpen);
