@@ -36,7 +36,7 @@ async fn measure(setting: &Setting) -> anyhow::Result<Finding> {
     let values = if setting.quick { 128 } else { 1_016 };
     let server = Server::start(&fresh(&setting.dir, "held")?).await?;
     let field = Field::open(&server.address).await?;
-    setting.say(&format!("an execution that holds {} MiB", values * VALUE >> 20));
+    setting.say(&format!("an execution that holds {} MiB", (values * VALUE) >> 20));
     for value in 1..=values {
         hold(&field, value).await?;
     }

@@ -260,10 +260,13 @@ fn lanes() -> String {
     json!({ "name": "NAME", "execution_order": "parallel", "agents": agents }).to_string()
 }
 
+/// A body with a long text in it.
+type Body = fn(String) -> Value;
+
 /// Long things where short ones are meant.
 fn lengths() -> Vec<Case> {
     let long = || "n".repeat(1_000_000);
-    let texts: [(&str, fn(String) -> Value, By, &str); 6] = [
+    let texts: [(&str, Body, By, &str); 6] = [
         ("the name of a program", |long| json!({ "name": long }), By::Developer, "/api/v1/programs"),
         (
             "the name of a signal",
