@@ -9,13 +9,17 @@ mod disk_overhead;
 mod first_five_minutes;
 mod fold;
 mod footprint;
+mod full_disk;
 mod gate_latency;
+mod hostile;
 mod kafka_append;
 mod list_query;
 mod live_executions;
 mod native_steps;
+mod node_limits;
 mod open;
 mod python_peers;
+mod read_bounds;
 mod restate_steps;
 mod resume_exec;
 mod shell;
@@ -90,6 +94,10 @@ pub(crate) const BARS: &[Bar] = &[
     gate_latency::BAR,
     resume_exec::BAR,
     first_five_minutes::BAR,
+    hostile::BAR,
+    full_disk::BAR,
+    read_bounds::BAR,
+    node_limits::BAR,
 ];
 
 /// Those that go on for as long as they are told to.

@@ -4,6 +4,7 @@ pub(crate) mod appends;
 pub(crate) mod callers;
 pub(crate) mod crashes;
 pub(crate) mod gate;
+pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod listeners;

@@ -53,8 +53,29 @@ impl Server {
 
     /// The same on this port, with another model server than its own.
     pub(crate) async fn start_at(data: &Path, port: u16, upstream: Option<&str>) -> anyhow::Result<Server> {
+        Server::launch(Command::new(binary()?), data, port, upstream).await
+    }
+
+    /// The same with no more than so many descriptors, whatever it asks the system for.
+    pub(crate) async fn start_with(
+        data: &Path,
+        port: u16,
+        upstream: Option<&str>,
+        descriptors: u64,
+    ) -> anyhow::Result<Server> {
+        let mut command = Command::new("sh");
+        let limit = format!("ulimit -n {descriptors} && exec \"$@\"");
+        command.args(["-c", &limit, "sh"]).arg(binary()?);
+        Server::launch(command, data, port, upstream).await
+    }
+
+    async fn launch(
+        mut command: Command,
+        data: &Path,
+        port: u16,
+        upstream: Option<&str>,
+    ) -> anyhow::Result<Server> {
         let since = Instant::now();
-        let mut command = Command::new(binary()?);
         command.args(["dev", "--port", &port.to_string(), "--data"]).arg(data);
         command.env_remove("OMIUM_UPSTREAM_URL").env_remove("OPENAI_API_KEY");
         if let Some(upstream) = upstream {
@@ -97,9 +118,26 @@ impl Server {
         machine::resident_mb_of(self.child.id())
     }
 
+    /// The process's number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, where it has ended by itself.
+    pub(crate) fn ended(&mut self) -> anyhow::Result<Option<String>> {
+        let ended = self.child.try_wait()?;
+        Ok(ended.map(|status| status.to_string()))
+    }
+
     /// Where its log lies.
     pub(crate) fn log(&self) -> PathBuf {
         self.data.join("log")
+    }
+
+    /// kill -9, where another one is to take its place.
+    pub(crate) fn end(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        Ok(self.child.wait().map(drop)?)
     }
 
     /// kill -9.
