@@ -306,6 +306,17 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_guide_can_be_used() {
+        let guide = include_str!("../../gateway/docs/host.md");
+        let example = guide.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let told = Config::read(example).unwrap().told(false);
+        assert!(
+            told.ends_with("; default: secrets DESK_KEY, RATES_KEY, private hosts ledger.internal:8443"),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn what_is_not_known_is_refused_with_its_place_and_what_is_allowed() {
         assert_eq!(
             wrong("[host]\nprivate = []\n  progams = []\n"),
