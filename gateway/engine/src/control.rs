@@ -67,6 +67,19 @@ impl Engine {
                 )
             })?;
         }
+        // What no execution could be started with is not published.
+        for agent in &definition.agents {
+            for rule in [&agent.require, &agent.ensure].into_iter().flatten() {
+                omium_rules::compiles(rule).map_err(|why| {
+                    Failure::new(
+                        FailureKind::Invalid,
+                        "bad-rule",
+                        format!("a rule of the agent `{}` cannot be used: {why}", agent.id),
+                        "rules are written in CEL, for example `output.apr >= 2.5`",
+                    )
+                })?;
+            }
+        }
         self.host.allows(caller.tenant, file, text, &definition)?;
         let (tenant, workflow, version) =
             (caller.tenant, definition.name.clone(), omium_workflow::version(text));

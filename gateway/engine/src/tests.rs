@@ -607,3 +607,22 @@ async fn a_repeated_request_has_the_first_answer_whatever_has_happened_since() {
     }
     desk.engine.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_workflow_with_a_rule_that_cannot_be_used_is_not_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let sum = vec!["inputs.x"; 400].join(" + ");
+    for rule in [format!("({sum}).size() > 0"), "[".repeat(60), "1 +".to_owned()] {
+        for side in ["require", "ensure"] {
+            let agent = json!({ "id": "a", "framework": "crewai", side: rule });
+            let text = json!({ "name": "ruled", "agents": [agent] }).to_string();
+            let refused = desk.served.publish(&desk.caller, "ruled.yaml", &text).await.unwrap_err();
+            assert_eq!(
+                (refused.kind, refused.code),
+                (omium_api::port::FailureKind::Invalid, "bad-rule".into())
+            );
+        }
+    }
+    desk.engine.stop().await.unwrap();
+}

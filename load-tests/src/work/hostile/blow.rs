@@ -12,7 +12,7 @@ use super::super::http::{Address, Connection};
 /// Whoever has not answered by then hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Of an answer no more is looked at.
-const KEPT: usize = 1 << 20;
+const KEPT: usize = 16 << 20;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
