@@ -1,5 +1,13 @@
 //! The omium binary: the one crate that sees all parts and wires them.
 
+/// As the standard one, but a reader that has gone (`2>&1 | head -1`) is no reason to panic in the middle of the work.
+macro_rules! eprintln {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr().lock(), $($arg)*);
+    }};
+}
+
 mod cli;
 mod config;
 mod conformance;

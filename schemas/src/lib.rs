@@ -22,4 +22,4 @@ pub use filter::{Filter, Ignored, Verdict};
 pub use frame::{Frame, FrameBuilder, FrameHead, MAX_FRAME, RecordRef, TraceContext, TypeId};
 pub use ids::{CheckpointId, ExecutionId, Label, StepId, StreamId, StreamKind, TenantId};
 pub use money::{Money, Price};
-pub use position::{BlockNo, Branch, Epoch, Offset, Partition, Seq, Time};
+pub use position::{BlockNo, Branch, Epoch, Offset, Partition, Seq, Time, taking};

@@ -100,3 +100,22 @@ impl Avro for Partition {
             .map_err(|_| DecodeError::Negative { what: "Partition", value: i64::from(value) })
     }
 }
+
+/// The number by which calls know which sending of a workflow's step made or was served them. No two sendings of a step
+/// share one, whichever leader sent them.
+pub fn taking(epoch: Epoch, delivery: i64) -> i64 {
+    let epoch = i64::try_from(epoch.0).unwrap_or(i64::MAX >> 40) & (i64::MAX >> 40);
+    (epoch << 40) | (delivery & ((1 << 40) - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sendings_of_different_leaders_are_told_apart() {
+        assert_ne!(taking(Epoch(1), 7), taking(Epoch(2), 7));
+        assert_ne!(taking(Epoch(1), 7), taking(Epoch(1), 8));
+        assert!(taking(Epoch(u64::MAX), i64::MAX) >= 0);
+    }
+}

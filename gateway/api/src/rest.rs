@@ -90,9 +90,10 @@ async fn ready(
     InQuery(ReadyFor { r#for }): InQuery<ReadyFor>,
 ) -> Answer<Json<Ready>> {
     let (ready, detail) = match r#for.as_deref() {
-        None | Some("write") => {
-            (shared.engine.ready(), "not all partitions are led: some of what is sent cannot be taken")
-        }
+        None | Some("write") => (
+            shared.engine.ready(),
+            "this node is not whole, or does not lead all partitions yet; `/health` and the node's log say what is missing",
+        ),
         Some("read") => (shared.engine.readable(), "what is there cannot be read now"),
         Some(_) => {
             let hint = "ask `?for=read`, or leave it out to be told whether all can be written too";

@@ -42,7 +42,10 @@ impl Board {
     }
 
     pub(super) fn offer(&self, offer: Offer) {
-        self.change(|core| core.offer(offer));
+        let mut table = self.lock();
+        let (cancelled, handed) = table.core.offer(offer);
+        cancelled.into_iter().for_each(|cancelled| table.cancel(cancelled));
+        table.bring(handed);
     }
 
     pub(super) fn grant(&self, id: u64, credit: u32) {
@@ -89,13 +92,7 @@ impl Board {
     pub(super) fn withdraw(&self, key: StreamKey, sending: Sending) {
         let mut table = self.lock();
         let (cancelled, handed) = table.core.withdraw(key, sending);
-        if let Some(Cancelled { seat, execution, sending }) = cancelled
-            && let Some(worker) = table.workers.get(&seat)
-        {
-            let (step, delivery) = (sending.step, sending.delivery);
-            // A worker whose channel is full or gone finds out when its outcome is refused.
-            let _ = worker.try_send(ToWorker::Cancel { execution, step, delivery });
-        }
+        cancelled.into_iter().for_each(|cancelled| table.cancel(cancelled));
         table.bring(handed);
     }
 
@@ -111,6 +108,13 @@ impl Board {
 }
 
 impl Table {
+    fn cancel(&self, Cancelled { seat, execution, sending }: Cancelled) {
+        let Some(worker) = self.workers.get(&seat) else { return };
+        let (step, delivery) = (sending.step, sending.delivery);
+        // A worker whose channel is full or gone finds out when its outcome is refused.
+        let _ = worker.try_send(ToWorker::Cancel { execution, step, delivery });
+    }
+
     /// Brings steps to their workers. One that does not take any gets no more until it grants credit again, so this ends.
     fn bring(&mut self, handed: Vec<Handed>) {
         let mut handed = VecDeque::from(handed);

@@ -10,7 +10,7 @@ use omium_api::port::{
 };
 use omium_api::views::Done;
 use omium_execution::{Phase, Run};
-use omium_runtime::{Answer, Dispatch, Request, StreamKey, Unreadable};
+use omium_runtime::{Answer, Dispatch, Request, StreamKey, Unreadable, Working};
 use omium_schemas::catalogue::{
     Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, StartStep,
 };
@@ -88,8 +88,6 @@ impl Engine {
 
     async fn prepare(self: &Arc<Self>, dispatch: Dispatch) {
         let key = dispatch.key;
-        // What ends the process while it is prepared is not tried for ever.
-        let _working = self.node().work_on(key);
         let (step, branch) = (dispatch.effect.step, dispatch.effect.branch);
         let sending = Sending { step, branch, epoch: dispatch.epoch, delivery: dispatch.delivery };
         match self.task(&dispatch).await {
@@ -104,14 +102,15 @@ impl Engine {
     }
 
     /// What the step is made of, all of it: a step never goes out with nothing in place of what cannot be read.
-    async fn whole_scope(&self, key: StreamKey, run: &Run) -> Result<Value, String> {
+    async fn whole_scope(&self, key: StreamKey, run: &Run) -> Result<(Value, Working), String> {
         let bytes: u64 = super::contents(run).map(omium_schemas::Content::length).sum();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(OPENED_AT_ONCE as u32);
         // It is open while the scope is made; the templates take what they name.
         let _room = self.opening.acquire_many(bytes).await.map_err(|_| "the node stops".to_owned())?;
         loop {
             match self.scope_of(key, run).await {
-                Ok(scope) => return Ok(scope),
+                // What ends the process while it is prepared is not tried for ever. Who only waits is not to blame.
+                Ok(scope) => return Ok((scope, self.node().work_on(key))),
                 Err(Unreadable::NotNow(_)) if self.ended.borrow().is_none() => {
                     tokio::time::sleep(LATER).await;
                 }
@@ -129,7 +128,7 @@ impl Engine {
         let Some((plan, _)) = run.step(step) else { return Ok(None) };
         let Some(definition) = self.definition_when_there(key.tenant, run).await? else { return Ok(None) };
         let agent = definition.as_ref().and_then(|definition| definition.agent(step));
-        let scope = self.whole_scope(key, run).await?;
+        let (scope, _working) = self.whole_scope(key, run).await?;
         let input = match agent.and_then(|agent| agent.input.as_ref()) {
             Some(template) => template.render(&scope).map_err(|missing| missing.to_string())?,
             None => scope,

@@ -65,11 +65,11 @@ impl Engine {
         }
         request.actor = Some(caller.key.clone());
         if let Some((name, body)) = idempotency {
-            if name.is_empty() || name.len() > 256 {
+            if name.is_empty() || name.len() > 256 || name.contains(char::is_control) {
                 return Err(Failure::new(
                     FailureKind::Invalid,
                     "bad-key",
-                    "an idempotency key has 1 to 256 bytes",
+                    "an idempotency key has 1 to 256 bytes, none of them a control character",
                     "a uuid will do",
                 ));
             }

@@ -294,6 +294,12 @@ fn in_use(data: &Path, error: anyhow::Error) -> anyhow::Error {
     // The store tidies its own old notes before it locks, and two that do so at once get in each other's way.
     let tidied = text.contains("while unlink()") && text.contains("LOG.old");
     let taken = text.contains("While lock file") || text.contains("lock hold by") || tidied;
+    if text.contains("No space left") || text.contains("Disk quota exceeded") {
+        return anyhow::anyhow!(
+            "there is no space left for {}: free some and start again; nothing is lost ({text})",
+            data.display()
+        );
+    }
     if !taken {
         return error;
     }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 ///
 /// Without a model's server each step fails by name.
 pub fn seat(engine: &Arc<Engine>, upstream: Option<Upstream>) {
-    let (steps, mut told) = mpsc::channel(AT_ONCE as usize);
+    let (steps, mut told) = mpsc::channel(4 * AT_ONCE as usize);
     let info = WorkerInfo {
         name: "native".into(),
         frameworks: vec!["native".into()],

@@ -72,7 +72,7 @@ fn parts(data: &Path) -> anyhow::Result<NodeParts> {
     for _ in 0..2 {
         match NodeParts::in_directory(data, config.clone(), Arc::new(Nothing)) {
             Err(OpenError::Log(LogError::OtherPartitions { found, .. })) => config.partitions = found,
-            opened => return Ok(opened?),
+            opened => return opened.map_err(|error| super::in_use(data, error.into())),
         }
     }
     bail!("the number of partitions of {} is not known", data.join("log").display())

@@ -41,8 +41,7 @@ impl Engine {
             budget: request.budget,
             deadline: None,
         };
-        let asked =
-            json!({ "name": request.name, "arguments": request.arguments, "recovery": request.recovery });
+        let asked = json!({ "name": request.name, "arguments": request.arguments, "recovery": request.recovery, "budget": request.budget.map(super::view::dollars) });
         // The key has to be there before the first token is made under it.
         self.digest(key, &asked).await?;
         let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;

@@ -110,7 +110,6 @@ impl Run {
                 if let (Some(program), Command::StartStep(start)) = (&mut self.program, command) {
                     program.attempt = start.delivery;
                 }
-                self.free_reservations(*step);
             }
             Event::StepLost(StepLost { step, .. }) => {
                 if let Some(step) = self.step_mut(*step) {
@@ -274,9 +273,9 @@ impl Run {
         match self.program {
             Some(_) if for_good => self.let_go_of_answers(),
             Some(_) => {}
-            None if for_good => self.calls = Vec::new(),
+            None if for_good => self.keep_calls(|_| false),
             // Whoever tries again is not to repeat what was done.
-            None => self.calls.retain(|call| call.may_have_changed_something()),
+            None => self.keep_calls(Call::may_have_changed_something),
         }
     }
 
@@ -285,9 +284,9 @@ impl Run {
         match &phase {
             // What a program was answered is served again when it is run again.
             _ if self.program.is_some() => {}
-            Phase::Done { .. } | Phase::Skipped => self.calls.retain(|call| call.step != step),
+            Phase::Done { .. } | Phase::Skipped => self.keep_calls(|call| call.step != step),
             Phase::Cancelled => {
-                self.calls.retain(|call| call.step != step || call.may_have_changed_something());
+                self.keep_calls(|call| call.step != step || call.may_have_changed_something());
             }
             Phase::Failed { class, .. } => self.blame(step, *class),
             Phase::Blocked | Phase::Waiting { .. } => {}
@@ -305,7 +304,7 @@ impl Run {
             class,
             FailureClass::Hallucination | FailureClass::ModelError | FailureClass::LogicError
         );
-        self.calls.retain(|call| {
+        self.keep_calls(|call| {
             let forget = match (&call.outcome, &call.kind) {
                 (Outcome::Failed { .. }, _) => true,
                 (Outcome::Answered(_), CallKind::Model(_)) => answers,
@@ -380,12 +379,12 @@ impl Run {
         }
     }
 
-    /// Another attempt begins: what an earlier one asked and was never answered is not waited for with money in hand.
-    fn free_reservations(&mut self, step: StepId) {
-        let kept = |call: &Call| call.step == step && call.reserved > Money::ZERO;
-        for call in self.calls.iter_mut().filter(|call| kept(call)) {
-            Arc::make_mut(call).reserved = Money::ZERO;
-        }
+    /// Forgets calls. What was kept aside for one whose end nobody knows may have been charged by the provider: it is
+    /// counted as lost, or each new attempt could spend it again.
+    pub(crate) fn keep_calls(&mut self, keep: impl Fn(&Call) -> bool) {
+        let lost = self.calls.iter().filter(|call| !keep(call)).map(|call| call.reserved);
+        self.lost = lost.fold(self.lost, sum);
+        self.calls.retain(|call| keep(call));
     }
 
     fn answer(&mut self, call: Seq, at: Seq, outcome: Outcome) {

@@ -23,7 +23,7 @@ use omium_schemas::StreamKind;
 use omium_schemas::catalogue::{Command, Event, ExecutionCancelled, ExecutionCarried};
 
 pub use control::{Control, Key, SetGuards, Version};
-pub use matching::{Found, Wanted, taking};
+pub use matching::{Found, Wanted};
 pub use prices::Prices;
 pub use state::{
     Call, CallKind, Cancelling, FindingState, Mark, Outcome, Phase, Program, Question, Run, Signal, State,
@@ -37,7 +37,7 @@ impl Processor for Execution {
     type State = State;
 
     const NAME: &'static str = "execution";
-    const LAYOUT: u16 = 5;
+    const LAYOUT: u16 = 6;
 
     fn decide(state: &State, command: &Command, context: &Context<'_>) -> Result<Vec<Event>, Refusal> {
         match context.stream.kind() {

@@ -13,7 +13,7 @@
 //! | made or served in this attempt | it counts as taken; a client that repeats its request gets it once more |
 
 use omium_schemas::catalogue::GateVerdict;
-use omium_schemas::{Digest, Epoch, Seq, StepId};
+use omium_schemas::{Digest, Seq, StepId};
 
 use crate::state::{Call, CallKind, Outcome, Run};
 
@@ -53,13 +53,6 @@ pub enum Found<'r> {
     InFlight(&'r Call),
     /// It changes something, was begun by an earlier attempt, and its outcome is unknown: a person has to say.
     Unknown(&'r Call),
-}
-
-/// The number by which calls know which sending of a workflow's step made or was served them. No two sendings of a step
-/// share one, whichever leader sent them.
-pub fn taking(epoch: Epoch, delivery: i64) -> i64 {
-    let epoch = i64::try_from(epoch.0).unwrap_or(i64::MAX >> 40) & (i64::MAX >> 40);
-    (epoch << 40) | (delivery & ((1 << 40) - 1))
 }
 
 impl Run {
@@ -103,8 +96,15 @@ impl Run {
     }
 
     /// Whether the outcome of a call may be served to this attempt or sending.
-    pub(crate) fn may_serve(&self, call: &Call, taking: i64) -> bool {
+    pub fn may_serve(&self, call: &Call, taking: i64) -> bool {
         call.taken != taking && call.has_outcome_to_serve()
+    }
+
+    /// The calls of this very attempt or sending that equal one, the newest first.
+    pub fn own<'r>(&'r self, wanted: &'r Wanted<'_>) -> impl Iterator<Item = &'r Call> {
+        let own =
+            |call: &&Call| wanted.fits(call) && call.request == wanted.request && call.taken == wanted.taking;
+        self.calls.iter().rev().map(AsRef::as_ref).filter(own)
     }
 
     /// The recorded answer that this caller was to be served next, had it asked what it asked before. One that was
@@ -141,7 +141,7 @@ impl Wanted<'_> {
 impl Call {
     /// Whether it has an outcome that a caller may read: an answer that nobody has refused or still decides about, or the
     /// failure of a tool.
-    fn has_outcome_to_serve(&self) -> bool {
+    pub fn has_outcome_to_serve(&self) -> bool {
         let released = matches!(self.verdict, None | Some(GateVerdict::Release));
         let served = match (&self.outcome, &self.kind) {
             (Outcome::Answered(_), _) => released,
@@ -289,12 +289,5 @@ mod tests {
         let run = Run { calls: vec![Arc::new(taken), Arc::new(second)], ..Run::default() };
         let Found::Serve(call) = run.find(&wanted(), &|_| false) else { panic!("one is left") };
         assert_eq!(call.at, Seq(20));
-    }
-
-    #[test]
-    fn sendings_of_different_leaders_are_told_apart() {
-        assert_ne!(taking(Epoch(1), 7), taking(Epoch(2), 7));
-        assert_ne!(taking(Epoch(1), 7), taking(Epoch(1), 8));
-        assert!(taking(Epoch(u64::MAX), i64::MAX) >= 0);
     }
 }

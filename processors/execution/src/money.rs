@@ -78,7 +78,7 @@ impl Run {
             let open = self.calls.iter().filter(|call| of(call.step)).map(|call| call.reserved);
             open.fold(Money::ZERO, sum)
         };
-        let whole = self.budget.map(|most| (most, sum(self.spent, reserved(&|_| true))));
+        let whole = self.budget.map(|most| (most, sum(sum(self.spent, self.lost), reserved(&|_| true))));
         let own = self.step(step).and_then(|(plan, state)| {
             plan.budget.map(|most| (most, sum(state.spent, reserved(&|of| of == step))))
         });

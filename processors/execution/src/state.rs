@@ -100,6 +100,8 @@ pub struct Run {
     pub spent: Money,
     /// How many answered calls had no price: what these cost is not in `spent`.
     pub unpriced: u32,
+    /// What was kept aside for calls whose end nobody knows: a provider may have charged it.
+    pub lost: Money,
     /// Where it can go back to, in order.
     pub marks: Vec<Mark>,
     /// What it was told from outside.

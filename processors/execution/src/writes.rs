@@ -76,8 +76,10 @@ impl Run {
     pub(crate) fn undo_calls(&mut self, to: Seq) {
         let behind: Vec<Seq> = self.writes_behind(to).map(|write| write.at).collect();
         self.writes.retain(|write| !behind.contains(&write.at));
+        let kept: Vec<Seq> =
+            self.calls.iter().filter(|call| self.keeps(call, to)).map(|call| call.at).collect();
+        self.keep_calls(|call| kept.contains(&call.at));
         let mut calls = std::mem::take(&mut self.calls);
-        calls.retain(|call| self.keeps(call, to));
         for call in &mut calls {
             Arc::make_mut(call).branch = self.branch;
         }

@@ -9,7 +9,16 @@ use super::connection::Trouble;
 /// Prints to stdout. Whoever reads may stop reading, as `head` does; that is no failure.
 pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    let written =
+        out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            // What could not be said may have been a key that is said once: nobody may take this for a success.
+            let _ = writeln!(std::io::stderr(), "error: standard output cannot be written: {error}");
+            std::process::exit(74);
+        }
+        _ => {}
+    }
 }
 
 pub(super) fn document(value: &Value) {

@@ -34,12 +34,22 @@ impl<'a> Request<'a> {
         self.place.get("model")?.text(self.body)
     }
 
-    /// How many tokens the answers may have together, as far as the request limits them.
-    pub fn most_tokens(&self) -> Option<u64> {
-        let number = |name: &str| self.place.get(name)?.raw(self.body).parse::<u64>().ok();
+    /// How many tokens the answers may have together; `each` where the request does not limit them. A number that is none
+    /// limits nothing.
+    pub fn most_tokens(&self, each: u64) -> u64 {
+        let number = |name: &str| {
+            let text = self.place.get(name)?.raw(self.body);
+            (text != "null").then(|| text.parse::<u64>().unwrap_or(u64::MAX))
+        };
         let names = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
-        let most = names.into_iter().find_map(number)?;
-        Some(most.saturating_mul(number("n").unwrap_or(1).max(1)))
+        let most = names.into_iter().find_map(number).unwrap_or(each);
+        let choices = number("n").unwrap_or(1).max(number("best_of").unwrap_or(1)).max(1);
+        let prompts = match self.endpoint {
+            Endpoint::Completions => self.messages().len().max(1) as u64,
+            Endpoint::Embeddings => return 0,
+            Endpoint::Chat | Endpoint::Responses => 1,
+        };
+        most.saturating_mul(choices).saturating_mul(prompts)
     }
 
     /// Whether the answer is to come in parts.
@@ -168,10 +178,14 @@ mod tests {
 
     #[test]
     fn the_longest_answer_counts_all_choices() {
-        let most = |body: &str| Request::read(Endpoint::Chat, body.as_bytes()).unwrap().most_tokens();
-        assert_eq!(most(r#"{"max_tokens":10,"n":3}"#), Some(30));
-        assert_eq!(most(r#"{"max_completion_tokens":7}"#), Some(7));
-        assert_eq!(most("{}"), None);
-        assert_eq!(most(r#"{"max_tokens":"many"}"#), None);
+        let most = |body: &str| Request::read(Endpoint::Chat, body.as_bytes()).unwrap().most_tokens(100);
+        assert_eq!(most(r#"{"max_tokens":10,"n":3}"#), 30);
+        assert_eq!(most(r#"{"max_completion_tokens":7}"#), 7);
+        assert_eq!(most(r#"{"n":128}"#), 12_800);
+        assert_eq!(most(r#"{"max_tokens":null}"#), 100);
+        assert_eq!(most(r#"{"max_tokens":1e5}"#), u64::MAX, "what is no number of tokens limits nothing");
+        let prompts = r#"{"prompt":["a","b","c"],"max_tokens":5,"best_of":2}"#;
+        let request = Request::read(Endpoint::Completions, prompts.as_bytes()).unwrap();
+        assert_eq!(request.most_tokens(100), 30);
     }
 }

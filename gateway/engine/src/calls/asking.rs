@@ -53,7 +53,10 @@ impl Engine {
         let told = answers::done(self.node().submit(Request::new(key, ask)).await);
         let Err(failure) = told else { return };
         tracing::warn!(stream = %key.stream, detail = failure.detail, "nobody could be asked about a call");
-        if matches!(failure.kind, FailureKind::Busy | FailureKind::Full | FailureKind::Unknown) {
+        if !answers::passes(&failure) {
+            // The call may have ended while the question was on its way: the step goes out again if it still waits.
+            self.give_back(key, sending);
+        } else {
             // Whoever performs the attempt next finds the same call and asks again.
             let again = self.lose(key, sending, worker.to_owned(), LossReason::Disconnected).await;
             if let Err(failure) = again {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use omium_api::port::Failure;
 use omium_runtime::{Done, Request, StreamKey};
-use omium_schemas::Seq;
 use omium_schemas::catalogue::Command;
+use omium_schemas::{Digest, Seq};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{Engine, answers};
@@ -31,7 +31,8 @@ impl Default for Room {
 
 /// The key under which the end of a call is told. Keys that rise are known to be new without a look into the store.
 fn rising(call: Seq) -> String {
-    format!("{:020}", call.0)
+    // No key that a caller may give begins so.
+    format!("\0{:020}", call.0)
 }
 
 /// A call in flight, as long as this lives.
@@ -55,9 +56,10 @@ impl Engine {
         key: StreamKey,
         call: Seq,
         command: Command,
+        digest: Option<Digest>,
     ) -> Result<Done, Failure> {
         let tracked = Tracked { engine: self.clone(), key, call };
-        let ended = self.submit_end(key, call, &command).await;
+        let ended = self.submit_end(key, call, &command, digest).await;
         if !matches!(&ended, Err(failure) if answers::passes(failure)) {
             return ended;
         }
@@ -67,7 +69,7 @@ impl Engine {
         let Ok(room) = self.room.0.clone().try_acquire_many_owned(wanted) else { return ended };
         let (tell, told) = oneshot::channel();
         tokio::spawn(async move {
-            let ended = tracked.engine.submit_until_taken(key, call, command).await;
+            let ended = tracked.engine.submit_until_taken(key, call, command, digest).await;
             drop((room, tracked));
             if let Err(Err(failure)) = tell.send(ended) {
                 // Nobody waits for it any more.
@@ -77,24 +79,40 @@ impl Engine {
         match tokio::time::timeout(PATIENCE, told).await {
             Ok(Ok(ended)) => ended,
             Ok(Err(_)) => Err(answers::unknown()),
-            Err(_) => Err(answers::waiting_for_the_log()),
+            Err(_) => {
+                self.in_flight.told_to_wait(key, call);
+                Err(answers::waiting_for_the_log())
+            }
         }
     }
 
-    async fn submit_until_taken(&self, key: StreamKey, call: Seq, command: Command) -> Result<Done, Failure> {
+    async fn submit_until_taken(
+        &self,
+        key: StreamKey,
+        call: Seq,
+        command: Command,
+        digest: Option<Digest>,
+    ) -> Result<Done, Failure> {
         let mut wait = AGAIN.0;
         loop {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(AGAIN.1);
-            let ended = self.submit_end(key, call, &command).await;
+            let ended = self.submit_end(key, call, &command, digest).await;
             if !matches!(&ended, Err(failure) if answers::passes(failure)) || self.ended.borrow().is_some() {
                 return ended;
             }
         }
     }
 
-    async fn submit_end(&self, key: StreamKey, call: Seq, command: &Command) -> Result<Done, Failure> {
-        let request = Request::new(key, command.clone()).with_key(Bytes::from(rising(call)));
+    async fn submit_end(
+        &self,
+        key: StreamKey,
+        call: Seq,
+        command: &Command,
+        digest: Option<Digest>,
+    ) -> Result<Done, Failure> {
+        let mut request = Request::new(key, command.clone()).with_key(Bytes::from(rising(call)));
+        request.digest = digest;
         answers::decided(self.node().submit(request).await)
     }
 }

@@ -12,6 +12,8 @@ use omium_schemas::{Content, Digest, Seq};
 use super::{ModelCall, Recorder};
 use crate::Engine;
 
+/// How many bytes of content an execution may have for its requests to be compared message by message.
+const COMPARED: u64 = 32 << 20;
 /// How much of a difference is told.
 const TOLD: usize = 4_000;
 
@@ -34,14 +36,20 @@ impl Stored {
         let texts = request.messages();
         let digests: Vec<Digest> = texts.iter().map(|text| data_key.digest(text.as_bytes())).collect();
         let threads = threads(&digests, data_key);
-        let earlier =
-            |thread: &Digest| run.calls.iter().rev().find(|call| call.thread.as_ref() == Some(thread));
-        let longest = threads
+        // The longest beginning that an earlier call has as its whole conversation; of several calls the newest.
+        let begins: BTreeMap<&Digest, usize> = threads
             .iter()
+            .take(threads.len().saturating_sub(1))
             .enumerate()
-            .rev()
-            .skip(1)
-            .find_map(|(length, thread)| Some((length, earlier(thread)?)));
+            .map(|(length, thread)| (thread, length))
+            .collect();
+        let mut longest: Option<(usize, &std::sync::Arc<Call>)> = None;
+        for call in run.calls.iter().rev() {
+            let length = call.thread.as_ref().and_then(|thread| begins.get(thread)).copied();
+            if length.is_some_and(|length| longest.is_none_or(|(known, _)| length > known)) {
+                longest = length.map(|length| (length, call));
+            }
+        }
         let (begins, continued) = longest.map_or((0, None), |(length, call)| (length, Some(call)));
         let said = match continued {
             Some(call) => answer(engine, key, call).await,
@@ -87,6 +95,11 @@ impl Recorder<'_> {
     pub(super) async fn difference(&self, run: &Run, call: &ModelCall<'_>) -> Option<String> {
         if !self.owner.is_program || self.owner.taking < 2 || run.has_condemned_what_was_read() {
             return None;
+        }
+        if run.bytes > COMPARED {
+            return Some(
+                "the request differs from the recorded one; its history is too long to say where".to_owned(),
+            );
         }
         let expected = run.expected(call.asker.caller, call.asker.position, self.owner.taking)?;
         let now: Vec<String> = call.request.messages().into_iter().map(str::to_owned).collect();

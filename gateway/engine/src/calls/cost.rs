@@ -25,7 +25,7 @@ impl Size {
     pub(super) fn of(request: &Request<'_>) -> Size {
         Size {
             input: (request.body.len() as u64).div_ceil(BYTES_PER_TOKEN),
-            output: request.most_tokens().unwrap_or(ANSWER),
+            output: request.most_tokens(ANSWER),
         }
     }
 

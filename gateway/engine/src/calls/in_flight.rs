@@ -1,6 +1,6 @@
 //! Calls that this process waits for. What is open in the log and not here was lost with another process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +32,14 @@ struct Entry {
 
 /// The calls in flight.
 #[derive(Debug, Default)]
-pub(crate) struct InFlight(Mutex<BTreeMap<(StreamKey, Seq), Entry>>);
+pub(crate) struct InFlight {
+    entries: Mutex<BTreeMap<(StreamKey, Seq), Entry>>,
+    /// Calls whose client was told to come back, since the log took nothing: it has not had what it paid for.
+    untold: Mutex<BTreeSet<(StreamKey, Seq)>>,
+}
+
+/// How many calls are remembered whose client is to come back.
+const UNTOLD: usize = 10_000;
 
 impl InFlight {
     pub(super) fn track(&self, key: StreamKey, call: Seq, asked: Asked) {
@@ -65,6 +72,26 @@ impl InFlight {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(StreamKey, Seq), Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn untold(&self) -> std::sync::MutexGuard<'_, BTreeSet<(StreamKey, Seq)>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn told_to_wait(&self, key: StreamKey, call: Seq) {
+        let mut untold = self.untold();
+        if untold.len() >= UNTOLD {
+            untold.pop_first();
+        }
+        untold.insert((key, call));
+    }
+
+    pub(super) fn is_to_be_told(&self, key: StreamKey, call: Seq) -> bool {
+        self.untold().contains(&(key, call))
+    }
+
+    pub(super) fn told(&self, key: StreamKey, call: Seq) {
+        self.untold().remove(&(key, call));
     }
 }

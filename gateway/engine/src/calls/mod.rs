@@ -39,6 +39,8 @@ pub(super) use order::Order;
 
 /// The one step of a program.
 const PROGRAM_STEP: StepId = StepId(1);
+/// How many messages one request may have: their digests have to fit into one frame.
+const MESSAGES: usize = 12_000;
 /// The longest name of a model that is kept.
 const MODEL_NAME: usize = 256;
 
@@ -58,7 +60,7 @@ impl Owner {
     }
 
     pub(super) fn sending(key: StreamKey, sending: Sending) -> Owner {
-        let taking = omium_execution::taking(sending.epoch, sending.delivery);
+        let taking = omium_schemas::taking(sending.epoch, sending.delivery);
         Owner { key, step: sending.step, taking, is_program: false }
     }
 }
@@ -168,6 +170,12 @@ impl<'e> Recorder<'e> {
         loop {
             let state = self.seen().await?;
             let run = run_of(&state)?;
+            // A client that was told to come back, since the log took nothing, is given what it has paid for.
+            if let Some(call) = run.own(wanted).find(|call| self.engine.in_flight.is_to_be_told(key, call.at))
+            {
+                self.engine.in_flight.ended(key, call.at).await?;
+                return self.told_at_last(call.at).await;
+            }
             let in_flight = |call: Seq| self.engine.in_flight.has(key, call);
             match run.find(wanted, &in_flight) {
                 Found::Nothing => return Ok(Known::Nothing(state)),
@@ -191,6 +199,16 @@ impl<'e> Recorder<'e> {
         }
     }
 
+    async fn told_at_last(&self, call: Seq) -> Result<Known, Failure> {
+        let state = self.seen().await?;
+        self.engine.in_flight.told(self.owner.key, call);
+        let known = run_of(&state)?.calls.iter().find(|known| known.at == call);
+        match known.filter(|known| known.has_outcome_to_serve()) {
+            Some(known) => Ok(Known::Recorded(Box::new((**known).clone()))),
+            None => Ok(Known::Nothing(state)),
+        }
+    }
+
     async fn serve(&self, run: &Run, call: Seq) -> Result<(), Failure> {
         let (step, branch, delivery) = (self.owner.step, run.branch, self.owner.taking);
         self.submit(ServeAnswer { step, branch, call, delivery }).await?;
@@ -211,6 +229,17 @@ impl<'e> Recorder<'e> {
     ) -> Result<Begun, Failure> {
         let (key, run) = (self.owner.key, run_of(state)?);
         let data_key = self.engine.vault.sealing(&key).ok_or_else(answers::erased)?;
+        let messages = call.request.messages().len();
+        if messages > MESSAGES {
+            let detail =
+                format!("the request has {messages} messages, and {MESSAGES} are the most that are recorded");
+            return Err(Failure::new(
+                FailureKind::Invalid,
+                "too-many-messages",
+                detail,
+                "send fewer, or shorten the conversation",
+            ));
+        }
         let stored = Stored::of(self.engine, key, run, call.request, &data_key).await;
         let difference = self.difference(run, call).await;
         let model = call.request.model().unwrap_or_default();
@@ -275,7 +304,7 @@ impl<'e> Recorder<'e> {
             shown,
             estimated: cost.estimated,
         };
-        let done = self.engine.conclude(self.owner.key, call, complete.into()).await?;
+        let done = self.engine.conclude(self.owner.key, call, complete.into(), None).await?;
         if done.repeated {
             return self.verdict_of(call).await;
         }
@@ -293,7 +322,7 @@ impl<'e> Recorder<'e> {
         let ModelFailed { class, status, reason, retryable } = failed;
         let (status, reason) = (i32::from(status), Some(Content::open(reason)));
         let fail = FailLlmCall { call, class, status, reason, retryable };
-        self.engine.conclude(self.owner.key, call, fail.into()).await.map(|_| ())
+        self.engine.conclude(self.owner.key, call, fail.into(), None).await.map(|_| ())
     }
 
     /// What is known of a tool call; where nothing is, records that it is about to be made.
@@ -370,16 +399,19 @@ impl<'e> Recorder<'e> {
         if !run_of(&state)?.calls.iter().any(|known| is_ours(known)) {
             return Err(answers::no_open_call());
         }
-        let command: Command = match end {
+        let (command, said): (Command, String) = match end {
             ToolEnd::Answered(result) => {
-                CompleteToolCall { call, result: Some(Content::open(result.to_string())) }.into()
+                let result = result.to_string();
+                (CompleteToolCall { call, result: Some(Content::open(result.clone())) }.into(), result)
             }
             ToolEnd::Failed(class, reason) => {
-                let reason = Some(Content::open(json!(reason).to_string()));
-                FailToolCall { call, class, reason }.into()
+                let reason = json!(reason).to_string();
+                let said = format!("failed {reason}");
+                (FailToolCall { call, class, reason: Some(Content::open(reason)) }.into(), said)
             }
         };
-        self.engine.conclude(self.owner.key, call, command).await
+        let digest = self.digest(said.as_bytes())?;
+        self.engine.conclude(self.owner.key, call, command, Some(digest)).await
     }
 }
 

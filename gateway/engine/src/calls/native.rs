@@ -66,6 +66,10 @@ fn not_recorded(failure: Failure) -> NotRecorded {
     let fails = match failure.kind {
         FailureKind::Exhausted => Some(FailureClass::Budget),
         FailureKind::Invalid => Some(FailureClass::InvalidInput),
+        // What is recorded cannot be read, now or later: to begin again would come to the same place for ever.
+        FailureKind::Conflict if matches!(failure.code, "unreadable" | "erased") => {
+            Some(FailureClass::InvalidInput)
+        }
         _ => None,
     };
     NotRecorded { reason: format!("{}; {}", failure.detail, failure.hint), fails }

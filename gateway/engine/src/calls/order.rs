@@ -69,16 +69,16 @@ impl Recorder<'_> {
         let deadline = Instant::now() + IN_ORDER;
         loop {
             let state = self.seen().await?;
+            let run = run_of(&state)?;
             let is_before = |other: &Call| {
                 other.done < found.done
                     && other.done > Some(found.at)
-                    && other.taken != owner.taking
-                    && !other.condemned
                     && matches!(other.outcome, Outcome::Answered(_))
+                    && run.may_serve(other, owner.taking)
                     && !order.is_abandoned(owner.key, owner.taking, other.at)
             };
             let before: Vec<Seq> =
-                run_of(&state)?.calls.iter().filter(|other| is_before(other)).map(|other| other.at).collect();
+                run.calls.iter().filter(|other| is_before(other)).map(|other| other.at).collect();
             if before.is_empty() {
                 return Ok(());
             }

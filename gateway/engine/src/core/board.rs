@@ -52,6 +52,8 @@ struct Seat {
     tenant: Option<TenantId>,
     frameworks: Vec<String>,
     credit: u32,
+    /// Credit that is not used until the worker has shown that it takes steps again.
+    withheld: u32,
     draining: bool,
     /// Its connection is broken and it may come back.
     away: bool,
@@ -78,7 +80,15 @@ impl Board {
     ) -> (u64, Vec<Handed>) {
         self.next_seat += 1;
         let id = self.next_seat;
-        let seat = Seat { tenant, frameworks, credit, draining: false, away: false, held: BTreeMap::new() };
+        let seat = Seat {
+            tenant,
+            frameworks,
+            credit,
+            withheld: 0,
+            draining: false,
+            away: false,
+            held: BTreeMap::new(),
+        };
         self.seats.insert(id, seat);
         (id, self.hand_out_to(id))
     }
@@ -94,21 +104,37 @@ impl Board {
     }
 
     /// A step is to be performed. Of two sendings of one step the newer one counts, whichever comes first.
-    pub(crate) fn offer(&mut self, offer: Offer) -> Vec<Handed> {
+    /// The older one is taken back from whoever performs it.
+    pub(crate) fn offer(&mut self, offer: Offer) -> (Vec<Cancelled>, Vec<Handed>) {
         let step = (offer.key, offer.sending.step);
         if let Some((want, number)) = self.waiting.get(&step).cloned() {
             let queue = self.queues.get_mut(&want);
             let older = queue.as_ref().and_then(|queue| queue.get(&number)).map(|other| age(other.sending));
             if older > Some(age(offer.sending)) {
-                return Vec::new();
+                return (Vec::new(), Vec::new());
             }
             queue.map(|queue| queue.remove(&number));
             self.waiting.remove(&step);
         }
         self.next_offer += 1;
         let want = (offer.key.tenant, offer.task.framework.clone());
+        let (key, newest) = (offer.key, offer.sending);
         self.wait(want.clone(), self.next_offer, offer);
-        self.hand_out(&want)
+        let first = Sending { step: newest.step, ..FIRST };
+        let held = self.held.range((key, first)..).map(|(of, _)| *of);
+        let of_step = held.take_while(|(of, sending)| (*of, sending.step) == (key, newest.step));
+        let older: Vec<Sending> =
+            of_step.map(|(_, sending)| sending).filter(|sending| age(*sending) < age(newest)).collect();
+        let cancelled = older.into_iter().filter_map(|sending| self.take_from_holder(key, sending)).collect();
+        (cancelled, self.hand_out(&want))
+    }
+
+    fn take_from_holder(&mut self, key: StreamKey, sending: Sending) -> Option<Cancelled> {
+        let seat = self.held.remove(&(key, sending))?;
+        let known = self.seats.get_mut(&seat)?;
+        known.credit = known.credit.saturating_add(1);
+        let execution = known.held.remove(&(key, sending))?;
+        Some(Cancelled { seat, execution, sending })
     }
 
     /// A step could not be brought to the worker that was to have it: it waits where it stood.
@@ -118,6 +144,7 @@ impl Board {
             && seat.held.remove(&of).is_some()
         {
             self.held.remove(&of);
+            seat.withheld = seat.withheld.saturating_add(seat.credit).saturating_add(1);
             seat.credit = 0;
             let want = (offer.key.tenant, offer.task.framework.clone());
             self.next_offer += 1;
@@ -129,7 +156,8 @@ impl Board {
 
     pub(crate) fn grant(&mut self, id: u64, credit: u32) -> Vec<Handed> {
         if let Some(seat) = self.seats.get_mut(&id) {
-            seat.credit = seat.credit.saturating_add(credit).min(100_000);
+            let withheld = std::mem::take(&mut seat.withheld);
+            seat.credit = seat.credit.saturating_add(credit).saturating_add(withheld).min(100_000);
         }
         self.hand_out_to(id)
     }
@@ -171,7 +199,8 @@ impl Board {
         if seat.held.remove(&(key, sending)).is_none() {
             return Vec::new();
         }
-        seat.credit = seat.credit.saturating_add(1);
+        let withheld = std::mem::take(&mut seat.withheld);
+        seat.credit = seat.credit.saturating_add(1).saturating_add(withheld);
         self.held.remove(&(key, sending));
         self.hand_out_to(id)
     }
@@ -203,13 +232,9 @@ impl Board {
                 self.waiting.remove(&(key, sending.step));
             }
         }
-        let Some(seat) = self.held.remove(&(key, sending)) else { return (None, Vec::new()) };
-        let execution = self.seats.get_mut(&seat).and_then(|known| {
-            known.credit = known.credit.saturating_add(1);
-            known.held.remove(&(key, sending))
-        });
-        let cancelled = execution.map(|execution| Cancelled { seat, execution, sending });
-        (cancelled, self.hand_out_to(seat))
+        let Some(cancelled) = self.take_from_holder(key, sending) else { return (None, Vec::new()) };
+        let handed = self.hand_out_to(cancelled.seat);
+        (Some(cancelled), handed)
     }
 
     /// How many steps wait, by framework of a tenant.
@@ -303,7 +328,7 @@ mod tests {
         for order in [[7, 9], [9, 7]] {
             let mut board = Board::default();
             for delivery in order {
-                assert!(board.offer(offer(1, 1, 1, delivery)).is_empty());
+                assert!(board.offer(offer(1, 1, 1, delivery)).1.is_empty());
             }
             let (_, handed) = board.seat(None, vec!["f".into()], 10);
             assert_eq!(deliveries(&handed), [9], "{order:?}");
@@ -328,7 +353,7 @@ mod tests {
     fn what_a_worker_does_not_take_waits_for_another_one() {
         let mut board = Board::default();
         let (first, _) = board.seat(None, vec!["f".into()], 1);
-        let handed = board.offer(offer(1, 1, 1, 1)).pop().unwrap();
+        let handed = board.offer(offer(1, 1, 1, 1)).1.pop().unwrap();
         assert!(board.not_taken(handed).is_empty());
         assert!(board.holds(first).is_empty());
         let (second, handed) = board.seat(None, vec!["f".into()], 1);
@@ -361,9 +386,32 @@ mod tests {
             }
         }
         let (id, _) = board.seat(Some(TenantId([2; 16])), vec!["f".into()], 1);
-        let handed = board.offer(offer(2, 1, 1, 1));
+        let (_, handed) = board.offer(offer(2, 1, 1, 1));
         assert_eq!(deliveries(&handed), [1]);
         assert_eq!(board.waiting().map(|(_, length)| length).collect::<Vec<_>>(), [10_000]);
         assert_eq!(board.holds(id).len(), 1);
+    }
+
+    #[test]
+    fn who_performs_an_older_sending_is_told_to_drop_it_when_a_newer_one_goes_out() {
+        let mut board = Board::default();
+        let (first, _) = board.seat(None, vec!["f".into()], 1);
+        board.offer(offer(1, 1, 1, 1));
+        assert!(board.has(first, offer(1, 1, 1, 1).key, offer(1, 1, 1, 1).sending));
+        let (cancelled, handed) = board.offer(offer(1, 1, 1, 2));
+        assert_eq!(cancelled.iter().map(|cancelled| cancelled.sending.delivery).collect::<Vec<_>>(), [1]);
+        assert_eq!(deliveries(&handed), [2]);
+        assert!(!board.has(first, offer(1, 1, 1, 1).key, offer(1, 1, 1, 1).sending));
+    }
+
+    #[test]
+    fn credit_that_could_not_be_used_comes_back_with_the_next_release() {
+        let mut board = Board::default();
+        let (id, _) = board.seat(None, vec!["f".into()], 3);
+        let first = board.offer(offer(1, 1, 1, 1)).1.pop().unwrap();
+        let second = board.offer(offer(1, 1, 2, 2)).1.pop().unwrap();
+        assert!(board.not_taken(second).is_empty(), "its channel is full");
+        assert!(board.offer(offer(1, 1, 3, 3)).1.is_empty());
+        assert_eq!(board.release(id, first.offer.key, first.offer.sending).len(), 2);
     }
 }

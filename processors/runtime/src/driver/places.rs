@@ -108,15 +108,16 @@ fn belongs(folder: &Path, log: [u8; 16], new: bool) -> Result<(), String> {
         Ok(None) => {}
         Err(error) => return Err(format!("whose folder {place} is cannot be told: {error}")),
     }
-    let said = replace(&RealDisk, &file, id.as_bytes());
-    said.map_err(|error| format!("whose folder {place} is cannot be noted: {error}"))?;
-    if new {
-        return Ok(());
+    // What is missing stays missing at the next start: only an operator can say that it need not come back.
+    if !new {
+        return Err(format!(
+            "{place} was made anew beside a log that is older: long content from before cannot be read. Restore the \
+             folder from a backup; to go on without that content, write {id} into {}",
+            file.display()
+        ));
     }
-    Err(format!(
-        "{place} was made anew beside a log that is older: long content from before cannot be read. Restore the folder \
-         from a backup"
-    ))
+    let said = replace(&RealDisk, &file, id.as_bytes());
+    said.map_err(|error| format!("whose folder {place} is cannot be noted: {error}"))
 }
 
 #[cfg(test)]
@@ -143,6 +144,13 @@ mod tests {
         places.look();
         assert_eq!(places.wholeness().len(), 2, "{:?}", places.wholeness());
         make_folder(&root.join("blobs")).expect("a folder");
-        assert!(Places::open(Some(&root), LOG, false).wholeness()[0].contains("made anew"));
+        for _ in 0..2 {
+            assert!(
+                Places::open(Some(&root), LOG, false).wholeness()[0].contains("made anew"),
+                "at each start"
+            );
+        }
+        fs::write(root.join("blobs/of-log"), "07".repeat(16)).expect("a file");
+        assert!(Places::open(Some(&root), LOG, false).wholeness().is_empty(), "an operator has said so");
     }
 }

@@ -50,10 +50,18 @@ impl<P: Processors> Shell<P> {
 
     /// Whether the command answers a sending that is over. A completion of an older one is refused.
     pub(super) fn wrong_sending(&self, submission: &Submission) -> Option<Refusal> {
+        let key = &submission.key;
         let (step, branch, epoch, delivery) = match &submission.command {
             Command::CompleteStep(done) => (done.step, done.branch, done.epoch, done.delivery),
             Command::FailStep(failed) => (failed.step, failed.branch, failed.epoch, failed.delivery),
             Command::LoseStep(lost) => (lost.step, lost.branch, lost.epoch, lost.delivery),
+            Command::StartLlmCall(call) => {
+                return self.wrong_caller(key, call.step, call.branch, call.delivery);
+            }
+            Command::StartToolCall(call) => {
+                return self.wrong_caller(key, call.step, call.branch, call.delivery);
+            }
+            Command::ServeAnswer(ask) => return self.wrong_caller(key, ask.step, ask.branch, ask.delivery),
             _ => return None,
         };
         let current = self.sending(&submission.key, step, branch);
@@ -63,6 +71,23 @@ impl<P: Processors> Shell<P> {
         let text = format!(
             "sending {epoch}/{delivery} of {step} on branch {branch} is over; its outcome is not needed"
         );
+        Some(Refusal::new(Why::Conflict, text))
+    }
+
+    /// Whether the attempt that calls is over. A step that nobody was sent is a program's, whose attempts the execution
+    /// itself tells apart.
+    fn wrong_caller(&self, key: &StreamKey, step: StepId, branch: Branch, taking: i64) -> Option<Refusal> {
+        let (_, sent) = self.sending(key, step, branch)?;
+        let Role::Leading(epoch) = self.role else { return None };
+        // Attempts of programs are small numbers: no leader's epoch is in them.
+        if taking < omium_schemas::taking(omium_schemas::Epoch(1), 0) {
+            return None;
+        }
+        if taking == omium_schemas::taking(epoch, sent) {
+            return None;
+        }
+        let text =
+            format!("another sending of {step} on branch {branch} is under way; this one's calls are over");
         Some(Refusal::new(Why::Conflict, text))
     }
 
