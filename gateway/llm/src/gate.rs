@@ -17,6 +17,7 @@ use omium_schemas::{Digest, Seq};
 use crate::caller::{self, Name};
 use crate::port::{Answered, Attempt, Change, Failed, Ledger, Looked, Question, Refused, Seen, Verdict};
 use crate::reply::{Passed, Reply, held};
+use crate::rounds::Rounds;
 use crate::tail;
 use crate::to_the_end::ToTheEnd;
 use crate::upstream::{LONGEST, Upstream, passed_back, refused, whole};
@@ -33,6 +34,7 @@ pub(crate) struct Incoming {
     pub(crate) endpoint: Endpoint,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    pub(crate) rounds: Rounds,
     /// The request's place, kept until the call has its end in the log.
     pub(crate) _slot: Option<Slot>,
 }
@@ -77,13 +79,16 @@ impl Incoming {
             .map_err(|why| Refused::new(400, "bad-body", why.to_string(), "send a JSON object"))?;
         let request = Request { endpoint: self.endpoint, body, place };
         let digest = |bytes: &[u8]| self.ledger.digest(&self.attempt, bytes);
-        let Name { agent, caller } = caller::name(&self.headers, &request, digest)?;
+        let label = |bytes: &[u8]| self.ledger.label(&self.attempt, bytes);
+        let Name { agent, caller } = caller::name(&self.headers, &request, label)?;
         let alias = second_key(&request).map(|key| digest(&key)).transpose()?;
         let digest = digest(&canonical(self.endpoint.path(), &self.body))?;
         let position = caller::position(&self.headers);
         let count = self.headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok());
         let repeats = count.is_some_and(|count| count.trim() != "0");
         let question = Question { request: &request, agent, caller, digest, alias, position, repeats };
+        let key = (self.attempt.tenant, self.attempt.stream, self.attempt.number, question.digest);
+        let _round = self.rounds.enter(key, question.repeats).await;
         let mut hiccups = PAUSES.into_iter();
         let mut looked = self.ledger.look(&self.attempt, &question).await?;
         for _ in 0..MOST_ROUNDS {

@@ -4,6 +4,7 @@ mod caller;
 mod gate;
 mod port;
 mod reply;
+mod rounds;
 mod routes;
 mod tail;
 mod to_the_end;

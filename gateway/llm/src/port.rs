@@ -176,6 +176,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// A digest under the execution's key: it confirms no guess once that is gone.
     fn digest(&self, attempt: &Attempt, bytes: &[u8]) -> Result<Digest, Refused>;
 
+    /// A digest under the tenant's own key: the same text has the same one in each of its executions.
+    fn label(&self, attempt: &Attempt, bytes: &[u8]) -> Result<Digest, Refused>;
+
     /// What is to be done with a request. Where an equal one is on its way, waits for its answer.
     async fn look(&self, attempt: &Attempt, question: &Question<'_>) -> Result<Looked, Refused>;
 

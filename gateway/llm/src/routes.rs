@@ -18,6 +18,7 @@ use serde::Deserialize;
 use crate::gate::{self, Incoming};
 use crate::port::{Attempt, Ledger, Refused};
 use crate::reply::Reply;
+use crate::rounds::Rounds;
 use crate::tools;
 use crate::upstream::{Upstream, passed_back, whole};
 
@@ -30,6 +31,7 @@ const MAX_MODELS: usize = 4 << 20;
 struct Gate {
     ledger: Arc<dyn Ledger>,
     upstream: Upstream,
+    rounds: Rounds,
 }
 
 /// Everything below `/x/`.
@@ -45,7 +47,7 @@ pub fn router(ledger: Arc<dyn Ledger>, upstream: Upstream) -> Router {
         .route("/{execution}/{token}/tools/{call}", any(end_tool))
         .route("/{execution}/{token}/fence", any(fence))
         .fallback(unknown)
-        .with_state(Gate { ledger, upstream });
+        .with_state(Gate { ledger, upstream, rounds: Rounds::default() });
     Router::new().nest("/x", inner)
 }
 
@@ -121,9 +123,18 @@ async fn model(
     match (Endpoint::at(&path), model_name(&path)) {
         (Some(endpoint), _) if method == Method::POST => {
             let body = read(slot.as_ref(), body).await?;
-            let Gate { ledger, upstream } = gate;
-            Ok(gate::answer(Incoming { ledger, upstream, attempt, endpoint, headers, body, _slot: slot })
-                .await)
+            let Gate { ledger, upstream, rounds } = gate;
+            Ok(gate::answer(Incoming {
+                ledger,
+                upstream,
+                attempt,
+                endpoint,
+                headers,
+                body,
+                rounds,
+                _slot: slot,
+            })
+            .await)
         }
         (Some(_), _) => Ok(wrong_method("POST")),
         (None, Some(name)) if method == Method::GET => models(&gate, name, &headers).await,

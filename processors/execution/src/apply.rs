@@ -123,11 +123,12 @@ impl Run {
                 let output = self.output_of(*step, output, seq, command);
                 self.settle(*step, Phase::Done { at: seq, time, output });
             }
-            Event::StepFailed(StepFailed { step, class, retryable, .. }) => {
-                let reason = match command {
+            Event::StepFailed(StepFailed { step, class, retryable, reason, .. }) => {
+                let of_command = match command {
                     Command::FailStep(FailStep { reason, .. }) => reason.clone(),
                     _ => None,
                 };
+                let reason = reason.clone().or(of_command);
                 // A word that did not do is used up: whoever tries again waits for another.
                 if *class == FailureClass::Rejected {
                     self.take_signal(*step, seq);

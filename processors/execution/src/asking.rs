@@ -54,7 +54,13 @@ impl Draft<'_> {
             self.end_failed(FailureClass::Rejected);
             return Ok(());
         }
-        self.attempt_failed(StepFailed { step, branch, class: FailureClass::Rejected, retryable: false })
+        self.attempt_failed(StepFailed {
+            step,
+            branch,
+            class: FailureClass::Rejected,
+            retryable: false,
+            reason: None,
+        })
     }
 
     /// Nobody answered in time. Gives the steps that were given up.
@@ -67,7 +73,13 @@ impl Draft<'_> {
             self.push(ApprovalExpired { approval: *approval });
             let step = *step;
             if self.run.is_waiting(step) {
-                self.push(StepFailed { step, branch, class: FailureClass::Rejected, retryable: false });
+                self.push(StepFailed {
+                    step,
+                    branch,
+                    class: FailureClass::Rejected,
+                    retryable: false,
+                    reason: None,
+                });
             }
         }
         late.into_iter().map(|(_, step)| step).collect()

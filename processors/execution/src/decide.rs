@@ -13,7 +13,7 @@ use omium_schemas::catalogue::{
 use omium_schemas::{Branch, Digest, Money, Seq, StepId, Time};
 
 use crate::bounds;
-use crate::draft::{Draft, conflict, invalid};
+use crate::draft::{Draft, conflict, invalid, said};
 use crate::state::{Phase, Run, Status};
 use crate::{program, rules};
 
@@ -186,10 +186,17 @@ impl Draft<'_> {
         if cost < Money::ZERO {
             return invalid("a cost is not negative");
         }
-        if self.run.accepts(step, done.output.as_ref(), self.context, &self.fuel).is_err() {
+        let accepted = self.run.accepts(step, done.output.as_ref(), self.context, &self.fuel);
+        if let Err(why) = accepted {
             self.charge(step, cost);
             let class = FailureClass::Hallucination;
-            return self.attempt_failed(StepFailed { step, branch, class, retryable: true });
+            return self.attempt_failed(StepFailed {
+                step,
+                branch,
+                class,
+                retryable: true,
+                reason: said(&why),
+            });
         }
         // The result stands in the command; an event that repeats it doubles the log of whoever has long results.
         self.push(StepCompleted { step, branch, output: None });
@@ -233,7 +240,7 @@ impl Draft<'_> {
             .retry_after_ms
             .and_then(|wait| u64::try_from(wait).ok())
             .map(|wait| self.context.now.plus_millis(wait.min(MAX_WAIT_MS)));
-        self.attempt_failed(StepFailed { step, branch, class, retryable })
+        self.attempt_failed(StepFailed { step, branch, class, retryable, reason: None })
     }
 
     pub(crate) fn attempt_failed(&mut self, failed: StepFailed) -> Result<(), Refusal> {
@@ -261,6 +268,7 @@ impl Draft<'_> {
                 branch,
                 class: FailureClass::Crashed,
                 retryable: true,
+                reason: None,
             });
         }
         Ok(())

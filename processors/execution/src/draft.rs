@@ -5,7 +5,7 @@ use std::cell::Cell;
 use omium_limits::Fuel;
 use omium_processor::{Context, Refusal, Why};
 use omium_schemas::catalogue::{Command, Event};
-use omium_schemas::{Seq, Time};
+use omium_schemas::{Content, Seq, Time};
 
 use crate::apply::Fact;
 use crate::state::Run;
@@ -47,6 +47,11 @@ impl<'a> Draft<'a> {
     pub(crate) fn events(self) -> Vec<Event> {
         self.events
     }
+}
+
+/// Why a step failed, for people; sealed like all content.
+pub(crate) fn said(why: &str) -> Option<Content> {
+    Some(Content::open(serde_json::Value::from(why).to_string()))
 }
 
 pub(crate) fn conflict<T>(text: impl Into<String>) -> Result<T, Refusal> {

@@ -151,7 +151,8 @@ impl Draft<'_> {
         if end.code == 0 {
             self.push(StepCompleted { step: STEP, branch, output: None });
         } else {
-            self.push(StepFailed { step: STEP, branch, class: FailureClass::Crashed, retryable: false });
+            let class = FailureClass::Crashed;
+            self.push(StepFailed { step: STEP, branch, class, retryable: false, reason: None });
         }
         self.push(CheckpointTaken { name: None });
         self.go_on();

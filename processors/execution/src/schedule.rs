@@ -10,7 +10,7 @@ use omium_schemas::catalogue::{
 };
 use omium_schemas::{Content, StepId, Time};
 
-use crate::draft::Draft;
+use crate::draft::{Draft, said};
 use crate::rules;
 use crate::state::{Phase, Run, Status};
 
@@ -76,10 +76,10 @@ impl Draft<'_> {
     fn begin(&mut self, step: StepId) -> bool {
         let rule = self.run.step(step).and_then(|(plan, _)| plan.require.clone());
         if let Some(rule) = rule
-            && let Err(_why) = rules::holds(&rule, &self.run, None, self.context, &self.fuel)
+            && let Err(why) = rules::holds(&rule, &self.run, None, self.context, &self.fuel)
         {
             let (branch, class) = (self.run.branch, FailureClass::Policy);
-            self.push(StepFailed { step, branch, class, retryable: false });
+            self.push(StepFailed { step, branch, class, retryable: false, reason: said(&why) });
             self.push(CheckpointTaken { name: None });
             return true;
         }
@@ -135,8 +135,9 @@ impl Draft<'_> {
         match self.run.accepts(step, body.as_ref(), self.context, &self.fuel) {
             Ok(()) => self.push(StepCompleted { step, branch, output: None }),
             // It came before the step waited, when nobody could tell that it would not do.
-            Err(_) => {
-                self.push(StepFailed { step, branch, class: FailureClass::Rejected, retryable: false });
+            Err(why) => {
+                let (class, reason) = (FailureClass::Rejected, said(&why));
+                self.push(StepFailed { step, branch, class, retryable: false, reason });
             }
         }
         self.push(CheckpointTaken { name: None });

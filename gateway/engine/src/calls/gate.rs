@@ -157,6 +157,11 @@ impl Ledger for Gate {
         self.recorder(attempt).digest(bytes).map_err(refused)
     }
 
+    fn label(&self, attempt: &Attempt, bytes: &[u8]) -> Result<Digest, Refused> {
+        let key = self.0.vault.sealing(&crate::control_key()).ok_or_else(|| refused(answers::unknown()))?;
+        Ok(key.digest(&[b"label\0".as_slice(), &attempt.tenant.0, bytes].concat()))
+    }
+
     async fn look(&self, attempt: &Attempt, question: &Question<'_>) -> Result<Looked, Refused> {
         let known = self.recorder(attempt).model(&model_call(question)).await.map_err(refused)?;
         match known {

@@ -748,3 +748,14 @@ fn another_attempt_waits_as_long_as_somebody_asked() {
     let Phase::Waiting { not_before, .. } = story.run().steps[0].phase else { panic!("it is tried again") };
     assert!(not_before >= now.plus_millis(90_000), "{not_before:?}");
 }
+
+#[test]
+fn a_rule_that_is_not_kept_is_named() {
+    let mut judged = step("a", &[]);
+    (judged.attempts, judged.ensure) = (1, Some("output.apr > 100.0".into()));
+    let mut story = Story::of(vec![judged]);
+    story.does(complete(1, Branch(0), r#"{"apr": 5.2}"#));
+    let Phase::Failed { reason: Some(reason), .. } = story.phase(1) else { panic!("{:?}", story.phase(1)) };
+    let reason = String::from_utf8(reason.plain().unwrap().to_vec()).unwrap();
+    assert!(reason.contains("output.apr > 100.0"), "{reason}");
+}

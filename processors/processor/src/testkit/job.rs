@@ -143,7 +143,7 @@ impl Job {
         let step = self.expects(command.step, command.branch)?;
         let FailStep { class, retryable, .. } = *command;
         let mut events: Vec<Event> =
-            vec![StepFailed { step: step.step, branch: self.branch, class, retryable }.into()];
+            vec![StepFailed { step: step.step, branch: self.branch, class, retryable, reason: None }.into()];
         events.extend(self.again(step, class, retryable, context));
         Ok(events)
     }
