@@ -147,10 +147,18 @@ fn has_calls(view: &Value) -> bool {
 }
 
 fn suspended(view: &Value, execution: &str) -> String {
-    let asks = view["questions"].as_array().is_some_and(|questions| !questions.is_empty());
-    let decide =
-        if asks { format!("`omium answer {execution} …`") } else { format!("`omium approve {execution}`") };
-    format!("{decide} decides, then `omium exec --resume {execution}` goes on")
+    let has = |field: &str| view[field].as_array().is_some_and(|items| !items.is_empty());
+    let decide = if has("questions") {
+        format!("`omium answer {execution} …` decides")
+    } else if has("findings") {
+        format!("`omium approve {execution}` decides")
+    } else {
+        // What else a program waits for is money.
+        format!(
+            "a model without a price waits for `omium prices set MODEL …`, or for `omium approve {execution}`"
+        )
+    };
+    format!("{decide}, then `omium exec --resume {execution}` goes on")
 }
 
 #[cfg(test)]
@@ -168,6 +176,13 @@ mod tests {
         check(
             json!({ "status": "suspended", "questions": [{}] }),
             Some("ex_1 is suspended; `omium answer ex_1 …` decides, then `omium exec --resume ex_1` goes on"),
+        );
+        check(
+            json!({ "status": "suspended", "questions": [], "findings": [] }),
+            Some(
+                "ex_1 is suspended; a model without a price waits for `omium prices set MODEL …`, or for `omium approve \
+                 ex_1`, then `omium exec --resume ex_1` goes on",
+            ),
         );
         check(
             json!({ "status": "failed", "steps": [{ "calls": [] }] }),

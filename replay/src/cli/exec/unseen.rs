@@ -7,8 +7,7 @@ pub(super) fn unseen(view: &Value) -> Option<String> {
     let calls = view["steps"][0]["calls"].as_array().filter(|calls| !calls.is_empty());
     let Some(calls) = calls else {
         return Some(
-            "no call was seen: what the program asked of models, if anything, did not go to OPENAI_BASE_URL"
-                .into(),
+            "no call is recorded: what was refused is not, and what does not go to OPENAI_BASE_URL is not seen".into(),
         );
     };
     let nameless =
@@ -70,7 +69,7 @@ mod tests {
 
     #[test]
     fn calls_without_a_name_are_counted_and_tools_that_nobody_saw_are_told() {
-        check(&[], Some("no call was seen"));
+        check(&[], Some("no call is recorded"));
         check(&[("model", "Writer#0"), ("model", "agent-smith#1")], None);
         check(
             &[("model", "Writer#0"), ("model", "agent-0123abcd#0"), ("model", "unnamed#0")],
