@@ -1,19 +1,17 @@
 //! Content as the log holds it, fetched and opened for who looks at it. What cannot be read is never taken for nothing:
 //! a view shows a mark, and whoever acts on it fails by name.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use omium_api::port::Failure;
-use omium_execution::Run;
+use omium_execution::{Phase, Run};
 use omium_runtime::{StreamKey, Unreadable};
 use omium_schemas::{BlobRef, Content};
 use serde_json::{Value, json};
 
-use super::view::{Opened, scope};
-use super::{Engine, answers, contents};
+use super::{Engine, answers};
 
 /// How many bytes of long content one view holds at most.
 const VIEW: u64 = 16 << 20;
@@ -107,17 +105,66 @@ impl Engine {
         })
     }
 
-    /// What templates look at, with all of it there.
-    pub(super) async fn scope_of(&self, key: StreamKey, run: &Run) -> Result<Value, Unreadable> {
-        let fetched = self.opened(key, contents(run)).await;
-        let unreadable = RefCell::new(None);
-        let read = |content: &Content| {
-            self.read(key, &fetched, content).unwrap_or_else(|why| {
-                unreadable.borrow_mut().get_or_insert(why);
-                Value::Null
-            })
+    /// What templates look at, as far as it is wanted, with all of that there.
+    pub(super) async fn scope_of(
+        &self,
+        key: StreamKey,
+        run: &Run,
+        wanted: &Wanted,
+    ) -> Result<Value, Unreadable> {
+        let fetched = self.opened(key, wanted.contents(run)).await;
+        let read = |content: Option<&Content>| {
+            content.map_or(Ok(Value::Null), |content| self.read(key, &fetched, content))
         };
-        let scope = scope(run, &Opened(&read));
-        unreadable.into_inner().map_or(Ok(scope), Err)
+        let mut outputs = serde_json::Map::new();
+        for (agent, output) in wanted.outputs(run) {
+            outputs.insert(agent.to_owned(), read(output)?);
+        }
+        Ok(json!({ "inputs": read(wanted.inputs(run))?, "outputs": outputs }))
+    }
+}
+
+/// What of a run somebody looks at: what is not named is not fetched, opened and built.
+#[derive(Debug, Default)]
+pub(super) struct Wanted(Option<BTreeSet<Vec<String>>>);
+
+impl Wanted {
+    /// All of it.
+    pub(super) fn all() -> Wanted {
+        Wanted(None)
+    }
+
+    /// What these paths of templates lead to; all of it where nothing is known of them.
+    pub(super) fn named(paths: Option<BTreeSet<Vec<String>>>) -> Wanted {
+        Wanted(paths)
+    }
+
+    /// Whether it names a value by itself, as the input of a step.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.0.as_ref().is_none_or(|paths| paths.iter().any(|path| path.first().is_some_and(|of| of == name)))
+    }
+
+    fn inputs<'r>(&self, run: &'r Run) -> Option<&'r Content> {
+        // A bare name is an input's.
+        let of_inputs = |path: &Vec<String>| path.first().is_none_or(|of| of != "outputs" && of != "input");
+        let wanted = self.0.as_ref().is_none_or(|paths| paths.iter().any(of_inputs));
+        run.inputs.as_ref().filter(|_| wanted)
+    }
+
+    fn outputs<'r>(&'r self, run: &'r Run) -> impl Iterator<Item = (&'r str, Option<&'r Content>)> {
+        let wanted = |agent: &str| {
+            let leads = |path: &Vec<String>| path[0] == "outputs" && path.get(1).is_none_or(|of| of == agent);
+            self.0.as_ref().is_none_or(|paths| paths.iter().any(|path| !path.is_empty() && leads(path)))
+        };
+        let steps = run.plan.iter().zip(&run.steps);
+        steps.filter_map(move |(plan, step)| match &step.phase {
+            Phase::Done { output, .. } if wanted(&plan.agent) => Some((plan.agent.as_str(), output.as_ref())),
+            _ => None,
+        })
+    }
+
+    /// Everything that is wanted.
+    pub(super) fn contents<'r>(&'r self, run: &'r Run) -> impl Iterator<Item = &'r Content> {
+        self.inputs(run).into_iter().chain(self.outputs(run).filter_map(|(_, output)| output))
     }
 }

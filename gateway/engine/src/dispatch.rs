@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use omium_agents::native::names;
 use omium_api::port::{
     Caller, Failure, FailureKind, Outcome, Sending, Task, ToWorker, ToolBegun, ToolCall, ToolEnd, WorkerInfo,
     WorkerSeat,
@@ -15,10 +16,11 @@ use omium_schemas::catalogue::{
     Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, StartStep,
 };
 use omium_schemas::{Content, ExecutionId, Money, Seq, TenantId};
-use omium_workflow::Definition;
+use omium_workflow::{Agent, Definition};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::contents::Wanted;
 use super::core::board::Offer;
 use super::{Engine, answers};
 
@@ -102,13 +104,18 @@ impl Engine {
     }
 
     /// What the step is made of, all of it: a step never goes out with nothing in place of what cannot be read.
-    async fn whole_scope(&self, key: StreamKey, run: &Run) -> Result<(Value, Working), String> {
-        let bytes: u64 = super::contents(run).map(omium_schemas::Content::length).sum();
+    async fn whole_scope(
+        &self,
+        key: StreamKey,
+        run: &Run,
+        wanted: &Wanted,
+    ) -> Result<(Value, Working), String> {
+        let bytes: u64 = wanted.contents(run).map(omium_schemas::Content::length).sum();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(OPENED_AT_ONCE as u32);
         // It is open while the scope is made; the templates take what they name.
         let _room = self.opening.acquire_many(bytes).await.map_err(|_| "the node stops".to_owned())?;
         loop {
-            match self.scope_of(key, run).await {
+            match self.scope_of(key, run, wanted).await {
                 // What ends the process while it is prepared is not tried for ever. Who only waits is not to blame.
                 Ok(scope) => return Ok((scope, self.node().work_on(key))),
                 Err(Unreadable::NotNow(_)) if self.ended.borrow().is_none() => {
@@ -128,7 +135,7 @@ impl Engine {
         let Some((plan, _)) = run.step(step) else { return Ok(None) };
         let Some(definition) = self.definition_when_there(key.tenant, run).await? else { return Ok(None) };
         let agent = definition.as_ref().and_then(|definition| definition.agent(step));
-        let (scope, _working) = self.whole_scope(key, run).await?;
+        let (scope, _working) = self.whole_scope(key, run, &wanted(agent, &plan.framework)).await?;
         let input = match agent.and_then(|agent| agent.input.as_ref()) {
             Some(template) => template.render(&scope).map_err(|missing| missing.to_string())?,
             None => scope,
@@ -237,6 +244,19 @@ impl Engine {
 /// What holding a value against a schema may spend outside of a frame: a second or so at the very most.
 const STEPS: u64 = 20_000_000;
 const MEMORY: u64 = 256 << 20;
+
+/// What of a run a step is made of.
+fn wanted(agent: Option<&Agent>, framework: &str) -> Wanted {
+    match agent {
+        Some(Agent { input: Some(template), .. }) => Wanted::named(Some(template.names())),
+        // A native agent with a prompt is asked that, and looks at its input where the prompt names it.
+        Some(agent) if framework == "native" && agent.input_schema.is_none() => {
+            let named = Wanted::named(names(&agent.definition));
+            if named.names("input") { Wanted::all() } else { named }
+        }
+        _ => Wanted::all(),
+    }
+}
 
 pub(super) fn fits(schema: &Value, value: &Value) -> Result<(), String> {
     let mut fuel = omium_limits::Fuel::new(STEPS, MEMORY);

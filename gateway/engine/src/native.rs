@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use omium_agents::native::{NativeTask, Outcome as Native, Upstream, perform};
+use omium_agents::native::{NativeTask, Outcome as Native, Upstream, names, perform};
 use omium_api::port::{Failure, Outcome, Sending, Task, ToWorker, WorkerInfo};
 use omium_runtime::{Request, StreamKey};
 use omium_schemas::Money;
@@ -11,6 +11,7 @@ use omium_schemas::catalogue::{FailureClass, StartStep};
 use tokio::sync::mpsc;
 
 use super::calls::NativeRecord;
+use super::contents::Wanted;
 use super::{Engine, answers, dispatch};
 
 /// How many steps are performed at once. They wait for models most of the time.
@@ -152,7 +153,8 @@ impl Engine {
         let run = stream.state.0.run().ok_or_else(answers::unknown)?;
         let definition = self.definition_of(key.tenant, run).await?;
         let agent = definition.as_ref().and_then(|definition| definition.agent(task.step));
-        let scope = self.scope_of(key, run).await;
+        let wanted = Wanted::named(names(&task.definition));
+        let scope = self.scope_of(key, run, &wanted).await;
         let mut scope = scope.map_err(|why| answers::unreadable("what the step is made of", &why))?;
         scope["input"] = task.input.clone();
         Ok(NativeTask {

@@ -535,6 +535,34 @@ async fn content_that_cannot_be_read_is_told_and_never_taken_for_nothing() {
 }
 
 #[tokio::test]
+async fn a_step_is_made_of_what_its_template_names_and_of_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let two = "name: two\nagents:\n  - {id: a, framework: program}\n  - {id: b, framework: program}\n  \
+               - {id: c, framework: program, input: 'only {{ outputs.b }}'}\n";
+    desk.served.publish(&desk.caller, "two.yaml", two).await.unwrap();
+    let id = desk.started_as("two", None, json!({ "long": "x".repeat(100_000) })).await.unwrap().id;
+    let mut worker = desk.worker(1);
+    let first = worker.next().await;
+    worker.completes(&first, json!("y".repeat(100_000))).await;
+    let second = worker.next().await;
+    for entry in std::fs::read_dir(dir.path().join("blobs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|name| name.len() == 32) {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    worker.completes(&second, json!("short")).await;
+    let third = worker.next().await;
+    assert_eq!(
+        (third.execution, third.input),
+        (id, json!("only short")),
+        "what it does not name is not opened"
+    );
+    desk.engine.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn keys_of_another_log_or_none_beside_a_log_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let desk = Desk::open(dir.path()).await;

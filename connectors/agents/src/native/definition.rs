@@ -1,6 +1,6 @@
 //! The `definition` of a native agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use omium_limits::told;
 use omium_workflow::{Template, closest};
@@ -39,6 +39,14 @@ pub fn check(definition: &Value, tools: &BTreeMap<String, Value>) -> Vec<String>
         Err(more) => wrong = more,
     }
     wrong
+}
+
+/// What of a run's scope the prompts of a definition name; nothing where it has no prompt, or cannot be read: its input is
+/// asked then, whatever that holds.
+pub fn names(definition: &Value) -> Option<BTreeSet<Vec<String>>> {
+    let native = Native::read(definition).ok()?;
+    let prompt = native.prompt?;
+    Some(prompt.names().into_iter().chain(native.system.iter().flat_map(Template::names)).collect())
 }
 
 /// What the tools of a workflow ask for and do not get. A tool that cannot be read asks for nothing: nobody can call it.

@@ -39,7 +39,7 @@ mod task;
 mod turns;
 
 pub use calls::{BegunModel, BegunTool, Calls, ModelCall, ModelFailure, NotRecorded, ToolCall, ToolFailure};
-pub use definition::{check, not_granted};
+pub use definition::{check, names, not_granted};
 pub use grants::{Grants, NotGranted, PrivateHost, Program, Programs, Secrets};
 pub use task::{Failure, NativeTask, Outcome, Upstream};
 pub use turns::perform;
