@@ -13,8 +13,8 @@ use crate::world::World;
 const PATIENCE: u64 = 240_000_000;
 /// How many things may happen: a world that is busy with itself alone never ends.
 const STEPS: u64 = 400_000;
-/// How long everything gets to come to rest.
-const REST: u64 = 140_000_000;
+/// How long everything gets to come to rest: as many attempts as a step has, each as late as a clock may be off.
+const REST: u64 = 240_000_000;
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq)]
