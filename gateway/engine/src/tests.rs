@@ -86,6 +86,14 @@ struct Desk {
 }
 
 impl Desk {
+    /// With one execution of `LOAN` under way.
+    async fn with_a_loan(dir: &Path) -> (Desk, String) {
+        let desk = Desk::open(dir).await;
+        desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
+        let id = desk.started(None, 7).await.unwrap().id;
+        (desk, id)
+    }
+
     async fn open(dir: &Path) -> Desk {
         let options =
             Options { data: dir.to_owned(), partitions: 2, kafka: None, host: super::Host::default() };
@@ -291,9 +299,7 @@ async fn an_index_that_is_made_anew_says_what_the_old_one_said() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_takes_work_back_and_a_lost_step_goes_to_another_worker() {
     let dir = tempfile::tempdir().unwrap();
-    let desk = Desk::open(dir.path()).await;
-    desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
-    let id = desk.started(None, 7).await.unwrap().id;
+    let (desk, id) = Desk::with_a_loan(dir.path()).await;
     let mut worker = desk.worker(1);
     let task = worker.next().await;
     worker.seat.lose(&id, task.sending(), LossReason::Silent).await.unwrap();
@@ -354,9 +360,7 @@ async fn a_rollback_takes_work_back_and_a_lost_step_goes_to_another_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workers_tool_call_is_recorded_before_it_is_made_and_ends_once() {
     let dir = tempfile::tempdir().unwrap();
-    let desk = Desk::open(dir.path()).await;
-    desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
-    let id = desk.started(None, 7).await.unwrap().id;
+    let (desk, id) = Desk::with_a_loan(dir.path()).await;
     let mut worker = desk.worker(2);
     let task = worker.next().await;
     let other = worker.next().await;
@@ -393,9 +397,7 @@ async fn a_key_that_was_revoked_is_not_known_any_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_for_an_end_is_told_how_it_ended() {
     let dir = tempfile::tempdir().unwrap();
-    let desk = Desk::open(dir.path()).await;
-    desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
-    let id = desk.started(None, 7).await.unwrap().id;
+    let (desk, id) = Desk::with_a_loan(dir.path()).await;
     let waits = |millis| desk.served.ended(&desk.caller, &id, Duration::from_millis(millis));
     assert_eq!(waits(1).await.unwrap(), None);
     let mut worker = desk.worker(1);
@@ -417,9 +419,7 @@ async fn whoever_waits_for_an_end_is_told_how_it_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_is_sent_again_is_served_what_tools_answered_and_a_person_is_asked_about_an_open_write() {
     let dir = tempfile::tempdir().unwrap();
-    let desk = Desk::open(dir.path()).await;
-    desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
-    let id = desk.started(None, 7).await.unwrap().id;
+    let (desk, id) = Desk::with_a_loan(dir.path()).await;
     let mut worker = desk.worker(2);
     let task = worker.next().await;
     worker.next().await;

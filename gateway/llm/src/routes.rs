@@ -67,6 +67,14 @@ struct Asked {
     body: Body,
 }
 
+/// The same with the body, and its room in memory until the request is done with.
+struct Posted {
+    at: At,
+    attempt: Attempt,
+    body: Bytes,
+    _slot: Option<Slot>,
+}
+
 impl Gate {
     /// A token in the path is the one that counts: what else a program sends as a key is its own, and dropped unread.
     async fn attempt(&self, at: &At, headers: &HeaderMap) -> Result<Attempt, Refused> {
@@ -89,6 +97,22 @@ impl Gate {
             slot.belongs_to(attempt.tenant);
         }
         Ok(Asked { attempt, parts, body })
+    }
+
+    /// The whole of a request that has to be a POST; nothing where it is another.
+    async fn posted(
+        &self,
+        path: Result<Path<At>, PathRejection>,
+        request: Request,
+    ) -> Result<Option<Posted>, Refused> {
+        let Path(at) = path.map_err(bad_path)?;
+        let Asked { attempt, parts, body } = self.asked(&at, request).await?;
+        if parts.method != Method::POST {
+            return Ok(None);
+        }
+        let slot = parts.extensions.get::<Slot>().cloned();
+        let body = read(slot.as_ref(), body).await?;
+        Ok(Some(Posted { at, attempt, body, _slot: slot }))
     }
 }
 
@@ -170,12 +194,9 @@ async fn begin_tool(
     path: Result<Path<At>, PathRejection>,
     request: Request,
 ) -> Result<Response, Refused> {
-    let Path(at) = path.map_err(bad_path)?;
-    let Asked { attempt, parts, body } = gate.asked(&at, request).await?;
-    if parts.method != Method::POST {
+    let Some(Posted { attempt, body, _slot, .. }) = gate.posted(path, request).await? else {
         return Ok(wrong_method("POST"));
-    }
-    let body = read(parts.extensions.get(), body).await?;
+    };
     tools::begin(&*gate.ledger, &attempt, &body).await
 }
 
@@ -184,12 +205,9 @@ async fn end_tool(
     path: Result<Path<At>, PathRejection>,
     request: Request,
 ) -> Result<Response, Refused> {
-    let Path(at) = path.map_err(bad_path)?;
-    let Asked { attempt, parts, body } = gate.asked(&at, request).await?;
-    if parts.method != Method::POST {
+    let Some(Posted { at, attempt, body, _slot }) = gate.posted(path, request).await? else {
         return Ok(wrong_method("POST"));
-    }
-    let body = read(parts.extensions.get(), body).await?;
+    };
     tools::end(&*gate.ledger, &attempt, &at.rest, &body).await
 }
 
@@ -198,12 +216,9 @@ async fn fence(
     path: Result<Path<At>, PathRejection>,
     request: Request,
 ) -> Result<Response, Refused> {
-    let Path(at) = path.map_err(bad_path)?;
-    let Asked { attempt, parts, body } = gate.asked(&at, request).await?;
-    if parts.method != Method::POST {
+    let Some(Posted { attempt, body, _slot, .. }) = gate.posted(path, request).await? else {
         return Ok(wrong_method("POST"));
-    }
-    let body = read(parts.extensions.get(), body).await?;
+    };
     tools::fence(&*gate.ledger, &attempt, &body).await
 }
 

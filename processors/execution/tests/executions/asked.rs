@@ -19,8 +19,12 @@ fn called(effect: EffectClass) -> (Story, Seq) {
 }
 
 fn calls(story: &mut Story, effect: EffectClass) -> Seq {
-    let (step, branch, request) = (StepId(1), story.run().branch, Digest::of(b"pay"));
-    let (caller, tool) = ("a#0".into(), "pay".into());
+    calls_in(story, (StepId(1), "a#0"), effect)
+}
+
+fn calls_in(story: &mut Story, (step, caller): (StepId, &str), effect: EffectClass) -> Seq {
+    let (branch, request) = (story.run().branch, Digest::of(b"pay"));
+    let (caller, tool) = (caller.into(), "pay".into());
     story.does(StartToolCall {
         step,
         branch,
@@ -189,22 +193,7 @@ fn a_retry_knows_the_writes_that_no_checkpoint_has_seen() {
     let spent = CompleteStep { cost: Money(4), ..complete(1, Branch(0), "1") };
     assert_eq!(story.does(spent), ["StepCompleted", "CostRecorded", "CheckpointTaken", "ExecutionFailed"]);
     story.does(RetryExecution {});
-    let (step, branch, request) = (StepId(2), Branch(1), Digest::of(b"pay"));
-    let (caller, tool, effect) = ("b#0".into(), "pay".into(), EffectClass::Write);
-    story.does(StartToolCall {
-        step,
-        branch,
-        caller,
-        tool,
-        effect,
-        request,
-        arguments: None,
-        delivery: 0,
-        agent: "a".into(),
-        position: None,
-        alias: None,
-    });
-    let call = story.run().calls[0].at;
+    let call = calls_in(&mut story, (StepId(2), "b#0"), EffectClass::Write);
     let signal = SignalExecution { name: "s".into(), body: None };
     assert_eq!(story.does(signal), ["SignalReceived", "StepCancelled", "ExecutionFailed"]);
     assert!(story.run().marks.iter().all(|mark| mark.at < call));
