@@ -1,7 +1,6 @@
 //! Content as the log holds it, fetched and opened for who looks at it. What cannot be read is never taken for nothing:
 //! a view shows a mark, and whoever acts on it fails by name.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -24,14 +23,7 @@ pub(super) type Fetched = BTreeMap<BlobRef, Result<Bytes, Unreadable>>;
 impl Engine {
     /// Content in the blob store, fetched ahead and opened: looking at the rest needs no waiting.
     pub(super) async fn opened(&self, key: StreamKey, contents: impl Iterator<Item = &Content>) -> Fetched {
-        let mut fetched = Fetched::new();
-        for content in contents {
-            let Content::Blob(place) = content else { continue };
-            if let Entry::Vacant(room) = fetched.entry(**place) {
-                room.insert(self.fetched(key, place).await);
-            }
-        }
-        fetched
+        self.opened_within(u64::MAX, key, contents).await
     }
 
     /// The same for a view: the first of them, and others as long as all together are not too much for one answer.
@@ -40,8 +32,16 @@ impl Engine {
         key: StreamKey,
         contents: impl Iterator<Item = &Content>,
     ) -> Fetched {
+        self.opened_within(VIEW, key, contents).await
+    }
+
+    async fn opened_within(
+        &self,
+        mut room: u64,
+        key: StreamKey,
+        contents: impl Iterator<Item = &Content>,
+    ) -> Fetched {
         let mut fetched = Fetched::new();
-        let mut room = VIEW;
         for content in contents {
             let Content::Blob(place) = content else { continue };
             let fits = fetched.is_empty() || place.length <= room;
