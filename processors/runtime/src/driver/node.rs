@@ -283,14 +283,7 @@ impl<P: Processors> Node<P> {
 
     /// A stream as it is, once that is durable.
     pub async fn view(&self, key: StreamKey) -> Result<View<P>, Answer> {
-        for _ in 0..2 {
-            match self.cell(&key).view(key).await.unwrap_or(Err(Answer::Unknown)) {
-                // It was not in memory; by now it is.
-                Err(Answer::Busy) => {}
-                outcome => return outcome,
-            }
-        }
-        Err(Answer::Busy)
+        self.cell(&key).view(key).await.unwrap_or(Err(Answer::Unknown))
     }
 
     /// How every partition is doing. Waits for nobody.

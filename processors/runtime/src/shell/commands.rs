@@ -176,6 +176,12 @@ impl<P: Processors> Shell<P> {
         if !self.folding.is_empty() {
             self.fold_on(now);
         }
+        for key in &keys {
+            // Before anything else may drive the stream out again.
+            for ticket in self.readings.remove(key).unwrap_or_default() {
+                self.read(ticket, *key);
+            }
+        }
         if matches!(self.role, Role::Leading(_)) {
             for key in &keys {
                 self.settle_due(key, now);
@@ -264,9 +270,8 @@ impl<P: Processors> Shell<P> {
             return self.answer_at_once(Some(ticket), Answer::NotLeading);
         }
         let Some(slot) = self.residents.get(&key) else {
-            // Asked again once the stream is here: the caller of a read waits, it does not queue.
-            self.need(vec![key], Vec::new());
-            return self.answer_at_once(Some(ticket), Answer::Busy);
+            self.readings.entry(key).or_default().push(ticket);
+            return self.need(vec![key], Vec::new());
         };
         let (no, view) = (slot.changed, Some(slot.value()).filter(|value| value.seq.0 > 0));
         // Only what the stream itself has seen is waited for: what runs ahead elsewhere is not in this state.
@@ -300,6 +305,9 @@ impl<P: Processors> Shell<P> {
             if let Output::Answer(ticket, _) | Output::View(ticket, _) = output {
                 self.outputs.push(Output::Answer(ticket, Answer::Unknown));
             }
+        }
+        for ticket in std::mem::take(&mut self.readings).into_values().flatten() {
+            self.outputs.push(Output::Answer(ticket, Answer::Unknown));
         }
         let mut waiting: Vec<Asked> = std::mem::take(&mut self.awaiting_control);
         if let Some(ticket) = self.carrying.take().and_then(|carry| carry.ticket()) {

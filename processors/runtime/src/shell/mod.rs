@@ -29,7 +29,7 @@ use omium_schemas::{
 
 use crate::book::Book;
 use crate::key::{Lookup, StreamKey, WindowKey};
-use crate::port::{Ended, Input, Now, Output, Parcel};
+use crate::port::{Ended, Input, Now, Output, Parcel, Ticket};
 use crate::sealing::Vault;
 use crate::snapshot::{Position, Snapshot, Used};
 use commands::Asked;
@@ -159,6 +159,7 @@ pub struct Shell<P: Processors> {
     // What waits for rows of the store, for control, or for its turn.
     parked: Lookup<StreamKey, VecDeque<Asked>>,
     parked_count: usize,
+    readings: BTreeMap<StreamKey, Vec<Ticket>>,
     loading: BTreeSet<StreamKey>,
     looking_up: BTreeSet<WindowKey>,
     looked_up: Lookup<WindowKey, Option<Used>>,
@@ -234,6 +235,7 @@ impl<P: Processors> Shell<P> {
             hands: Lookup::default(),
             parked: Lookup::default(),
             parked_count: 0,
+            readings: BTreeMap::new(),
             loading: BTreeSet::new(),
             looking_up: BTreeSet::new(),
             looked_up: Lookup::default(),

@@ -44,6 +44,32 @@ async fn more_streams_than_memory_may_hold_are_still_all_there() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_of_more_streams_than_memory_may_hold_never_drive_each_other_away() {
+    let place = Place::disk(1);
+    let config = Config { residents: 1, flush_records: 1, ..place.config() };
+    let node: BankNode = place.open_with(config, Arc::<KeptBlobs>::default()).await;
+    for n in 0..16 {
+        node.done(account(&format!("{n}")), top_up(1)).await;
+    }
+    let node = Arc::new(node.node);
+    let mut readers = tokio::task::JoinSet::new();
+    for reader in 0..8 {
+        let node = node.clone();
+        readers.spawn(async move {
+            for n in 0..400 {
+                let key = account(&format!("{}", (n + 2 * reader) % 16));
+                let stream = node.view(key).await.expect("a view").expect("a stream");
+                assert_eq!(balance(&stream.state), Money::dollars(1));
+                let topped = Request::new(account(&format!("other {reader}")), top_up(1));
+                assert!(matches!(node.submit(topped).await, Answer::Done(_)));
+            }
+        });
+    }
+    readers.join_all().await;
+    node.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn messages_that_wait_for_room_leave_with_every_acknowledgement_and_not_with_the_clock() {
     for place in Place::all() {
