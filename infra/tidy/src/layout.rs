@@ -92,6 +92,42 @@ pub fn unlisted(graph: &Graph, architecture: &str) -> Vec<String> {
         .collect()
 }
 
+/// The heading of the table in ARCHITECTURE.md that says what a new thing touches.
+const TO_ADD: &str = "## To add a …, touch …";
+
+/// What that table names and the project does not have: paths, and lists (`BARS`) in the file named after them.
+pub fn untrue_guides(architecture: &str, files: &[File]) -> Vec<String> {
+    let table =
+        architecture.split_once(TO_ADD).map_or("", |(_, rest)| rest.split("\n## ").next().unwrap_or(rest));
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).collect();
+    if rows.len() < 2 {
+        return vec![format!("ARCHITECTURE.md has no table under `{TO_ADD}`")];
+    }
+    let mut untrue = Vec::new();
+    for row in rows {
+        let mut list = None;
+        for name in row.split('`').skip(1).step_by(2) {
+            if name.len() > 2 && name.chars().all(|sign| sign.is_ascii_uppercase() || sign == '_') {
+                list = Some(name);
+            } else if name.contains('/') || name.contains('.') {
+                let within = format!("{name}/");
+                let there: Vec<&File> =
+                    files.iter().filter(|file| file.path == name || file.path.starts_with(&within)).collect();
+                if there.is_empty() {
+                    untrue.push(format!("ARCHITECTURE.md sends its reader to `{name}`, which there is not"));
+                } else if let Some(list) = list.take()
+                    && !there.iter().any(|file| file.text.contains(&format!("const {list}: &[")))
+                {
+                    untrue.push(format!(
+                        "ARCHITECTURE.md looks for the list `{list}` in `{name}`, where it is not"
+                    ));
+                }
+            }
+        }
+    }
+    untrue
+}
+
 fn is_source(file: &File) -> bool {
     let name = file.path.rsplit('/').next().unwrap_or(&file.path);
     matches!(

@@ -113,6 +113,17 @@ fn a_crate_that_architecture_md_forgot_is_found() {
 }
 
 #[test]
+fn a_guide_to_what_is_not_there_is_found() {
+    let files = [file("load/mod.rs", "const BARS: &[Bar] = &[];"), file("load/a.rs", "")];
+    let guide = |row: &str| format!("## To add a …, touch …\n\n| to add a | touch |\n|---|---|\n| {row} |\n");
+    let untrue = |row: &str| layout::untrue_guides(&guide(row), &files);
+    assert!(untrue("bar | a file in `load`, a line of `BARS` in `load/mod.rs`").is_empty());
+    assert_eq!(untrue("bar | a line of `BARS` in `load/a.rs`").len(), 1);
+    assert_eq!(untrue("bar | `load/b.rs`, `loads`/").len(), 1);
+    assert_eq!(layout::untrue_guides("# Architecture", &files).len(), 1);
+}
+
+#[test]
 fn words_about_the_making_are_found_whole_and_in_any_case() {
     let found = words::unwanted(&[
         file("a.md", "fine\nA ToDo: later\nmethodology, hackney"),

@@ -36,6 +36,7 @@ fn no_crate_is_empty_and_all_are_in_architecture_md() {
     let architecture =
         std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md can be read");
     none(layout::unlisted(&graph(), &architecture));
+    none(layout::untrue_guides(&architecture, &files()));
 }
 
 #[test]

@@ -12,19 +12,19 @@ fn kept(name: &str, made: &Value) {
     kept_text(name, &(serde_json::to_string_pretty(made).unwrap() + "\n"));
 }
 
-/// A file of the guides that is made. `OMIUM_WRITE_DOCS=1 cargo test -p omium-api` writes them all anew.
+/// A file of the guides that is made. `OMIUM_BLESS=1 cargo test -p omium-api` writes them all again.
 #[expect(
     clippy::disallowed_methods,
     reason = "a test of files reads them, and writes them where it is told to"
 )]
 pub(crate) fn kept_text(name: &str, made: &str) {
     let folder = format!("{}/../docs", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("OMIUM_WRITE_DOCS").is_some() {
+    if std::env::var("OMIUM_BLESS").is_ok_and(|value| value == "1") {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(format!("{folder}/{name}"), made).unwrap();
     }
     let there = std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
-    assert!(there == made, "{name} is not what the API is now; OMIUM_WRITE_DOCS=1 writes it anew");
+    assert!(there == made, "{name} is not what the API is now; OMIUM_BLESS=1 writes it again");
 }
 
 /// A file of this crate.
