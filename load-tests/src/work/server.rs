@@ -29,7 +29,7 @@ pub(crate) fn binary() -> anyhow::Result<PathBuf> {
     };
     ensure!(
         place.is_file(),
-        "there is no omium at {}; build it with `cargo build --release -p omium`, or name one with OMIUM_BINARY",
+        "there is no omium at {}; build it with `cargo build --profile dist -p omium`, or name one with OMIUM_BINARY",
         place.display()
     );
     Ok(place)
