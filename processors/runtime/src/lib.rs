@@ -27,7 +27,7 @@ pub use port::{
 };
 pub use sealing::{DataKey, Place, Unreadable, Vault, open, open_blob, place, seal, seal_blob};
 pub use shell::{Config, Deciding, Figures, Role, Shell};
-pub use snapshot::{Changed, Position, Snapshot, Used};
+pub use snapshot::{Changed, LAYOUT, Position, Snapshot, Used};
 pub use stream::{Held, StreamState};
 pub use told::Told;
 pub use vault::{FileVault, MemoryVault, VaultError};

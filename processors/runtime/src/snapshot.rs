@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use omium_processor::Processors;
 use omium_schemas::mutant::Mutant;
 use omium_schemas::{Digest, Filter, Offset, Partition, Seq, Time};
 use omium_store::Batch;
@@ -10,6 +11,14 @@ use serde::{Deserialize, Serialize};
 use crate::book::Book;
 use crate::key::{Lookup, StreamKey, WindowKey, open_key, position_key, stream_key, window_key};
 use crate::stream::StreamState;
+
+/// The version of the layout of what the runtime itself stores: positions, books, used keys, the frame around a state.
+pub const LAYOUT: u16 = 1;
+
+/// The layout of all that lies in the store for these processors. A store with another one is made anew from the log.
+pub(crate) fn layout<P: Processors>() -> u64 {
+    u64::from(LAYOUT) << 48 ^ P::layout()
+}
 
 /// Where a partition stands, and its book. One row of the store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

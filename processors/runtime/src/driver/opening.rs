@@ -22,7 +22,8 @@ pub(super) fn open_shell<P: Processors>(
     let row = parts.store.get(&[position_key(partition)])?.pop().flatten();
     // A position before the log's start has missed what was dropped; the log says everything again from there.
     let start = parts.log.start(partition)?;
-    let usable = |position: &Position| position.layout == P::layout() && position.next >= start;
+    let usable =
+        |position: &Position| position.layout == crate::snapshot::layout::<P>() && position.next >= start;
     let position = row.as_deref().and_then(Position::read).filter(usable);
     if position.is_none() {
         wipe(&*parts.store, partition)?;

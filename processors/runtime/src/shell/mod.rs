@@ -204,7 +204,7 @@ impl<P: Processors> Shell<P> {
         vault: Arc<dyn Vault>,
         position: Option<Position>,
     ) -> Shell<P> {
-        let position = position.filter(|position| position.layout == P::layout());
+        let position = position.filter(|position| position.layout == crate::snapshot::layout::<P>());
         let (filter, next, book) = match position {
             Some(position) => (position.filter(), position.next, position.book),
             None => (Filter::new(), Offset(0), Book::default()),
