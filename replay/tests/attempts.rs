@@ -112,7 +112,7 @@ async fn a_budget_holds_calls_that_run_at_once_with_and_without_usage() {
     // A thousand tokens of an answer cost a dollar; the questions cost next to nothing.
     dev.says(&["prices", "set", "priced", "--input", "0", "--output", "1000"]);
     let program = Arc::new(opened(&dev, json!({ "budget_usd": "10" })).await);
-    let calls = (0..60).map(|number| {
+    let calls = (0..1_000).map(|number| {
         let program = program.clone();
         let body = QUESTION.replace("\"q\"", &format!("\"q{number}\""));
         tokio::spawn(async move { program.asks("Writer", &body).await.0 })
