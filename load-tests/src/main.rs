@@ -16,10 +16,6 @@ use clap::{Parser, Subcommand};
 
 use bars::{BARS, Bar};
 
-/// A frame is a handful of small pieces that one thread makes and another lets go of: what this allocator is good at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Measures Omium against its bars. The last line that `run` prints is the result as one JSON object.
 #[derive(Parser)]
 #[command(name = "omium-load", version, about, max_term_width = 100)]
@@ -68,6 +64,7 @@ struct Run {
 }
 
 fn main() -> ExitCode {
+    omium_memory::give_back_soon();
     let outcome = match Cli::parse().command {
         Command::List => list(),
         Command::Prepare { name } => bar(&name).and_then(|bar| (bar.prepare)()).map(|()| ExitCode::SUCCESS),

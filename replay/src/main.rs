@@ -22,10 +22,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-/// A frame is a handful of small pieces that one thread makes and another lets go of: what this allocator is good at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The runtime under multi-agent LLM workflows: everything that happens is an event in an ordered log.
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no Omium answers, 4 not found, 5 refused, 10 the run that was watched
@@ -92,6 +88,7 @@ struct Completion {
 }
 
 fn main() -> ExitCode {
+    omium_memory::give_back_soon();
     let Cli { target, command } = Cli::parse();
     let outcome = match command {
         Command::Demo(demo) => demo::run(&demo),

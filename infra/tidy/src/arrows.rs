@@ -46,6 +46,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
             "omium-agents",
         ],
     ),
+    ("omium-memory", &[]),
     ("omium", SEES_ALL),
     ("omium-load", SEES_ALL),
     ("omium-tidy", &[]),
@@ -71,6 +72,7 @@ const SEES_ALL: &[&str] = &[
     "omium-llm",
     "omium-agents",
     "omium-engine",
+    "omium-memory",
     "omium",
 ];
 
