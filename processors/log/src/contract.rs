@@ -30,10 +30,26 @@ pub trait Source: Send + Sync {
     /// log is unknown, and only reading the log tells. Must not block: it runs on the log's own thread.
     fn settled(&self, outcome: Result<Offset, LogError>);
 
-    /// Tells that new work should be refused with this reason until further notice (there is no space), or, with
-    /// nothing, that it is welcome again. What the source already has open is still taken while there is room. Must
-    /// not block.
-    fn refuse(&self, _why: Option<LogError>) {}
+    /// Tells that new work should be refused until further notice (there is no space), or, with nothing, that it is
+    /// welcome again. What the source already has open is still taken while there is room. Must not block.
+    fn refuse(&self, _refused: Option<Refused>) {}
+}
+
+/// Which new work a log asks its sources to refuse, and why.
+#[derive(Clone, Debug)]
+pub enum Refused {
+    /// All but what ends something that is under way: for that the log keeps some room.
+    Beginnings(LogError),
+    /// All of it.
+    All(LogError),
+}
+
+impl Refused {
+    /// Why the log takes it not.
+    pub fn why(&self) -> &LogError {
+        let (Refused::Beginnings(why) | Refused::All(why)) = self;
+        why
+    }
 }
 
 /// The handle by which a source says that there is something to take. Dropping it detaches the source.

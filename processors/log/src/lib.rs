@@ -11,7 +11,7 @@ pub mod registry;
 mod slots;
 
 pub use blobs::{BlobDirectory, BlobError, Blobs};
-pub use contract::{Appender, Entry, Log, LogError, Source};
+pub use contract::{Appender, Entry, Log, LogError, Refused, Source};
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OnFailure};
 pub use kafka::{KafkaLog, KafkaOptions, KafkaTopic, Outgoing};
 pub use memory::MemoryLog;

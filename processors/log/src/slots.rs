@@ -1,14 +1,14 @@
 //! Where the sources of a log's partitions are attached, for logs that have one thread which takes from all of them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use bytes::Bytes;
 use omium_schemas::block::read_head;
 use omium_schemas::{Offset, Partition};
 
-use crate::contract::{Appender, LogError, Source};
+use crate::contract::{Appender, LogError, Refused, Source};
 
 /// The sources of all partitions, and what wakes the thread that takes from them.
 pub(crate) struct Slots {
@@ -16,6 +16,8 @@ pub(crate) struct Slots {
     thread: OnceLock<Thread>,
     closing: AtomicBool,
     ended: OnceLock<LogError>,
+    /// What sources were told to refuse: those that are attached later are told too.
+    refused: Mutex<Option<Refused>>,
 }
 
 /// Where one partition's source is attached.
@@ -44,6 +46,7 @@ impl Slots {
             thread: OnceLock::new(),
             closing: AtomicBool::new(false),
             ended: OnceLock::new(),
+            refused: Mutex::default(),
         })
     }
 
@@ -87,12 +90,17 @@ impl Slots {
             return Err(error.clone());
         }
         let gone = Arc::new(AtomicBool::new(false));
-        let attached = Arc::new(Attached { source, gone: gone.clone() });
+        let attached = Arc::new(Attached { source: source.clone(), gone: gone.clone() });
         // The older source is told and dropped without the lock: it may hold the appender that detaches it.
         let older = self.slots[index].lock().replace(attached);
         if let Some(older) = older {
             older.gone.store(true, Ordering::Release);
         }
+        let refused = self.refused();
+        if refused.is_some() {
+            source.refuse(refused.clone());
+        }
+        drop(refused);
         Ok(Box::new(Attachment { slots: self.clone(), index, gone }))
     }
 
@@ -126,16 +134,23 @@ impl Slots {
     }
 
     /// Tells all sources to refuse new work, or to welcome it again.
-    pub(crate) fn refuse(&self, why: Option<LogError>) {
+    pub(crate) fn refuse(&self, what: Option<Refused>) {
+        // Held while they are told, so that one that is being attached hears the same in the same order.
+        let mut refused = self.refused();
+        refused.clone_from(&what);
         for attached in self.slots.iter().filter_map(Slot::attached) {
-            attached.source.refuse(why.clone());
+            attached.source.refuse(what.clone());
         }
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Option<Refused>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing will be taken any more.
     pub(crate) fn end(&self, why: LogError) {
         let _ = self.ended.set(why.clone());
-        self.refuse(Some(why));
+        self.refuse(Some(Refused::All(why)));
         // A source usually holds its appender, and so these slots: the circle is opened here.
         for slot in &self.slots {
             let attached = slot.lock().take();

@@ -14,6 +14,7 @@ use omium_schemas::{BlockNo, Offset, Partition};
 use super::layout::{self, Identity, Layout};
 use super::prepare::{Preparation, Prepared};
 use super::reader::{Current, Reader, Sealed};
+use super::reserve::Reserve;
 use super::segment::{self, Kind, Place, Span, Standing, WRITE_HEAD, WriteHead};
 use crate::contract::{Entry, LogError};
 use crate::disk::{Disk, DiskError, DiskFile};
@@ -33,6 +34,8 @@ pub struct JournalOptions {
     pub first_segment: u32,
     /// The capacity that segments grow up to.
     pub last_segment: u32,
+    /// How much room is kept on the disk for what ends something that is under way. A block of any size has to fit.
+    pub reserve: u32,
 }
 
 impl JournalOptions {
@@ -45,6 +48,7 @@ impl JournalOptions {
             claims: Vec::new(),
             first_segment: 1024 * 1024,
             last_segment: 64 * 1024 * 1024,
+            reserve: 8 * 1024 * 1024,
         }
     }
 }
@@ -112,6 +116,7 @@ pub struct Journal<D: Disk> {
     identity: Identity,
     sizes: (u32, u32),
     reader: Arc<Reader<D>>,
+    reserve: Arc<Reserve<D>>,
     active: Active<D>,
     next: Option<Prepared<D>>,
     durable_to: Place,
@@ -130,6 +135,7 @@ pub(crate) struct Parts<D: Disk> {
     /// The smallest and the largest capacity of a segment.
     pub(crate) sizes: (u32, u32),
     pub(crate) reader: Reader<D>,
+    pub(crate) reserve: Reserve<D>,
     pub(crate) active: Active<D>,
     pub(crate) next: Option<Prepared<D>>,
     pub(crate) opened: Opened,
@@ -144,7 +150,7 @@ impl<D: Disk> Journal<D> {
     }
 
     fn assemble(parts: Parts<D>) -> Journal<D> {
-        let Parts { disk, layout, identity, sizes, reader, active, next, opened, lock } = parts;
+        let Parts { disk, layout, identity, sizes, reader, reserve, active, next, opened, lock } = parts;
         let durable_to = Place { segment: active.number, byte: active.end };
         Journal {
             disk,
@@ -152,6 +158,7 @@ impl<D: Disk> Journal<D> {
             identity,
             sizes,
             reader: Arc::new(reader),
+            reserve: Arc::new(reserve),
             active,
             next,
             durable_to,
@@ -170,6 +177,10 @@ impl<D: Disk> Journal<D> {
 
     pub(crate) fn reader(&self) -> Arc<Reader<D>> {
         self.reader.clone()
+    }
+
+    pub(crate) fn reserve(&self) -> Arc<Reserve<D>> {
+        self.reserve.clone()
     }
 
     pub(crate) fn place(&self) -> (D, Layout, Identity) {
@@ -372,7 +383,7 @@ impl<D: Disk> Journal<D> {
 
     /// Lets go of the partition's records before `before`.
     pub fn trim(&self, partition: Partition, before: Offset) -> Result<(), LogError> {
-        super::trim::trim(&self.disk, &self.layout, &self.reader, partition, before)
+        super::trim::trim(&self.disk, &self.layout, &self.reader, &self.reserve, partition, before)
     }
 
     /// Closes the journal and marks that it ended well, so that the next opening need not copy the last segment.

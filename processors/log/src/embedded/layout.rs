@@ -62,6 +62,11 @@ impl Layout {
         self.journal().join(format!("{number:08}.tmp"))
     }
 
+    /// Room that is kept for what ends something.
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.journal().join("reserve")
+    }
+
     /// The number in a segment's name.
     pub(crate) fn segment_number(name: &str) -> Option<u32> {
         let digits = name.strip_suffix(".seg").filter(|digits| digits.len() >= 8)?;

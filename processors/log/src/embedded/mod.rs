@@ -8,6 +8,7 @@ mod prepare;
 mod reader;
 mod recent;
 mod repair;
+mod reserve;
 mod scan;
 mod seals;
 mod segment;

@@ -10,6 +10,7 @@ use super::journal::{Active, JournalOptions, Opened, Parts};
 use super::layout::{self, Identity, Layout};
 use super::prepare::{Preparation, Prepared, zero};
 use super::reader::{Current, Reader, Sealed, State};
+use super::reserve::Reserve;
 use super::seals;
 use super::survey::{Last, Survey, survey, tail_must_be_copied};
 use crate::contract::LogError;
@@ -44,7 +45,8 @@ pub(crate) fn open<D: Disk>(disk: D, options: JournalOptions) -> Result<Parts<D>
     let current = Current { number: active.number, file: active.file.clone(), spans: last.spans };
     let reader = Reader::new(disk.clone(), layout.clone(), identity, State { sealed, current, starts });
     let sizes = (options.first_segment, options.last_segment);
-    Ok(Parts { disk, layout, identity, sizes, reader, active, next, opened, lock })
+    let reserve = Reserve::find(disk.clone(), layout.clone(), options.reserve);
+    Ok(Parts { disk, layout, identity, sizes, reader, reserve, active, next, opened, lock })
 }
 
 /// Makes the directory where only it is missing. A missing parent is more likely a missing mount or a typing error.

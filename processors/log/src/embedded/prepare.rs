@@ -4,6 +4,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::layout::Layout;
+use super::reserve::Reserve;
 use crate::contract::LogError;
 use crate::disk::{Disk, DiskError, DiskFile};
 
@@ -28,6 +29,11 @@ pub struct Preparation<D: Disk> {
 impl<D: Disk> Preparation<D> {
     pub(crate) fn new(disk: D, layout: Layout, number: u32, capacity: u32) -> Preparation<D> {
         Preparation { disk, layout, number, capacity }
+    }
+
+    /// Takes what is kept in reserve for it; nothing where that is used up.
+    pub(crate) fn run_on(&self, reserve: &Reserve<D>) -> Result<Option<Prepared<D>>, LogError> {
+        Ok(reserve.give(self.number)?)
     }
 
     /// Writes and syncs the zeros. Where space is missing it gives back what it took and says [`LogError::Full`].

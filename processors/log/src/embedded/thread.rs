@@ -18,14 +18,17 @@ use super::layout::Layout;
 use super::prepare::{Preparation, Prepared};
 use super::reader::Reader;
 use super::recent::Recent;
+use super::reserve::Reserve;
 use super::segment::Span;
 use super::watermark::Watermark;
-use crate::contract::LogError;
+use crate::contract::{LogError, Refused};
 use crate::disk::Disk;
 use crate::slots::{Slots, Taken};
 
 /// How often a full disk is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How often it is looked whether the reserve has to be made. Not at once: a log that is open for a moment needs none.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the log and its threads share.
 pub(crate) struct Shared<D: Disk> {
@@ -35,13 +38,14 @@ pub(crate) struct Shared<D: Disk> {
     pub(crate) slots: Arc<Slots>,
     disk: D,
     layout: Layout,
+    reserve: Arc<Reserve<D>>,
     trimming: Mutex<()>,
 }
 
 impl<D: Disk> Shared<D> {
     pub(crate) fn trim(&self, partition: Partition, before: Offset) -> Result<(), LogError> {
         let _one_at_a_time = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
-        super::trim::trim(&self.disk, &self.layout, &self.reader, partition, before)
+        super::trim::trim(&self.disk, &self.layout, &self.reader, &self.reserve, partition, before)
     }
 }
 
@@ -74,6 +78,7 @@ pub(crate) fn start<D: Disk>(
         reader,
         disk,
         layout,
+        reserve: journal.reserve(),
         trimming: Mutex::default(),
     });
     let begun = Watermark::begin(&shared.disk, &shared.layout, identity, shared.slots.clone());
@@ -82,7 +87,8 @@ pub(crate) fn start<D: Disk>(
     let (wanted, wants) = mpsc::channel();
     let (makes, made) = mpsc::channel();
     let for_preparer = shared.slots.clone();
-    spawn("omium-segments", move || prepare(&for_preparer, &wants, &makes))?;
+    let reserve = journal.reserve();
+    spawn("omium-segments", move || prepare(&for_preparer, &reserve, &wants, &makes))?;
     let for_journal = shared.clone();
     let writer = move || {
         let writer = Writer {
@@ -92,8 +98,10 @@ pub(crate) fn start<D: Disk>(
             wanted,
             made,
             expecting: false,
-            full: false,
-            holding: false,
+            full: None,
+            holding: None,
+            reserve: Kept::Perhaps,
+            told: Told::Nothing,
             blocks: Vec::new(),
             taken: Vec::new(),
             first: 0,
@@ -129,43 +137,130 @@ fn spawn<T: Send + 'static>(
     })
 }
 
+/// What the preparer is asked for.
+enum Want<D: Disk> {
+    /// The next segment.
+    Segment(Preparation<D>),
+    /// What is kept in reserve, as the segment that there is no room for.
+    Reserve,
+}
+
 /// What became of a preparation.
-type Made<D> = Result<Prepared<D>, LogError>;
+enum Made<D: Disk> {
+    Segment(Prepared<D>),
+    /// There is no room for it; it is tried again.
+    Full(LogError),
+    /// The reserve in its place.
+    Reserve(Prepared<D>),
+    /// There is no reserve.
+    Spent,
+    Failed(LogError),
+}
 
 /// Prepares segments, one at a time. A full disk is asked again until there is space; the journal is told once.
-fn prepare<D: Disk>(slots: &Slots, wants: &mpsc::Receiver<Preparation<D>>, makes: &mpsc::Sender<Made<D>>) {
-    while let Ok(preparation) = wants.recv() {
-        let mut told = false;
-        loop {
-            let made = preparation.run();
-            let full = matches!(made, Err(LogError::Full { .. }));
-            if !full || !std::mem::replace(&mut told, true) {
-                let _ = makes.send(made);
-                slots.wake();
+fn prepare<D: Disk>(
+    slots: &Slots,
+    reserve: &Reserve<D>,
+    wants: &mpsc::Receiver<Want<D>>,
+    makes: &mpsc::Sender<Made<D>>,
+) {
+    let tell = |made| {
+        let _ = makes.send(made);
+        slots.wake();
+    };
+    loop {
+        match wants.recv_timeout(LOOK) {
+            Ok(Want::Segment(preparation)) => {
+                if !prepare_one(&preparation, reserve, wants, tell) {
+                    return;
+                }
             }
-            if !full {
-                break;
+            // The segment was there before the reserve was asked for.
+            Ok(Want::Reserve) => {}
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                // Where there is no room for it, or anything else fails, there is none until there is.
+                let _ = reserve.keep();
             }
-            // The journal wants one at a time: what comes before the time is over is that it has ended.
-            if !matches!(wants.recv_timeout(ASK_AGAIN), Err(mpsc::RecvTimeoutError::Timeout)) {
-                return;
-            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// Prepares one segment. False where the journal has ended.
+fn prepare_one<D: Disk>(
+    preparation: &Preparation<D>,
+    reserve: &Reserve<D>,
+    wants: &mpsc::Receiver<Want<D>>,
+    tell: impl Fn(Made<D>),
+) -> bool {
+    let (mut told, mut owed, mut spent) = (false, false, false);
+    loop {
+        if owed {
+            match preparation.run_on(reserve) {
+                Ok(Some(prepared)) => {
+                    tell(Made::Reserve(prepared));
+                    return true;
+                }
+                Ok(None) if std::mem::replace(&mut spent, true) => {}
+                Ok(None) => tell(Made::Spent),
+                Err(error) => {
+                    tell(Made::Failed(error));
+                    return true;
+                }
+            }
+        }
+        match preparation.run() {
+            Ok(prepared) => {
+                tell(Made::Segment(prepared));
+                return true;
+            }
+            Err(LogError::Full { .. }) if std::mem::replace(&mut told, true) => {}
+            Err(error @ LogError::Full { .. }) => tell(Made::Full(error)),
+            Err(error) => {
+                tell(Made::Failed(error));
+                return true;
+            }
+        }
+        // It takes less than a segment.
+        let _ = reserve.keep();
+        match wants.recv_timeout(ASK_AGAIN) {
+            Ok(_) => owed = true,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+}
+
+/// What is known of the reserve.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Perhaps,
+    Asked,
+    Spent,
+}
+
+/// What the sources were told to refuse.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Beginnings,
+    All,
 }
 
 struct Writer<D: Disk> {
     journal: Journal<D>,
     shared: Arc<Shared<D>>,
     on_failure: OnFailure,
-    wanted: mpsc::Sender<Preparation<D>>,
+    wanted: mpsc::Sender<Want<D>>,
     made: mpsc::Receiver<Made<D>>,
     /// A preparation is under way.
     expecting: bool,
-    /// It waits for space.
-    full: bool,
+    /// It waits for space, for this reason.
+    full: Option<LogError>,
     /// So do blocks that were taken already.
-    holding: bool,
+    holding: Option<LogError>,
+    reserve: Kept,
+    told: Told,
     blocks: Vec<Bytes>,
     taken: Vec<Taken>,
     /// Which partition is asked first in the next round, so that none starves when a write is full.
@@ -190,25 +285,56 @@ impl<D: Disk> Writer<D> {
     fn see_to_next_segment(&mut self) -> Result<(), LogError> {
         if self.expecting {
             match self.made.try_recv() {
-                Ok(Ok(prepared)) => {
-                    self.journal.adopt(prepared);
-                    self.expecting = false;
-                    if std::mem::take(&mut self.full) && !self.holding {
-                        self.shared.slots.refuse(None);
-                    }
+                Ok(Made::Segment(prepared)) => {
+                    self.adopt(prepared);
+                    self.full = None;
                 }
-                Ok(Err(error @ LogError::Full { .. })) => {
+                Ok(Made::Reserve(prepared)) => {
+                    tracing::warn!("the room kept in reserve is used for what ends something");
+                    self.adopt(prepared);
+                }
+                Ok(Made::Full(error)) => {
                     tracing::warn!(%error, "no space for the next segment");
-                    self.full = true;
-                    self.shared.slots.refuse(Some(error));
+                    self.full = Some(error);
                 }
-                Ok(Err(error)) => return Err(error),
+                Ok(Made::Spent) => self.reserve = Kept::Spent,
+                Ok(Made::Failed(error)) => return Err(error),
                 Err(_) => {}
             }
         } else if let Some(preparation) = self.journal.preparation() {
-            self.expecting = self.wanted.send(preparation).is_ok();
+            self.expecting = self.wanted.send(Want::Segment(preparation)).is_ok();
         }
+        if self.full.is_some() && self.expecting && self.is_used_up() && self.reserve == Kept::Perhaps {
+            self.reserve = Kept::Asked;
+            let _ = self.wanted.send(Want::Reserve);
+        }
+        self.tell();
         Ok(())
+    }
+
+    /// Whether no block is asked for until there is another segment.
+    fn is_used_up(&self) -> bool {
+        self.journal.room() < MAX_BLOCK
+    }
+
+    fn adopt(&mut self, prepared: Prepared<D>) {
+        self.journal.adopt(prepared);
+        self.expecting = false;
+        self.reserve = Kept::Perhaps;
+    }
+
+    /// Tells the sources what to refuse, where that has changed.
+    fn tell(&mut self) {
+        let spent = self.reserve == Kept::Spent && self.is_used_up();
+        let (told, refused) = match (&self.holding, &self.full) {
+            (Some(why), _) => (Told::All, Some(Refused::All(why.clone()))),
+            (None, Some(why)) if spent => (Told::All, Some(Refused::All(why.clone()))),
+            (None, Some(why)) => (Told::Beginnings, Some(Refused::Beginnings(why.clone()))),
+            (None, None) => (Told::Nothing, None),
+        };
+        if std::mem::replace(&mut self.told, told) != told {
+            self.shared.slots.refuse(refused);
+        }
     }
 
     /// One group commit: takes every open block, writes them as one, syncs, and tells. Says whether there was any.
@@ -224,9 +350,8 @@ impl<D: Disk> Writer<D> {
             Err(error @ LogError::Full { .. }) => return Ok(self.hold(error)),
             Err(error) => return Err(error),
         }
-        if std::mem::take(&mut self.holding) && !self.full {
-            self.shared.slots.refuse(None);
-        }
+        self.holding = None;
+        self.tell();
         let settled = self.journal.sync()?;
         if let Some(watermark) = &mut self.watermark {
             // Before anybody is told: what is acknowledged is claimed.
@@ -251,9 +376,10 @@ impl<D: Disk> Writer<D> {
 
     /// What did not fit is tried again until it does.
     fn hold(&mut self, error: LogError) -> bool {
-        if !std::mem::replace(&mut self.holding, true) {
+        if self.holding.is_none() {
             tracing::error!(%error, "the journal cannot write");
-            self.shared.slots.refuse(Some(error));
+            self.holding = Some(error);
+            self.tell();
         }
         thread::park_timeout(ASK_AGAIN);
         // A log that is closed while there is no room for what is open leaves it out: nobody was told that it is there.
@@ -305,7 +431,7 @@ impl<D: Disk> Writer<D> {
 }
 
 /// The directory's lock is let go only after the preparer has ended too: it still writes there.
-fn wait_for_preparer<D: Disk>(wanted: mpsc::Sender<Preparation<D>>, made: &mpsc::Receiver<Made<D>>) {
+fn wait_for_preparer<D: Disk>(wanted: mpsc::Sender<Want<D>>, made: &mpsc::Receiver<Made<D>>) {
     drop(wanted);
     while made.recv().is_ok() {}
 }

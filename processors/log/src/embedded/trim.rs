@@ -4,6 +4,7 @@ use omium_schemas::{Offset, Partition};
 
 use super::layout::{self, Layout};
 use super::reader::Reader;
+use super::reserve::Reserve;
 use crate::contract::LogError;
 use crate::disk::Disk;
 
@@ -13,6 +14,7 @@ pub(crate) fn trim<D: Disk>(
     disk: &D,
     layout: &Layout,
     reader: &Reader<D>,
+    reserve: &Reserve<D>,
     partition: Partition,
     before: Offset,
 ) -> Result<(), LogError> {
@@ -21,7 +23,13 @@ pub(crate) fn trim<D: Disk>(
     let mut starts = reader.look(|state| state.starts.clone());
     if before > starts[index] {
         starts[index] = before;
-        layout::write_starts(disk, layout, &starts)?;
+        if let Err(error) = layout::write_starts(disk, layout, &starts) {
+            // Letting go makes room, so what is kept for that is given to it where there is none.
+            if !error.fault.passes() || !reserve.give_up() {
+                return Err(error.into());
+            }
+            layout::write_starts(disk, layout, &starts)?;
+        }
         reader.change(|state| state.starts = starts);
     }
     while let Some(number) = reader.change(|state| {

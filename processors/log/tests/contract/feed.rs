@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
-use omium_log::{Appender, Log, LogError, Source};
+use omium_log::{Appender, Log, LogError, Refused, Source};
 use omium_schemas::{Offset, Partition};
 use tokio::sync::watch;
 
@@ -110,9 +110,10 @@ impl Source for Feed {
         self.settled.send_replace(count);
     }
 
-    fn refuse(&self, why: Option<LogError>) {
+    fn refuse(&self, refused: Option<Refused>) {
+        let why = refused;
         let refused = why.is_some();
-        self.state.lock().unwrap().refusal = why;
+        self.state.lock().unwrap().refusal = why.map(|refused| refused.why().clone());
         self.refused.send_replace(refused);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use omium_log::disk::{Disk, DiskError, DiskFile, RealDisk, RealFile, RealLock};
 use omium_log::embedded::JournalOptions;
-use omium_log::{Appender, EmbeddedLog, EmbeddedOptions, Log, LogError, Source};
+use omium_log::{Appender, EmbeddedLog, EmbeddedOptions, Log, LogError, Refused, Source};
 use omium_schemas::{Offset, Partition};
 use tokio::sync::watch;
 
@@ -236,8 +236,8 @@ impl<W: std::io::Write + Send + 'static> Source for Leader<W> {
         self.settled.send_replace(progress);
     }
 
-    fn refuse(&self, why: Option<LogError>) {
-        match why {
+    fn refuse(&self, refused: Option<Refused>) {
+        match refused.as_ref().map(Refused::why) {
             Some(LogError::Full { .. }) => say(&self.out, "full"),
             Some(_) => {}
             None => say(&self.out, "room"),

@@ -11,6 +11,8 @@ use omium_log::disk::{Disk, DiskError, DiskFault, DiskFile, RealDisk, RealFile, 
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) full: AtomicBool,
+    /// What can still be written where it is full: a part of what was removed, for others take the rest.
+    pub(crate) freed: AtomicU64,
     pub(crate) no_new_file: AtomicBool,
     pub(crate) read_only: AtomicBool,
     /// Which of the journal's writes from now on fails, counted from 1; 0 for none. Likewise for syncs.
@@ -29,6 +31,14 @@ pub(crate) struct FailingFile {
     file: RealFile,
     path: PathBuf,
     plan: Arc<Plan>,
+}
+
+impl Plan {
+    fn fits(&self, parts: &[IoSlice<'_>]) -> bool {
+        let length = parts.iter().map(|part| part.len() as u64).sum();
+        let less = |freed: u64| freed.checked_sub(length);
+        self.freed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+    }
 }
 
 fn fault(fault: DiskFault, doing: &'static str, place: &Path) -> DiskError {
@@ -86,6 +96,9 @@ impl Disk for FailingDisk {
 
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
         self.changing("removing", path)?;
+        if path.ends_with("reserve") {
+            self.plan.freed.store(64 * 1024, Ordering::SeqCst);
+        }
         RealDisk.remove(path)
     }
 
@@ -120,7 +133,7 @@ impl DiskFile for FailingFile {
             return Err(fault(DiskFault::Failed, "writing", &self.path));
         }
         // Only new space runs out: what was zeroed before can be written again.
-        if grows && self.plan.full.load(Ordering::SeqCst) {
+        if grows && self.plan.full.load(Ordering::SeqCst) && !self.plan.fits(parts) {
             return Err(fault(DiskFault::Full, "writing", &self.path));
         }
         self.file.write_at(parts, at)

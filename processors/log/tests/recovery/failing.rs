@@ -78,6 +78,7 @@ async fn a_full_disk_refuses_new_work_while_reads_go_on_and_resumes_by_itself() 
         Some(LogError::Full { place, .. }) => assert_eq!(place, directory.root()),
         other => panic!("{other:?}"),
     }
+    assert!(Feed::attach(&log, 1).refused(true).await.is_some(), "who comes later is told too");
     assert_eq!(log.read(Partition(0), Offset(0), 1).await.unwrap()[0].bytes, blocks[0]);
     disk.plan.full.store(false, Ordering::SeqCst);
     assert!(feed.refused(false).await.is_none());

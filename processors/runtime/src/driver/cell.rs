@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use omium_log::{Appender, Log, LogError};
+use omium_log::{Appender, Log, LogError, Refused};
 use omium_processor::Processors;
 use omium_schemas::{BlockNo, Epoch, Offset, Partition};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -37,6 +37,21 @@ pub(super) enum Standing {
     Ended(Ended),
 }
 
+/// What is asked of a log that may be short of room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Something that can as well come later.
+    Begins,
+    /// The end of what is under way, or room for all else.
+    Ends,
+}
+
+impl Work {
+    fn is_refused(self, refused: &Refused) -> bool {
+        self == Work::Begins || matches!(refused, Refused::All(_))
+    }
+}
+
 /// A shell and those who wait for it.
 pub(super) struct Inside<P: Processors> {
     pub(super) shell: Shell<P>,
@@ -53,8 +68,8 @@ pub(super) struct Inside<P: Processors> {
     /// The highest epoch that any of them has asked for.
     pub(super) asked: Epoch,
     pub(super) taken_at: u64,
-    /// Why the log takes nothing for now, where it does not.
-    pub(super) refusing: Option<String>,
+    /// What the log does not take for now, and why.
+    pub(super) refusing: Option<Refused>,
 }
 
 /// One partition of a node.
@@ -189,6 +204,7 @@ impl<P: Processors> Cell<P> {
 
     pub(super) fn ask(
         &self,
+        work: Work,
         make: impl FnOnce(Ticket) -> Input + Send + 'static,
     ) -> oneshot::Receiver<Answer> {
         let (sender, receiver) = oneshot::channel();
@@ -197,9 +213,9 @@ impl<P: Processors> Cell<P> {
             let _ = sender.send(Answer::Busy);
             return receiver;
         }
-        self.turns.run(self, |cell, inside| {
-            if let Some(why) = &inside.refusing {
-                let _ = sender.send(Answer::Full(why.clone()));
+        self.turns.run(self, move |cell, inside| {
+            if let Some(refused) = inside.refusing.as_ref().filter(|refused| work.is_refused(refused)) {
+                let _ = sender.send(Answer::Full(refused.why().to_string()));
                 return;
             }
             if sender.is_closed() {

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::carrier::{Carrier, Phase};
-use super::cell::{Cell, Standing, View};
+use super::cell::{Cell, Standing, View, Work};
 use super::content::{Contents, left_out};
 use super::intact::Rests;
 use super::keys::Keys;
@@ -244,7 +244,8 @@ impl<P: Processors> Node<P> {
         let found = origin.key.as_ref().filter(|used| !cell.is_new(&key, used));
         let found = found.and_then(|used| cell.find(partition, &key, used));
         let mut submission = Box::new(Submission { ticket: None, key, actor, trace, origin, found, command });
-        let answer = cell.ask(move |ticket| {
+        let work = if ends_work(&submission.command) { Work::Ends } else { Work::Begins };
+        let answer = cell.ask(work, move |ticket| {
             submission.ticket = Some(ticket);
             Input::Submit(submission)
         });
@@ -441,6 +442,23 @@ pub enum OpenError {
 /// Whether a command begins the stream that it is for.
 pub fn opens_execution(command: &Command) -> bool {
     matches!(command, Command::StartExecution(_) | Command::StartFork(_) | Command::StartProgram(_))
+}
+
+/// Whether a command brings the end of what is under way: that was paid for already, or stops what costs more. A log
+/// without room for anything else keeps some for it.
+pub fn ends_work(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::CancelExecution(_)
+            | Command::FinishExecution(_)
+            | Command::CompleteStep(_)
+            | Command::FailStep(_)
+            | Command::LoseStep(_)
+            | Command::CompleteLlmCall(_)
+            | Command::FailLlmCall(_)
+            | Command::CompleteToolCall(_)
+            | Command::FailToolCall(_)
+    )
 }
 
 fn advance(phase: &mut Phase, to: Phase) -> bool {

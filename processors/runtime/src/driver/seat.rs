@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use omium_log::{LogError, Source};
+use omium_log::{LogError, Refused, Source};
 use omium_processor::Processors;
 use omium_schemas::Offset;
 
@@ -60,11 +60,11 @@ impl<P: Processors> Source for Seat<P> {
         });
     }
 
-    fn refuse(&self, why: Option<LogError>) {
+    fn refuse(&self, refused: Option<Refused>) {
         let life = self.life;
         self.cell.turns.run(&self.cell, move |_, inside| {
             if inside.life == life {
-                inside.refusing = why.map(|why| why.to_string());
+                inside.refusing = refused;
             }
         });
     }

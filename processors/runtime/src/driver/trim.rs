@@ -4,7 +4,7 @@ use omium_log::{Log, LogError};
 use omium_processor::Processors;
 use omium_schemas::{Offset, Partition};
 
-use super::cell::Cell;
+use super::cell::{Cell, Work};
 use crate::port::{Answer, Input};
 
 /// How much of the log is carried forward at once.
@@ -53,7 +53,7 @@ async fn ask<P: Processors>(
     cell: &Cell<P>,
     make: impl FnOnce(crate::Ticket) -> Input + Send + 'static,
 ) -> Result<(), TrimError> {
-    match cell.ask(make).await.unwrap_or(Answer::Unknown) {
+    match cell.ask(Work::Ends, make).await.unwrap_or(Answer::Unknown) {
         Answer::Done(_) => Ok(()),
         other => Err(TrimError::NotCarried(partition, other)),
     }

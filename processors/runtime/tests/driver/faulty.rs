@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use omium_log::contract::Waiting;
-use omium_log::{Appender, Entry, Log, LogError, MemoryLog, Source};
+use omium_log::{Appender, Entry, Log, LogError, MemoryLog, Refused, Source};
 use omium_schemas::block::epoch_record;
 use omium_schemas::{Block, BlockNo, Epoch, Offset, Partition};
 use tokio::sync::watch;
@@ -84,8 +84,8 @@ impl Source for Between {
         }
     }
 
-    fn refuse(&self, why: Option<LogError>) {
-        self.source.refuse(why);
+    fn refuse(&self, refused: Option<Refused>) {
+        self.source.refuse(refused);
     }
 }
 

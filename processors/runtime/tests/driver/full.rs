@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use omium_log::embedded::JournalOptions;
 use omium_log::{EmbeddedLog, EmbeddedOptions, Log, LogError};
 use omium_processor::testkit::BankSuite;
-use omium_runtime::{Answer, Config, Ended, MemoryVault, Node, NodeParts, position_key};
-use omium_schemas::catalogue::StartExecution;
-use omium_schemas::{Content, Money, Partition};
+use omium_runtime::{Answer, Config, Dispatch, Ended, MemoryVault, Node, NodeParts, position_key};
+use omium_schemas::catalogue::{CompleteStep, StartExecution};
+use omium_schemas::{Content, Money, Offset, Partition};
 use omium_store::{Batch, MemoryStore, Row, Store, StoreError};
 use tokio::sync::Notify;
 
@@ -31,7 +31,7 @@ struct OnDisk {
     node: BankNode,
     plan: Arc<Plan>,
     failures: Arc<Mutex<Vec<LogError>>>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// A node on small segments of a disk that does what a test says.
@@ -41,13 +41,13 @@ async fn on_disk() -> OnDisk {
     let seen = failures.clone();
     let usual = JournalOptions::new(dir.path().join("log"), 1, [5; 16]);
     let options = EmbeddedOptions {
-        journal: JournalOptions { first_segment: SEGMENT, last_segment: SEGMENT, ..usual },
+        journal: JournalOptions { first_segment: SEGMENT, last_segment: SEGMENT, reserve: SEGMENT, ..usual },
         on_failure: Arc::new(move |error| seen.lock().expect("no panic").push(error.clone())),
     };
     let plan = disk.plan.clone();
     let log = Arc::new(EmbeddedLog::open_on(disk, options).expect("a log"));
-    let config = Config { partitions: 1, ..Config::default() };
-    OnDisk { node: node_on(log, Arc::<MemoryStore>::default(), config).await, plan, failures, _dir: dir }
+    let config = Config { partitions: 1, deadline_micros: 3_000_000, ..Config::default() };
+    OnDisk { node: node_on(log, Arc::<MemoryStore>::default(), config).await, plan, failures, dir }
 }
 
 /// Starts jobs with long inputs until the answer is of one kind; every other one must be of the other. Gives the answer
@@ -86,7 +86,7 @@ fn is_full(answer: &Answer) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_commands_reads_go_on_and_it_resumes_by_itself() {
-    let OnDisk { node, plan, failures, _dir } = on_disk().await;
+    let OnDisk { node, plan, failures, dir: _dir } = on_disk().await;
     plan.full.store(true, Ordering::SeqCst);
     let (refused, refused_job) = until(&node, 1, is_full, is_done).await;
     let Answer::Full(why) = refused else { unreachable!("it was asked for") };
@@ -113,9 +113,105 @@ async fn a_full_disk_refuses_commands_reads_go_on_and_it_resumes_by_itself() {
     node.node.stop().await.expect("nothing fails");
 }
 
+/// Waits until the log has, or has not, the room that it keeps.
+async fn reserved(dir: &tempfile::TempDir, there: bool) {
+    let reserve = dir.path().join("log/journal/reserve");
+    let waiting = async {
+        while reserve.exists() != there {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.expect("the reserve");
+}
+
+fn outcome(dispatch: &Dispatch, length: usize) -> CompleteStep {
+    CompleteStep {
+        step: dispatch.effect.step,
+        branch: dispatch.effect.branch,
+        epoch: dispatch.epoch,
+        delivery: dispatch.delivery,
+        output: Some(Content::open("x".repeat(length))),
+        cost: Money::ZERO,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_something_is_taken_on_a_full_disk_until_the_room_kept_for_it_is_used_up() {
+    const LENGTH: usize = 50_000;
+    let OnDisk { mut node, plan, failures, dir } = on_disk().await;
+    node.done(job(200), start(1_000, None)).await;
+    let mut dispatch = node.next_dispatch().await;
+    reserved(&dir, true).await;
+    plan.full.store(true, Ordering::SeqCst);
+    until(&node, 1, is_full, is_done).await;
+    let mut outcomes = 0;
+    // The last one is taken while it is found that there is no room for it, so that nobody knows what becomes of it.
+    let last = loop {
+        match node.submit(job(200), outcome(&dispatch, LENGTH)).await {
+            Answer::Done(_) => outcomes += 1,
+            answer => break answer,
+        }
+        assert!(
+            is_full(&node.submit(account("a"), top_up(1)).await),
+            "what begins something uses none of it"
+        );
+        loop {
+            let next = node.next_dispatch().await;
+            if next.key == job(200) {
+                dispatch = next;
+                break;
+            }
+        }
+    };
+    assert!(matches!(last, Answer::Unknown | Answer::Full(_)), "{last:?}");
+    // A frame holds its content twice, and what is left of a segment is less than one.
+    assert!(
+        outcomes * 2 * LENGTH > 1 << 20,
+        "only {outcomes} outcomes were taken, then {last:?}: that is no reserve"
+    );
+    reserved(&dir, false).await;
+    assert!(is_full(&node.submit(job(200), outcome(&dispatch, LENGTH)).await), "the reserve is used up");
+    assert!(exists(&node, 1).await, "reads go on");
+
+    plan.full.store(false, Ordering::SeqCst);
+    reserved(&dir, true).await;
+    let resumed = async {
+        while is_full(&node.submit(account("a"), top_up(1)).await) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), resumed).await.expect("it resumes");
+    let repeated = node.submit(job(200), outcome(&dispatch, LENGTH)).await;
+    assert!(
+        matches!(repeated, Answer::Done(_) | Answer::Refused(_)),
+        "taken now, or taken before: {repeated:?}"
+    );
+    assert!(failures.lock().expect("no panic").is_empty() && node.ended.is_empty());
+    node.node.stop().await.expect("nothing fails");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_lets_go_of_its_front_on_a_full_disk_which_makes_room() {
+    let OnDisk { mut node, plan, dir, .. } = on_disk().await;
+    reserved(&dir, true).await;
+    for n in 1..60 {
+        let inputs = Some(Content::open("x".repeat(50_000)));
+        node.done(job(n), StartExecution { inputs, ..start(1, None) }).await;
+        let dispatch = node.next_dispatch().await;
+        node.done(job(n), outcome(&dispatch, 10)).await;
+    }
+    reserved(&dir, true).await;
+    plan.full.store(true, Ordering::SeqCst);
+    until(&node, 60, is_full, is_done).await;
+    let before = node.node.trim(Partition(0), Offset(100)).await.expect("the front is let go of");
+    assert!(before > Offset(0));
+    assert!(!dir.path().join("log/journal/00000001.seg").exists());
+    node.node.halt().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_sync_ends_the_partition_for_good_because_nobody_knows_what_the_disk_holds() {
-    let OnDisk { mut node, plan, failures, _dir } = on_disk().await;
+    let OnDisk { mut node, plan, failures, dir: _dir } = on_disk().await;
     node.done(account("a"), top_up(1)).await;
     plan.failing_sync.store(1, Ordering::SeqCst);
     assert_eq!(node.submit(account("a"), top_up(1)).await, Answer::Unknown);
