@@ -30,6 +30,12 @@ impl Problem {
     }
 }
 
+impl From<omium_edge::Refusal> for Problem {
+    fn from(refusal: omium_edge::Refusal) -> Problem {
+        Problem::new(refusal.status, refusal.code, refusal.detail, refusal.hint)
+    }
+}
+
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Problem {
         let status = match failure.kind {

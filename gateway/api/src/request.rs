@@ -68,7 +68,7 @@ impl FromRequestParts<Shared> for Known {
         match shared.engine.authenticate(&key).await? {
             Some(caller) => {
                 if let Some(slot) = parts.extensions.get::<Slot>() {
-                    slot.belongs_to(caller.tenant);
+                    slot.belongs_to(caller.tenant)?;
                 }
                 Ok(Known(caller))
             }
