@@ -41,6 +41,7 @@ impl From<Failure> for Problem {
         let status = match failure.kind {
             FailureKind::NotFound => StatusCode::NOT_FOUND,
             FailureKind::Conflict => StatusCode::CONFLICT,
+            FailureKind::Gone => StatusCode::GONE,
             FailureKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             FailureKind::Exhausted => StatusCode::TOO_MANY_REQUESTS,
             FailureKind::Busy | FailureKind::Unknown => StatusCode::SERVICE_UNAVAILABLE,

@@ -140,14 +140,14 @@ pub(crate) fn idempotency_key(text: &str) -> Option<String> {
     (visible && (1..=256).contains(&text.len())).then(|| text.to_owned())
 }
 
-/// The name or id in the path.
-pub(crate) struct InPath(pub(crate) String);
+/// The name or id in the path, or several of them.
+pub(crate) struct InPath<T = String>(pub(crate) T);
 
-impl FromRequestParts<Shared> for InPath {
+impl<T: DeserializeOwned + Send> FromRequestParts<Shared> for InPath<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<InPath, Problem> {
-        let found = axum::extract::Path::<String>::from_request_parts(parts, shared).await;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<InPath<T>, Problem> {
+        let found = axum::extract::Path::<T>::from_request_parts(parts, shared).await;
         found.map(|path| InPath(path.0)).map_err(|rejection| {
             let hint = "names and ids are UTF-8, percent-encoded";
             Problem::new(StatusCode::BAD_REQUEST, "bad-path", rejection.body_text(), hint)

@@ -30,6 +30,7 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/api/v1/workflows/{name}", || get(workflow)),
     ("/api/v1/executions", || get(list).post(start)),
     ("/api/v1/executions/{id}", || get(show)),
+    ("/api/v1/executions/{id}/content/{content}", || get(content)),
     ("/api/v1/executions/{id}/pause", || post(pause)),
     ("/api/v1/executions/{id}/resume", || post(resume)),
     ("/api/v1/executions/{id}/cancel", || post(cancel)),
@@ -286,6 +287,26 @@ async fn show(
         }
     }
     Ok(Json(shared.engine.show(&caller, &id, at.map(Seq)).await?).into_response())
+}
+
+#[derive(Deserialize)]
+struct Place {
+    id: String,
+    content: String,
+}
+
+async fn content(
+    State(shared): State<Shared>,
+    known: Known,
+    InPath(Place { id, content }): InPath<Place>,
+    InQuery(At { at, .. }): InQuery<At>,
+) -> Answer<Response> {
+    let caller = known.may(Role::Viewer)?;
+    let bytes = shared.engine.content(&caller, &id, &content, at.map(Seq)).await?;
+    // What agents and models have said is data, whatever it looks like to a browser.
+    let headers =
+        [(header::CONTENT_TYPE, "application/octet-stream"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    Ok((headers, bytes).into_response())
 }
 
 /// One action on one execution.

@@ -8,9 +8,13 @@ use super::connection::Trouble;
 
 /// Prints to stdout. Whoever reads may stop reading, as `head` does; that is no failure.
 pub(super) fn print(text: &str) {
+    raw(format!("{text}\n").as_bytes());
+}
+
+/// Prints bytes as they are.
+pub(super) fn raw(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    let written =
-        out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    let written = out.write_all(bytes).and_then(|()| out.flush());
     match written {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             // What could not be said may have been a key that is said once: nobody may take this for a success.

@@ -71,7 +71,7 @@ pub(crate) async fn with_key(
 /// A failure as gRPC tells it; code and hint go along as metadata.
 pub(crate) fn status(failure: Failure) -> Status {
     let code = match failure.kind {
-        FailureKind::NotFound => Code::NotFound,
+        FailureKind::NotFound | FailureKind::Gone => Code::NotFound,
         FailureKind::Conflict => Code::FailedPrecondition,
         FailureKind::Invalid => Code::InvalidArgument,
         FailureKind::Exhausted | FailureKind::Full => Code::ResourceExhausted,
