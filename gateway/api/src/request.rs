@@ -118,7 +118,7 @@ pub(crate) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     };
     // Counted before it is built: a small body may hold very many values.
     json::check(text, &Limits::VALUES).map_err(|why| wrong(&why.to_string()))?;
-    serde_json::from_slice(text).map_err(|why| wrong(&why.to_string()))
+    json::typed(text).map_err(|why| wrong(&why.to_string()))
 }
 
 pub(crate) fn idempotency(headers: &HeaderMap) -> Result<Option<String>, Problem> {

@@ -415,14 +415,23 @@ async fn roll_back(
 fn address(value: &Value) -> Answer<String> {
     match value {
         Value::String(text) => Ok(text.clone()),
-        Value::Number(number) if number.is_u64() => Ok(number.to_string()),
-        _ => Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "bad-address",
-            "this is no checkpoint's address",
-            "a seq, `step:NAME:before`, `step:NAME:after`, a name, or `last`",
-        )),
+        Value::Number(number) => {
+            let seq = number.as_u64().or_else(|| {
+                number.as_f64().and_then(omium_limits::json::integer).and_then(|seq| u64::try_from(seq).ok())
+            });
+            seq.map(|seq| seq.to_string()).ok_or_else(no_address)
+        }
+        _ => Err(no_address()),
     }
+}
+
+fn no_address() -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "bad-address",
+        "this is no checkpoint's address",
+        "a seq, `step:NAME:before`, `step:NAME:after`, a name, or `last`",
+    )
 }
 
 /// Where another execution begins.

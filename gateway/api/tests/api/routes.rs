@@ -237,6 +237,8 @@ async fn wrong_requests_are_told_what_is_wrong_with_them() {
         ("POST", "/api/v1/programs".to_owned(), r#"{"name": 1}"#, 400, "bad-body"),
         ("POST", "/api/v1/programs".to_owned(), r#"{"name": "x", "recovery": "pray"}"#, 422, "bad-recovery"),
         ("POST", of("attempts/end"), r#"{"number": "one", "code": 0}"#, 400, "bad-body"),
+        ("POST", of("attempts/end"), r#"{"number": 1.5, "code": 0}"#, 400, "bad-body"),
+        ("POST", of("answer"), r#"{"question": -7.0, "answer": "repeat"}"#, 400, "bad-body"),
         ("POST", of("decision"), r#"{"decision": "maybe"}"#, 422, "bad-decision"),
         ("DELETE", "/api/v1/guards/nobody".to_owned(), "", 404, "not-found"),
         ("POST", "/api/v1/workflows".to_owned(), "nonsense", 422, "bad-definition"),
@@ -252,6 +254,20 @@ async fn wrong_requests_are_told_what_is_wrong_with_them() {
         let response = ask(&router, method, &path, "developer", body).await;
         assert_eq!(response.status(), status, "{method} {path}");
         assert_eq!(problem(response).await, code, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn an_integer_may_be_written_with_a_fraction_of_zero() {
+    for (path, body) in [
+        ("rollback", r#"{"to": 1.0}"#),
+        ("attempts/end", r#"{"number": 1.0, "code": 0e3}"#),
+        ("answer", r#"{"question": 7.0, "answer": "repeat"}"#),
+    ] {
+        let (memory, router) = router();
+        let id = memory.started(&caller(1, Role::Developer));
+        let path = format!("/api/v1/executions/{id}/{path}");
+        assert_eq!(ask(&router, "POST", &path, "developer", body).await.status(), 200, "{path} {body}");
     }
 }
 
