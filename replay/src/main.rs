@@ -20,6 +20,7 @@ mod story;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// The runtime under multi-agent LLM workflows: everything that happens is an event in an ordered log.
@@ -81,6 +82,21 @@ enum Command {
     Act(story::Act),
 }
 
+impl Command {
+    /// Its name, where it speaks to no running Omium and prints no document.
+    fn alone(&self) -> Option<&'static str> {
+        match self {
+            Command::Demo(_) => Some("demo"),
+            Command::Dev(_) => Some("dev"),
+            Command::Serve(_) => Some("serve"),
+            Command::MockLlm(_) => Some("mock-llm"),
+            Command::Story(_) => Some("story"),
+            Command::Completion(_) => Some("completion"),
+            _ => None,
+        }
+    }
+}
+
 /// Prints what a shell needs to complete commands.
 #[derive(clap::Args)]
 struct Completion {
@@ -90,6 +106,10 @@ struct Completion {
 fn main() -> ExitCode {
     omium_memory::give_back_soon();
     let Cli { target, command } = Cli::parse();
+    if let (Some(name), Some(option)) = (command.alone(), target.said()) {
+        let text = format!("`omium {name}` has no use for {option}; leave it out");
+        Cli::command().error(ErrorKind::ArgumentConflict, text).exit();
+    }
     let outcome = match command {
         Command::Demo(demo) => demo::run(&demo),
         Command::Dev(dev) => dev::run(&dev),

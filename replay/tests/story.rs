@@ -109,3 +109,18 @@ fn a_directory_that_holds_something_is_not_used_for_the_story() {
     assert!(String::from_utf8_lossy(&told.stderr).contains("is not empty; give a new directory"));
     assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 1);
 }
+
+#[test]
+fn an_option_that_a_command_has_no_use_for_is_refused_by_name() {
+    for (words, told) in [
+        (&["story", "--json"][..], "`omium story` has no use for --json; leave it out"),
+        (&["--json", "demo"], "`omium demo` has no use for --json"),
+        (&["completion", "bash", "--key", "om_1"], "`omium completion` has no use for --key"),
+        (&["mock-llm", "--url", "http://127.0.0.1:1"], "`omium mock-llm` has no use for --url"),
+    ] {
+        let output = omium().args(words).output().expect("the binary runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(output.stdout.is_empty() && errors.contains(told), "{words:?}: {errors}");
+    }
+}

@@ -125,7 +125,10 @@ fn mistakes_get_an_error_that_says_what_to_do() {
         dev.fails(&["run", "review", "--input", "{}"], 5)
             .starts_with("error: the inputs do not fit the schema of `review`: ")
     );
-    assert!(dev.fails(&["run", "review", "--input", "{"], 1).starts_with("error: this is not JSON: "));
+    assert_eq!(
+        dev.fails(&["run", "review", "--input", "{"], 1),
+        "error: the argument:1:1: this is not JSON: EOF while parsing an object"
+    );
     assert!(dev.fails(&["lst"], 2).contains("a similar subcommand exists: 'list'"));
     let second = omium(dev.data.path(), &["dev", "--port", "0"]);
     assert_eq!(second.status.code(), Some(1));
@@ -137,4 +140,44 @@ fn mistakes_get_an_error_that_says_what_to_do() {
         String::from_utf8_lossy(&output.stderr)
             .ends_with("hint: start one with `omium dev`, or name another with --url or OMIUM_URL\n")
     );
+}
+
+#[test]
+fn a_file_is_read_before_anybody_is_asked() {
+    let alone = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = alone.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (mut missing, text) = (alone.path().to_owned(), file("latin.yaml", b"name: w\nagents: \xe4\n"));
+    missing.push("missing.yaml");
+    let (missing, inputs) = (missing.to_str().unwrap(), file("inputs.json", b"{\n  \"a\": 1,\n}"));
+    let at = format!("@{inputs}");
+    let not_there = format!("{missing} cannot be read: No such file or directory (os error 2)");
+    let no_text = format!("{text}:2:9: this is not UTF-8; save the file as UTF-8");
+    let no_json = format!("{inputs}:3:1: this is not JSON: trailing comma");
+    for (words, told) in [
+        (vec!["run", missing], &not_there),
+        (
+            vec!["run", "missing.yaml"],
+            &"missing.yaml cannot be read: No such file or directory (os error 2)".to_owned(),
+        ),
+        (vec!["workflows", "publish", missing], &not_there),
+        (vec!["workflows", "validate", missing], &not_there),
+        (vec!["run", &text], &no_text),
+        (vec!["run", "loan", "--input", &at], &no_json),
+        (vec!["fork", "ex_1", "last", "--input", &at], &no_json),
+        (vec!["signal", "ex_1", "go", &at], &no_json),
+        (vec!["answer", "ex_1", "happened", "--result", &at], &no_json),
+        (vec!["guard", "add", "--agent", "a", "--schema", &at], &no_json),
+    ] {
+        let output = omium(alone.path(), &[&words[..], &["--url", "http://127.0.0.1:1"]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (said.trim_end(), output.status.code()),
+            (&*format!("error: {told}"), Some(1)),
+            "{words:?}"
+        );
+    }
 }

@@ -1,30 +1,29 @@
 //! Events of an execution: a page, or a stream that goes on as they happen and can be taken up again at any seq.
 
+mod queue;
+
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use omium_schemas::Seq;
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, MissedTickBehavior};
-use tokio_stream::wrappers::ReceiverStream;
 
+use self::queue::{End, Next, Over, Reader, Said, Speaker, queue};
 use crate::port::{Caller, Role};
 use crate::problem::Problem;
 use crate::request::{InPath, InQuery, Known, Shared, Waiting};
-use crate::views::{DeltaView, EventPage, EventView};
+use crate::views::{DeltaView, EventPage};
 
 /// How many events are read at once.
 const PART: usize = 500;
-/// How many bytes of events wait for one reader, unless one event alone has more.
-const ROOM: usize = 1 << 20;
 /// How often a WebSocket's client is asked whether it is there.
 const PINGS: Duration = Duration::from_secs(30);
 /// The longest message that a WebSocket's client may send.
@@ -39,39 +38,6 @@ pub(crate) struct From {
     from: Option<u64>,
     limit: Option<usize>,
     deltas: Option<bool>,
-}
-
-/// What a stream carries, with the room that it takes until its reader has it.
-struct Said {
-    text: String,
-    /// Its name, and the seq where it is an event.
-    kind: Option<(String, Option<u64>)>,
-    _room: Option<OwnedSemaphorePermit>,
-}
-
-impl Said {
-    fn event(event: &EventView) -> Said {
-        let text = serde_json::to_string(event).unwrap_or_default();
-        Said { text, kind: Some((event.kind.clone(), Some(event.seq))), _room: None }
-    }
-
-    fn delta(delta: &DeltaView) -> Said {
-        let text = serde_json::to_string(delta).unwrap_or_default();
-        Said { text, kind: Some((delta.kind.clone(), None)), _room: None }
-    }
-
-    /// The listener may not listen any longer.
-    fn revoked() -> Said {
-        Said { text: String::new(), kind: None, _room: None }
-    }
-
-    /// As a server-sent event. A delta has no id: whoever comes back goes on after the last event.
-    fn sent(self) -> Option<Event> {
-        let (kind, seq) = self.kind?;
-        let event = Event::default().event(kind);
-        let event = seq.map_or_else(|| event.clone(), |seq| event.clone().id(seq.to_string()));
-        Some(event.data(self.text))
-    }
 }
 
 pub(crate) async fn events(
@@ -98,7 +64,7 @@ pub(crate) async fn events(
         .and_then(|text| text.parse::<u64>().ok());
     let first = last.map(|last| last + 1).or(from).unwrap_or(1);
     let said = follow(shared, caller, id, Seq(first), deltas, waiting).await?;
-    let stream = tokio_stream::StreamExt::filter_map(said, |said| said.sent().map(Ok::<_, Infallible>));
+    let stream = tokio_stream::StreamExt::map(said, |next| Ok::<_, Infallible>(next.sent()));
     Ok(Sse::new(stream).keep_alive(KeepAlive::default()).into_response())
 }
 
@@ -125,7 +91,7 @@ pub(crate) async fn socket(
     Ok(upgrade.on_upgrade(|socket| feed(socket, said)))
 }
 
-async fn feed(mut socket: WebSocket, mut stream: ReceiverStream<Said>) {
+async fn feed(mut socket: WebSocket, mut stream: Reader) {
     let mut end = None;
     let mut last = Instant::now();
     let mut pings = tokio::time::interval_at(last + PINGS, PINGS);
@@ -139,13 +105,16 @@ async fn feed(mut socket: WebSocket, mut stream: ReceiverStream<Said>) {
             }
             said = tokio_stream::StreamExt::next(&mut stream) => match said {
                 None => break,
-                Some(Said { kind: None, .. }) => {
-                    let reason = "the key was revoked or is too old".into();
-                    end = Some(CloseFrame { code: close_code::POLICY, reason });
+                Some(Next::End(why)) => {
+                    let code = match why {
+                        End::Revoked => close_code::POLICY,
+                        End::Behind(_) => close_code::AGAIN,
+                    };
+                    end = Some(CloseFrame { code, reason: why.reason().into() });
+                    break;
                 }
-                Some(mut said) => {
-                    let text = std::mem::take(&mut said.text);
-                    if socket.send(Message::Text(text.into())).await.is_err() {
+                Some(Next::Said(said)) => {
+                    if socket.send(Message::Text(said.text.into())).await.is_err() {
                         return;
                     }
                 }
@@ -168,20 +137,19 @@ async fn follow(
     first: Seq,
     deltas: Option<bool>,
     waiting: Waiting,
-) -> Result<ReceiverStream<Said>, Problem> {
+) -> Result<Reader, Problem> {
     let moved = shared.engine.follow(&caller, &id).await?;
     let deltas = match deltas {
         Some(false) => None,
         None | Some(true) => Some(shared.engine.read_along(&caller, &id).await?),
     };
-    let (out, receiver) = mpsc::channel(64);
-    let room = Arc::new(Semaphore::new(ROOM));
-    let listener = Listener { shared, caller, id, next: first, out, room, waiting };
+    let (out, reader) = queue();
+    let listener = Listener { shared, caller, id, next: first, out, waiting };
     tokio::spawn(async move {
         // However it ends: whoever listened sees the stream's end and comes back if he wants more.
         let _ = listener.run(moved, deltas).await;
     });
-    Ok(ReceiverStream::new(receiver))
+    Ok(reader)
 }
 
 /// Somebody who follows one execution.
@@ -190,14 +158,9 @@ struct Listener {
     caller: Caller,
     id: String,
     next: Seq,
-    out: mpsc::Sender<Said>,
-    /// Bytes that may wait for this reader.
-    room: Arc<Semaphore>,
+    out: Speaker,
     waiting: Waiting,
 }
-
-/// Nobody listens any more, or there is nothing more to hear.
-struct Over;
 
 impl Listener {
     async fn run(
@@ -209,15 +172,15 @@ impl Listener {
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         recheck.reset();
         self.tell_events(&mut moved).await?;
-        let out = self.out.clone();
         loop {
             tokio::select! {
                 // Parts first: what an answer consists of is heard before it counts as answered.
                 biased;
-                () = out.closed() => return Ok(()),
+                () = self.out.closed() => return Ok(()),
                 () = self.waiting.over() => return Ok(()),
                 _ = recheck.tick() => if !self.shared.engine.knows(&self.caller).await {
-                    return self.say(Said::revoked()).await;
+                    self.out.revoked();
+                    return Ok(());
                 },
                 delta = next_of(&mut deltas) => self.tell_delta(delta, &mut moved).await?,
                 changed = moved.changed() => {
@@ -228,27 +191,17 @@ impl Listener {
         }
     }
 
-    /// Waits until the reader has taken what was said before, as far as it would be too much with this.
-    async fn say(&self, mut said: Said) -> Result<(), Over> {
-        let bytes = u32::try_from(said.text.len().min(ROOM)).map_err(|_| Over)?;
-        tokio::select! {
-            room = self.room.clone().acquire_many_owned(bytes) => said._room = Some(room.map_err(|_| Over)?),
-            () = self.out.closed() => return Err(Over),
-            () = self.waiting.over() => return Err(Over),
-        }
-        self.out.send(said).await.map_err(|_| Over)
-    }
-
     async fn tell_events(&mut self, moved: &mut watch::Receiver<Seq>) -> Result<(), Over> {
         moved.borrow_and_update();
         loop {
             let events = self.shared.engine.events(&self.caller, &self.id, self.next, PART).await;
             let events = events.map_err(|_| Over)?;
             let Some(last) = events.last() else { return Ok(()) };
-            self.next = Seq(last.seq + 1);
+            let next = Seq(last.seq + 1);
             for event in &events {
-                self.say(Said::event(event)).await?;
+                self.out.say(Said::event(event), self.next, &self.waiting).await?;
             }
+            self.next = next;
         }
     }
 
@@ -258,7 +211,7 @@ impl Listener {
             moved.wait_for(|last| last.0 >= delta.call).await.map_err(|_| Over)?;
             self.tell_events(moved).await?;
         }
-        self.say(Said::delta(&delta)).await
+        self.out.say(Said::delta(&delta), self.next, &self.waiting).await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::body::Bytes;
 use omium_schemas::catalogue::{EffectClass, FailureClass, LossReason};
 use omium_schemas::{Branch, Epoch, Money, Price, Seq, StepId, TenantId};
 use schemars::JsonSchema;
@@ -65,6 +66,8 @@ pub enum FailureKind {
     NotFound,
     /// 409: it does not fit the present state.
     Conflict,
+    /// 410: it was there and was erased.
+    Gone,
     /// 422: it makes no sense in any state.
     Invalid,
     /// 429: a limit of the execution or tenant is reached.
@@ -431,6 +434,16 @@ pub trait Engine: Programs {
     /// One execution; at a seq, as it was there.
     async fn show(&self, caller: &Caller, execution: &str, at: Option<Seq>)
     -> Result<ExecutionView, Failure>;
+
+    /// One content of an execution, whole: its inputs, or what a view leaves out because it is too long, under the name
+    /// that the view gives. One that is not there any more is looked for as it was at the seq.
+    async fn content(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        name: &str,
+        at: Option<Seq>,
+    ) -> Result<Bytes, Failure>;
 
     /// Does something to an execution.
     async fn act(

@@ -30,11 +30,18 @@ impl Problem {
     }
 }
 
+impl From<omium_edge::Refusal> for Problem {
+    fn from(refusal: omium_edge::Refusal) -> Problem {
+        Problem::new(refusal.status, refusal.code, refusal.detail, refusal.hint)
+    }
+}
+
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Problem {
         let status = match failure.kind {
             FailureKind::NotFound => StatusCode::NOT_FOUND,
             FailureKind::Conflict => StatusCode::CONFLICT,
+            FailureKind::Gone => StatusCode::GONE,
             FailureKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             FailureKind::Exhausted => StatusCode::TOO_MANY_REQUESTS,
             FailureKind::Busy | FailureKind::Unknown => StatusCode::SERVICE_UNAVAILABLE,

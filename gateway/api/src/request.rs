@@ -68,7 +68,7 @@ impl FromRequestParts<Shared> for Known {
         match shared.engine.authenticate(&key).await? {
             Some(caller) => {
                 if let Some(slot) = parts.extensions.get::<Slot>() {
-                    slot.belongs_to(caller.tenant);
+                    slot.belongs_to(caller.tenant)?;
                 }
                 Ok(Known(caller))
             }
@@ -118,7 +118,7 @@ pub(crate) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     };
     // Counted before it is built: a small body may hold very many values.
     json::check(text, &Limits::VALUES).map_err(|why| wrong(&why.to_string()))?;
-    serde_json::from_slice(text).map_err(|why| wrong(&why.to_string()))
+    json::typed(text).map_err(|why| wrong(&why.to_string()))
 }
 
 pub(crate) fn idempotency(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -140,14 +140,14 @@ pub(crate) fn idempotency_key(text: &str) -> Option<String> {
     (visible && (1..=256).contains(&text.len())).then(|| text.to_owned())
 }
 
-/// The name or id in the path.
-pub(crate) struct InPath(pub(crate) String);
+/// The name or id in the path, or several of them.
+pub(crate) struct InPath<T = String>(pub(crate) T);
 
-impl FromRequestParts<Shared> for InPath {
+impl<T: DeserializeOwned + Send> FromRequestParts<Shared> for InPath<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<InPath, Problem> {
-        let found = axum::extract::Path::<String>::from_request_parts(parts, shared).await;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<InPath<T>, Problem> {
+        let found = axum::extract::Path::<T>::from_request_parts(parts, shared).await;
         found.map(|path| InPath(path.0)).map_err(|rejection| {
             let hint = "names and ids are UTF-8, percent-encoded";
             Problem::new(StatusCode::BAD_REQUEST, "bad-path", rejection.body_text(), hint)

@@ -30,6 +30,7 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/api/v1/workflows/{name}", || get(workflow)),
     ("/api/v1/executions", || get(list).post(start)),
     ("/api/v1/executions/{id}", || get(show)),
+    ("/api/v1/executions/{id}/content/{content}", || get(content)),
     ("/api/v1/executions/{id}/pause", || post(pause)),
     ("/api/v1/executions/{id}/resume", || post(resume)),
     ("/api/v1/executions/{id}/cancel", || post(cancel)),
@@ -288,6 +289,26 @@ async fn show(
     Ok(Json(shared.engine.show(&caller, &id, at.map(Seq)).await?).into_response())
 }
 
+#[derive(Deserialize)]
+struct Place {
+    id: String,
+    content: String,
+}
+
+async fn content(
+    State(shared): State<Shared>,
+    known: Known,
+    InPath(Place { id, content }): InPath<Place>,
+    InQuery(At { at, .. }): InQuery<At>,
+) -> Answer<Response> {
+    let caller = known.may(Role::Viewer)?;
+    let bytes = shared.engine.content(&caller, &id, &content, at.map(Seq)).await?;
+    // What agents and models have said is data, whatever it looks like to a browser.
+    let headers =
+        [(header::CONTENT_TYPE, "application/octet-stream"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    Ok((headers, bytes).into_response())
+}
+
 /// One action on one execution.
 async fn act(
     shared: &Shared,
@@ -394,14 +415,23 @@ async fn roll_back(
 fn address(value: &Value) -> Answer<String> {
     match value {
         Value::String(text) => Ok(text.clone()),
-        Value::Number(number) if number.is_u64() => Ok(number.to_string()),
-        _ => Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "bad-address",
-            "this is no checkpoint's address",
-            "a seq, `step:NAME:before`, `step:NAME:after`, a name, or `last`",
-        )),
+        Value::Number(number) => {
+            let seq = number.as_u64().or_else(|| {
+                number.as_f64().and_then(omium_limits::json::integer).and_then(|seq| u64::try_from(seq).ok())
+            });
+            seq.map(|seq| seq.to_string()).ok_or_else(no_address)
+        }
+        _ => Err(no_address()),
     }
+}
+
+fn no_address() -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "bad-address",
+        "this is no checkpoint's address",
+        "a seq, `step:NAME:before`, `step:NAME:after`, a name, or `last`",
+    )
 }
 
 /// Where another execution begins.

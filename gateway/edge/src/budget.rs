@@ -6,25 +6,42 @@ use std::sync::{Arc, Mutex, PoisonError};
 use omium_schemas::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::limits::Limits;
+
 /// What one permit stands for.
 const UNIT: usize = 1 << 10;
 
 /// A number of bytes that many share.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<Semaphore>);
+pub(crate) struct Budget {
+    room: Arc<Semaphore>,
+    units: usize,
+}
 
-/// A part of a budget, given back when it is dropped.
+/// A part of budgets, given back when it is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Taken(Vec<OwnedSemaphorePermit>);
+pub struct Taken(Vec<OwnedSemaphorePermit>);
 
 impl Budget {
     pub(crate) fn new(bytes: usize) -> Budget {
-        Budget(Arc::new(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS))))
+        let units = (bytes / UNIT).min(Semaphore::MAX_PERMITS);
+        Budget { room: Arc::new(Semaphore::new(units)), units }
     }
 
     fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
-        self.0.clone().try_acquire_many_owned(units).ok()
+        self.room.clone().try_acquire_many_owned(units).ok()
+    }
+
+    /// Waits for room. What is larger than the whole budget takes all of it.
+    async fn wait(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(UNIT).min(self.units)).ok()?;
+        self.room.clone().acquire_many_owned(units).await.ok()
+    }
+
+    /// Whether hardly any room is left.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.room.available_permits() < self.units.div_ceil(8)
     }
 }
 
@@ -44,23 +61,43 @@ impl Taken {
         }
         Some(())
     }
+
+    /// Takes room of all budgets, one after the other, as soon as there is some.
+    pub(crate) async fn wait_for(bytes: usize, budgets: Vec<Budget>) -> Taken {
+        let mut taken = Taken::default();
+        for budget in budgets {
+            taken.0.extend(budget.wait(bytes).await);
+        }
+        taken
+    }
 }
 
-/// A budget for each tenant. Only those whose key was good are asked about.
+/// What one tenant has of the node's budgets.
+#[derive(Clone, Debug)]
+pub(crate) struct Share {
+    pub(crate) incoming: Budget,
+    pub(crate) following: Budget,
+}
+
+/// A share for each tenant. Only those whose key was good are asked about.
 #[derive(Debug)]
 pub(crate) struct Tenants {
-    each: usize,
-    known: Mutex<BTreeMap<TenantId, Budget>>,
+    limits: Limits,
+    known: Mutex<BTreeMap<TenantId, Share>>,
 }
 
 impl Tenants {
-    pub(crate) fn new(each: usize) -> Tenants {
-        Tenants { each, known: Mutex::default() }
+    pub(crate) fn new(limits: &Limits) -> Tenants {
+        Tenants { limits: limits.clone(), known: Mutex::default() }
     }
 
-    pub(crate) fn of(&self, tenant: TenantId) -> Budget {
+    pub(crate) fn of(&self, tenant: TenantId) -> Share {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.entry(tenant).or_insert_with(|| Budget::new(self.each)).clone()
+        let share = || Share {
+            incoming: Budget::new(self.limits.incoming_of_tenant),
+            following: Budget::new(self.limits.following_of_tenant),
+        };
+        known.entry(tenant).or_insert_with(share).clone()
     }
 }
 

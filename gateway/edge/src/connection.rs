@@ -1,8 +1,9 @@
 //! What is known about one connection: who speaks, since when nothing happens, and what waits for its reader.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use omium_schemas::TenantId;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -13,8 +14,10 @@ use crate::reader::Progress;
 pub(crate) struct Connection {
     pub(crate) id: u64,
     pub(crate) stream: TcpStream,
-    /// A request on it had a good key.
-    known: AtomicBool,
+    /// Whose key its first good request had: the tenant that it counts for.
+    tenant: OnceLock<TenantId>,
+    /// Its tenant had as many as one may have: it ends with its answer.
+    turned_away: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -46,7 +49,8 @@ impl Connection {
             upgraded: false,
             answers: Vec::new(),
         };
-        Connection { id, stream, known: AtomicBool::new(false), state: Mutex::new(state) }
+        let (tenant, turned_away) = (OnceLock::new(), AtomicBool::new(false));
+        Connection { id, stream, tenant, turned_away, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -54,12 +58,25 @@ impl Connection {
     }
 
     pub(crate) fn is_known(&self) -> bool {
-        self.known.load(Ordering::Relaxed)
+        self.tenant.get().is_some()
     }
 
-    /// Whether that is news.
-    pub(crate) fn becomes_known(&self) -> bool {
-        !self.known.swap(true, Ordering::Relaxed)
+    /// The tenant that it counts for, if its caller is known.
+    pub(crate) fn tenant(&self) -> Option<TenantId> {
+        self.tenant.get().copied()
+    }
+
+    /// Counts it for a tenant; the registry's alone to call.
+    pub(crate) fn becomes_known(&self, tenant: TenantId) {
+        self.tenant.get_or_init(|| tenant);
+    }
+
+    pub(crate) fn turn_away(&self) {
+        self.turned_away.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_turned_away(&self) -> bool {
+        self.turned_away.load(Ordering::Relaxed)
     }
 
     /// Its rank among strangers; nothing where it is none.

@@ -50,7 +50,11 @@ impl Door {
         }
         request.extensions_mut().insert(slot.clone());
         let answered = self.router.oneshot(request.map(Body::new)).await;
-        let response = answered.unwrap_or_else(|never| match never {});
+        let mut response = answered.unwrap_or_else(|never| match never {});
+        // On HTTP/2 it is left to be a stranger, which rests for a short while and yields to others.
+        if !http2 && self.connection.is_turned_away() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.connection.becomes_socket();
         }

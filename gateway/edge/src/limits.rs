@@ -15,6 +15,8 @@ const MOST_CONNECTIONS: usize = 8_192;
 pub struct Limits {
     /// Connections at once.
     pub connections: usize,
+    /// Those of them that callers of one tenant may hold.
+    pub connections_of_tenant: usize,
     /// How long a stranger may take to send a head, and how long he may rest.
     pub head: Duration,
     /// How long the connection of a known caller may rest.
@@ -31,6 +33,10 @@ pub struct Limits {
     pub incoming_of_tenant: usize,
     /// Bytes of long answers that wait for their readers.
     pub outgoing: usize,
+    /// Bytes of events that wait for those who follow executions.
+    pub following: usize,
+    /// The same of one tenant.
+    pub following_of_tenant: usize,
     /// Names, beside those of loopback, under which it may be asked.
     pub hosts: Vec<String>,
     /// How long requests in flight may take to end once the listener stops.
@@ -41,6 +47,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: connections(1_024),
+            connections_of_tenant: share(connections(1_024)),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(120),
             stall: Duration::from_secs(30),
@@ -49,6 +56,8 @@ impl Default for Limits {
             incoming: 256 << 20,
             incoming_of_tenant: 128 << 20,
             outgoing: 256 << 20,
+            following: 256 << 20,
+            following_of_tenant: 128 << 20,
             hosts: Vec::new(),
             grace: Duration::from_secs(30),
         }
@@ -58,13 +67,19 @@ impl Default for Limits {
 impl Limits {
     /// Limits for a process that may open so many descriptors.
     pub fn with_descriptors(descriptors: usize) -> Limits {
-        Limits { connections: connections(descriptors), ..Limits::default() }
+        let connections = connections(descriptors);
+        Limits { connections, connections_of_tenant: share(connections), ..Limits::default() }
     }
 }
 
 /// Half of what files leave over: a call of a model takes a descriptor on the other side too.
 fn connections(descriptors: usize) -> usize {
     (descriptors.saturating_sub(FOR_FILES) / 2).clamp(16, MOST_CONNECTIONS)
+}
+
+/// Half, so that one tenant alone cannot fill the node. A node that takes few connections has none to divide.
+fn share(connections: usize) -> usize {
+    (connections / 2).max(64)
 }
 
 /// Raises the soft limit of descriptors to the hard one, and says how many there are then.
@@ -88,5 +103,6 @@ mod tests {
         assert_eq!(connections(20_000), MOST_CONNECTIONS);
         assert_eq!(connections(256), 16);
         assert_eq!(connections(usize::MAX), MOST_CONNECTIONS);
+        assert_eq!((share(connections(1_024)), share(connections(256))), (192, 64));
     }
 }

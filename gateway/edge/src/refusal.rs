@@ -41,6 +41,13 @@ impl Refusal {
         )
     }
 
+    pub(crate) fn too_many_connections(most: usize) -> Refusal {
+        let detail =
+            format!("callers of this tenant hold {most} connections, as many as one tenant may have here");
+        let hint = "close some, or ask again in a moment; fewer connections, each kept open, do too";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", detail, hint)
+    }
+
     pub(crate) fn readers_behind() -> Refusal {
         let detail = "too many long answers wait for their readers";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail, "ask again in a moment, or for less")

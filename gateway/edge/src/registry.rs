@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use omium_schemas::TenantId;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -25,6 +26,8 @@ struct All {
     next: u64,
     open: BTreeMap<u64, (Arc<Connection>, Option<Rank>)>,
     strangers: BTreeSet<Rank>,
+    /// How many are open for each tenant.
+    callers: BTreeMap<TenantId, usize>,
     /// Closed, and not gone yet.
     closing: usize,
 }
@@ -48,6 +51,23 @@ impl Registry {
         Ok(connection)
     }
 
+    /// Counts a connection for its caller's tenant. Whether the tenant may have one more; one that is counted stays.
+    pub(crate) fn counts_for(&self, connection: &Connection, tenant: TenantId, most: usize) -> bool {
+        let mut all = self.all();
+        // One that has yielded meanwhile is not counted: it is about to go.
+        if connection.is_known() || !all.open.contains_key(&connection.id) {
+            return true;
+        }
+        let count = all.callers.entry(tenant).or_default();
+        if *count >= most {
+            return false;
+        }
+        *count += 1;
+        connection.becomes_known(tenant);
+        all.ranks(connection);
+        true
+    }
+
     /// Waits until those that yielded have let go of their descriptors.
     pub(crate) async fn settled(&self) {
         loop {
@@ -61,21 +81,21 @@ impl Registry {
 
     /// Notes that a connection's rank may be another one now.
     pub(crate) fn ranks(&self, connection: &Connection) {
-        let mut all = self.all();
-        let All { open, strangers, .. } = &mut *all;
-        let Some((_, kept)) = open.get_mut(&connection.id) else { return };
-        let rank = connection.rank();
-        if let Some(old) = std::mem::replace(kept, rank) {
-            strangers.remove(&old);
-        }
-        strangers.extend(rank);
+        self.all().ranks(connection);
     }
 
     /// A connection's socket is about to go.
     pub(crate) fn gone(&self, id: u64) {
         let mut all = self.all();
         match all.open.remove(&id) {
-            Some((_, rank)) => drop(rank.map(|rank| all.strangers.remove(&rank))),
+            Some((connection, rank)) => {
+                if let Some(rank) = rank {
+                    all.strangers.remove(&rank);
+                }
+                if let Some(tenant) = connection.tenant() {
+                    all.one_less(tenant);
+                }
+            }
             None => {
                 all.closing -= 1;
                 drop(all);
@@ -106,6 +126,24 @@ impl Registry {
 }
 
 impl All {
+    fn ranks(&mut self, connection: &Connection) {
+        let Some((_, kept)) = self.open.get_mut(&connection.id) else { return };
+        let rank = connection.rank();
+        if let Some(old) = std::mem::replace(kept, rank) {
+            self.strangers.remove(&old);
+        }
+        self.strangers.extend(rank);
+    }
+
+    fn one_less(&mut self, tenant: TenantId) {
+        if let Some(count) = self.callers.get_mut(&tenant) {
+            *count -= 1;
+            if *count == 0 {
+                self.callers.remove(&tenant);
+            }
+        }
+    }
+
     fn yields(&mut self) -> bool {
         let Some((.., id)) = self.strangers.pop_first() else { return false };
         if let Some((connection, _)) = self.open.remove(&id) {

@@ -37,6 +37,7 @@ pub(crate) struct Node {
     pub(crate) incoming: Budget,
     pub(crate) tenants: Tenants,
     pub(crate) outgoing: Budget,
+    pub(crate) following: Budget,
     pub(crate) refusals: Refusals,
     pub(crate) stop: Stop,
     pub(crate) in_flight: watch::Sender<usize>,
@@ -68,8 +69,9 @@ impl Server {
         let node = Node {
             registry: Arc::default(),
             incoming: Budget::new(limits.incoming),
-            tenants: Tenants::new(limits.incoming_of_tenant),
+            tenants: Tenants::new(&limits),
             outgoing: Budget::new(limits.outgoing),
+            following: Budget::new(limits.following),
             refusals: Refusals::default(),
             stop,
             in_flight: watch::Sender::new(0),

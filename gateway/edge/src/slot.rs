@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use omium_schemas::TenantId;
 
-use crate::budget::{Budget, Taken};
+use crate::budget::{Share, Taken};
 use crate::connection::Connection;
+use crate::refusal::Refusal;
 use crate::server::Node;
 use crate::stop::Stop;
 
@@ -17,7 +18,7 @@ pub struct Slot(Arc<Place>);
 struct Place {
     node: Arc<Node>,
     connection: Arc<Connection>,
-    tenant: OnceLock<Budget>,
+    tenant: OnceLock<Share>,
     taken: Mutex<Taken>,
 }
 
@@ -36,13 +37,29 @@ impl Slot {
         Slot(Arc::new(Place { node, connection, tenant, taken }))
     }
 
-    /// The request has a good key: its connection does not yield to strangers any more.
-    pub fn belongs_to(&self, tenant: TenantId) {
-        let Place { node, connection, tenant: budget, .. } = &*self.0;
-        budget.get_or_init(|| node.tenants.of(tenant));
-        if connection.becomes_known() {
-            node.registry.ranks(connection);
+    /// The request has a good key: its connection does not yield to strangers any more, and counts for the key's tenant.
+    /// Where that one has as many as one tenant may have, the request is refused and the connection ends.
+    pub fn belongs_to(&self, tenant: TenantId) -> Result<(), Refusal> {
+        let Place { node, connection, tenant: share, .. } = &*self.0;
+        if !node.registry.counts_for(connection, tenant, node.limits.connections_of_tenant) {
+            connection.turn_away();
+            return Err(Refusal::too_many_connections(node.limits.connections_of_tenant));
         }
+        share.get_or_init(|| node.tenants.of(tenant));
+        Ok(())
+    }
+
+    /// Takes room for bytes that wait for who follows something, as soon as there is some.
+    pub async fn follows(&self, bytes: usize) -> Taken {
+        let Place { node, tenant, .. } = &*self.0;
+        let of_tenant = tenant.get().map(|share| share.following.clone());
+        Taken::wait_for(bytes, of_tenant.into_iter().chain([node.following.clone()]).collect()).await
+    }
+
+    /// Whether hardly any such room is left.
+    pub fn is_crowded(&self) -> bool {
+        let Place { node, tenant, .. } = &*self.0;
+        node.following.is_crowded() || tenant.get().is_some_and(|share| share.following.is_crowded())
     }
 
     /// Tells whoever follows something for this request when to stop.
@@ -53,7 +70,7 @@ impl Slot {
     /// Takes room for bytes of the body, until the request is over. Whether there was any.
     pub(crate) fn takes(&self, bytes: usize) -> bool {
         let Place { node, tenant, taken, .. } = &*self.0;
-        let budgets = std::iter::once(&node.incoming).chain(tenant.get());
+        let budgets = std::iter::once(&node.incoming).chain(tenant.get().map(|share| &share.incoming));
         taken.lock().unwrap_or_else(PoisonError::into_inner).add(bytes, budgets).is_some()
     }
 

@@ -26,7 +26,10 @@ async fn counted(request: Request) -> Response {
     if parts.headers.get(header::AUTHORIZATION).is_none_or(|key| key != GOOD) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    slot.expect("the listener gives one").belongs_to(TenantId([1; 16]));
+    let tenant = TenantId([if parts.uri.query() == Some("other") { 2 } else { 1 }; 16]);
+    if let Err(refusal) = slot.expect("the listener gives one").belongs_to(tenant) {
+        return (refusal.status, refusal.code).into_response();
+    }
     match read_body(slot, body, 1 << 20).await {
         Ok(bytes) => bytes.len().to_string().into_response(),
         Err(Unread::TooLong) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
@@ -159,6 +162,29 @@ async fn where_all_are_callers_another_one_is_told_to_come_back() {
     drop(callers);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(asks(&mut node.connect().await, GOOD).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn one_tenant_cannot_hold_all_connections() {
+    let node = node(Limits { connections_of_tenant: 3, ..limits() }).await;
+    let other = format!("POST /counted?other HTTP/1.1\r\nhost: localhost\r\nauthorization: {GOOD}\r\n\r\n");
+    let mut callers = Vec::new();
+    for _ in 0..3 {
+        let mut caller = node.connect().await;
+        assert!(asks(&mut caller, GOOD).await.starts_with("HTTP/1.1 200"));
+        callers.push(caller);
+    }
+    let mut more = node.connect().await;
+    let refused = asks(&mut more, GOOD).await;
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.ends_with("too-many-connections"), "{refused}");
+    assert!(is_closed(&mut more, Duration::from_millis(200)).await, "and is closed at once");
+    assert!(asks(&mut callers[0], GOOD).await.starts_with("HTTP/1.1 200"), "those that it has go on");
+    assert!(node.told(other.as_bytes()).await.starts_with("HTTP/1.1 200"), "others have room");
+    drop(callers.pop());
+    let began = Instant::now();
+    while !asks(&mut node.connect().await, GOOD).await.starts_with("HTTP/1.1 200") {
+        assert!(began.elapsed() < Duration::from_secs(5), "one that is gone leaves its place");
+    }
 }
 
 #[tokio::test]

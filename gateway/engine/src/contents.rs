@@ -4,18 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use omium_api::port::Failure;
-use omium_execution::{Phase, Run};
+use omium_api::port::{Caller, Failure, FailureKind};
+use omium_execution::{Outcome, Phase, Run, State};
 use omium_runtime::{StreamKey, Unreadable};
-use omium_schemas::{BlobRef, Content};
+use omium_schemas::{BlobRef, Content, Seq};
 use serde_json::{Value, json};
 
 use super::{Engine, answers};
 
 /// How many bytes of long content one view holds at most.
 const VIEW: u64 = 16 << 20;
-/// Where content is that a view leaves out.
-const LOOK: &str = "ask for the event that brought it by itself: `…/events?from=SEQ&limit=1`";
 
 /// What lay in the blob store.
 pub(super) type Fetched = BTreeMap<BlobRef, Result<Bytes, Unreadable>>;
@@ -94,15 +92,39 @@ impl Engine {
         self.plain(key, fetched, content).map(|bytes| super::shown(&bytes))
     }
 
-    /// What content says, or a mark that says why nobody can tell. For people.
-    pub(super) fn viewed(&self, key: StreamKey, fetched: &Fetched, content: &Content) -> Value {
+    /// What content says, or a mark that says why nobody can tell. For people, who look at a stream as it is at a seq.
+    pub(super) fn viewed(&self, key: StreamKey, at: Seq, fetched: &Fetched, content: &Content) -> Value {
         self.read(key, fetched, content).unwrap_or_else(|why| match why {
             // It is there, and was left out of this answer.
             Unreadable::Elsewhere(place) => {
-                json!({ "omium:too-large": { "bytes": place.length, "hint": LOOK } })
+                let path = format!("/api/v1/executions/{}/content/{}?at={}", key.stream, name(&place), at.0);
+                json!({ "omium:too-large": { "bytes": place.length, "path": path } })
             }
             why => json!({ "omium:unreadable": why.to_string() }),
         })
+    }
+
+    /// Content by its name. Only what the state of this very execution holds is looked for.
+    pub(super) async fn named(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        wanted: &str,
+        at: Option<Seq>,
+    ) -> Result<Bytes, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let stream = self.stream(key).await?;
+        let mut found = found(&stream.state.0, wanted);
+        if let Some(at) = at.filter(|at| found.is_none() && *at <= stream.seq) {
+            let state = self.history.state_at(&key, at).await.map_err(|error| answers::broken(&error))?;
+            found = self::found(&state, wanted);
+        }
+        let Some(content) = found else {
+            let detail = format!("{execution} has no content `{wanted}`");
+            let hint = "`inputs` are there, and what a view of it leaves out: it says the path";
+            return Err(Failure::new(FailureKind::NotFound, "no-such-content", detail, hint));
+        };
+        self.content(key, &content).await.map_err(or_gone)
     }
 
     /// What templates look at, as far as it is wanted, with all of that there.
@@ -122,6 +144,30 @@ impl Engine {
         }
         Ok(json!({ "inputs": read(wanted.inputs(run))?, "outputs": outputs }))
     }
+}
+
+/// The name of what lies in the blob store.
+fn name(place: &BlobRef) -> String {
+    format!("{}-{}", place.blob.hex(), place.at)
+}
+
+fn found(state: &State, wanted: &str) -> Option<Content> {
+    let run = state.run()?;
+    if wanted == "inputs" {
+        return run.inputs.clone();
+    }
+    let is_it = |content: &&Content| matches!(content, Content::Blob(place) if name(place) == wanted);
+    let reasons = run.calls.iter().filter_map(|call| match &call.outcome {
+        Outcome::Failed { reason, .. } => reason.as_ref(),
+        _ => None,
+    });
+    super::contents(run).chain(reasons).find(is_it).cloned()
+}
+
+/// Nothing can be done about what was erased, unlike about what is in the way of a command.
+fn or_gone(failure: Failure) -> Failure {
+    let kind = if failure.code == "erased" { FailureKind::Gone } else { failure.kind };
+    Failure { kind, ..failure }
 }
 
 /// What of a run somebody looks at: what is not named is not fetched, opened and built.
@@ -166,5 +212,17 @@ impl Wanted {
     /// Everything that is wanted.
     pub(super) fn contents<'r>(&'r self, run: &'r Run) -> impl Iterator<Item = &'r Content> {
         self.inputs(run).into_iter().chain(self.outputs(run).filter_map(|(_, output)| output))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_erased_is_gone_and_what_is_damaged_is_not() {
+        let told = |why| or_gone(answers::unreadable("it", &why)).kind;
+        assert_eq!(told(Unreadable::NoKey), FailureKind::Gone);
+        assert_eq!(told(Unreadable::Damaged), FailureKind::Conflict);
     }
 }

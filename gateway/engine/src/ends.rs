@@ -88,7 +88,7 @@ impl Engine {
         }
         let definition = self.definition_of(key.tenant, run).await?;
         let blobs = self.opened_for_view(key, contents(run)).await;
-        let opened = Opened(&|content| self.viewed(key, &blobs, content));
+        let opened = Opened(&|content| self.viewed(key, stream.seq, &blobs, content));
         Ok(Some(view::ended(run, definition.as_deref(), &opened)))
     }
 }

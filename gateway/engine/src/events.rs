@@ -65,9 +65,11 @@ impl Engine {
         let mut views = Vec::new();
         for (at, (record, contents)) in frame.records().zip(&contents).enumerate() {
             let mut left = contents.iter();
-            let body = body(&record, &mut || left.next().map(|content| self.viewed(key, &blobs, content)));
+            let seq = Seq(frame.head.first.0 + at as u64);
+            let mut next = || left.next().map(|content| self.viewed(key, seq, &blobs, content));
+            let body = body(&record, &mut next);
             views.push(EventView {
-                seq: frame.head.first.0 + at as u64,
+                seq: seq.0,
                 time: view::time(frame.head.time),
                 kind: omium_schemas::schema(record.kind).map_or("?", |schema| schema.name).to_owned(),
                 command: at == 0,

@@ -210,8 +210,8 @@ impl Engine {
         let run = state.run().unwrap_or(&empty);
         let definition = self.definition_of(key.tenant, run).await?;
         let blobs = self.opened_for_view(key, contents(run)).await;
-        let opened = |content: &Content| self.viewed(key, &blobs, content);
-        let questions = self.questions(key, run).await;
+        let opened = |content: &Content| self.viewed(key, seq, &blobs, content);
+        let questions = self.questions(key, seq, run).await;
         let shown =
             view::execution(key.stream, run, seq, hash(state), definition.as_deref(), &Opened(&opened));
         Ok(ExecutionView { questions, ..shown })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use omium_api::port::{
     Action, Caller, Decision, Engine as Port, Failure, Filter, ProgramRequest, Programs, Role, StartRequest,
     ToWorker, WorkerInfo, WorkerSeat,
@@ -142,6 +143,16 @@ impl Port for Served {
         at: Option<Seq>,
     ) -> Result<ExecutionView, Failure> {
         self.0.look(caller, execution, at).await
+    }
+
+    async fn content(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        name: &str,
+        at: Option<Seq>,
+    ) -> Result<Bytes, Failure> {
+        self.0.named(caller, execution, name, at).await
     }
 
     async fn act(

@@ -535,6 +535,35 @@ async fn content_that_cannot_be_read_is_told_and_never_taken_for_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_too_long_for_a_view_has_a_path_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "f", ONE).await.unwrap();
+    let inputs = json!({ "long": "x".repeat(15 << 20) });
+    let id = desk.started_as("one", None, inputs.clone()).await.unwrap().id;
+    let mut worker = desk.worker(1);
+    let task = worker.next().await;
+    let output = json!("y".repeat(2 << 20));
+    worker.completes(&task, output.clone()).await;
+    let shown = desk.until(&id, "completed").await;
+    let path = shown.output["omium:too-large"]["path"].as_str().unwrap();
+    let (place, at) =
+        path.strip_prefix(&format!("/api/v1/executions/{id}/content/")).unwrap().split_once("?at=").unwrap();
+    assert_eq!(at, shown.seq.to_string());
+    let content = async |id: &str, name: &str| desk.served.content(&desk.caller, id, name, None).await;
+    assert_eq!(content(&id, place).await.unwrap(), output.to_string());
+    assert_eq!(content(&id, "inputs").await.unwrap(), inputs.to_string());
+    let other = desk.started_as("one", None, json!({})).await.unwrap().id;
+    for (of, name) in [(&other, place), (&id, "outputs"), (&id, "")] {
+        assert_eq!(content(of, name).await.unwrap_err().code, "no-such-content", "{name} of {of}");
+    }
+    let foreign = Caller { tenant: omium_schemas::TenantId([7; 16]), ..desk.caller.clone() };
+    let refused = desk.served.content(&foreign, &id, place, None).await.unwrap_err();
+    assert_eq!(refused.kind, omium_api::port::FailureKind::NotFound);
+    desk.engine.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_step_is_made_of_what_its_template_names_and_of_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let desk = Desk::open(dir.path()).await;

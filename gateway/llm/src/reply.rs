@@ -90,6 +90,12 @@ impl Refused {
         })
     }
 
+    /// What the listener has no room for.
+    pub(crate) fn of_listener(refusal: omium_edge::Refusal) -> Refused {
+        let again = refusal.status == StatusCode::SERVICE_UNAVAILABLE;
+        Refused { again, ..Refused::new(refusal.status.as_u16(), refusal.code, refusal.detail, refusal.hint) }
+    }
+
     /// A model without an answer, as its client is told.
     pub(crate) fn of_model(failed: &Failed) -> Refused {
         let again = failed.retryable;

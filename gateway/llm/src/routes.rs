@@ -94,7 +94,7 @@ impl Gate {
         let (parts, body) = request.into_parts();
         let attempt = self.attempt(at, &parts.headers).await?;
         if let Some(slot) = parts.extensions.get::<Slot>() {
-            slot.belongs_to(attempt.tenant);
+            slot.belongs_to(attempt.tenant).map_err(Refused::of_listener)?;
         }
         Ok(Asked { attempt, parts, body })
     }

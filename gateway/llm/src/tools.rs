@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use omium_schemas::Seq;
 use omium_schemas::catalogue::EffectClass;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::caller;
@@ -103,14 +104,14 @@ pub(crate) async fn end(
     Ok(Json(json!({})).into_response())
 }
 
-fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Refused> {
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     let wrong = |why: &str| {
         let why = omium_limits::clipped(why, MOST_TOLD);
         bad(format!("the body is not what this route takes: {why}"), "see the SDK")
     };
     // Counted before it is built: a small body may hold very many values.
     omium_limits::json::check(body, &omium_limits::Limits::VALUES).map_err(|why| wrong(&why.to_string()))?;
-    serde_json::from_slice(body).map_err(|why| wrong(&why.to_string()))
+    omium_limits::json::typed(body).map_err(|why| wrong(&why.to_string()))
 }
 
 fn bad(detail: impl Into<String>, hint: &str) -> Refused {

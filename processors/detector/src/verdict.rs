@@ -36,6 +36,13 @@ impl Seen {
         Seen { pointer: Some(pointer.into()), ..self }
     }
 
+    /// What nobody can tell at this price, nobody can tell of another answer of this size: asking again costs money and
+    /// helps nothing, so it is none of the kinds that this is a remedy for.
+    fn undecidable(self) -> Seen {
+        let kind = if self.kind == FindingKind::Uncheckable { FindingKind::Other } else { self.kind };
+        Seen { kind, ..self }
+    }
+
     fn if_it_matters(self, matters: bool) -> Seen {
         Seen { severity: if matters { Severity::Fail } else { Severity::Warn }, ..self }
     }
@@ -45,8 +52,9 @@ pub(crate) fn of(fresh: &Fresh, guards: &[Guard], context: &Context<'_>) -> Vec<
     let Some(endpoint) = Endpoint::at(&fresh.asked.endpoint) else { return Vec::new() };
     let guards: Vec<&Guard> = guards.iter().filter(|guard| is_for(guard, &fresh.asked.agent)).collect();
     let matters = !guards.is_empty();
-    let uncheckable =
-        |what: &str| vec![Seen::fail(FindingKind::Uncheckable, "size", what).if_it_matters(matters)];
+    let uncheckable = |what: &str| {
+        vec![Seen::fail(FindingKind::Uncheckable, "size", what).undecidable().if_it_matters(matters)]
+    };
     let Some(bytes) = opened(&fresh.answer, context) else {
         return uncheckable("the answer cannot be checked: it is not at hand, or its key is gone");
     };
@@ -70,12 +78,18 @@ pub(crate) fn of(fresh: &Fresh, guards: &[Guard], context: &Context<'_>) -> Vec<
         return seen;
     }
     let mut fuel = Fuel::new(STEPS, MEMORY);
-    seen.extend(checks::tool_calls(&answer.tools, &form.tools, &mut fuel));
+    let mut look = |check: &mut dyn FnMut(&mut Fuel) -> Vec<Seen>| {
+        let before = fuel.refused();
+        let found = check(&mut fuel);
+        let spent = fuel.refused() > before;
+        seen.extend(found.into_iter().map(|seen| if spent { seen.undecidable() } else { seen }));
+    };
+    look(&mut |fuel| checks::tool_calls(&answer.tools, &form.tools, fuel));
     // An answer that asks for tools is on the way to a result, not one.
     if let (true, Some(text)) = (answer.tools.is_empty(), &answer.text) {
         let said = checks::Said::read(text);
-        seen.extend(checks::format(&said, &form, &mut fuel));
-        seen.extend(guards.iter().flat_map(|guard| checks::guard(guard, &said, &mut fuel)));
+        look(&mut |fuel| checks::format(&said, &form, fuel).into_iter().collect());
+        guards.iter().for_each(|guard| look(&mut |fuel| checks::guard(guard, &said, fuel)));
     }
     seen
 }

@@ -186,17 +186,14 @@ impl Draft<'_> {
         if cost < Money::ZERO {
             return invalid("a cost is not negative");
         }
+        let before = self.fuel.get().refused();
         let accepted = self.run.accepts(step, done.output.as_ref(), self.context, &self.fuel);
         if let Err(why) = accepted {
             self.charge(step, cost);
             let class = FailureClass::Hallucination;
-            return self.attempt_failed(StepFailed {
-                step,
-                branch,
-                class,
-                retryable: true,
-                reason: said(&why),
-            });
+            // A rule that costs too much is not checked of the next answer either, which has to be paid for.
+            let retryable = self.fuel.get().refused() == before;
+            return self.attempt_failed(StepFailed { step, branch, class, retryable, reason: said(&why) });
         }
         // The result stands in the command; an event that repeats it doubles the log of whoever has long results.
         self.push(StepCompleted { step, branch, output: None });

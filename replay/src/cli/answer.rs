@@ -43,13 +43,14 @@ impl Act for Answer {
             What::Repeat => ("repeat", "calls it again"),
             What::GiveUp => ("give-up", "gave the step up"),
         };
+        let result = self.result.as_deref().map(value).transpose()?;
         let question = match self.question {
             Some(question) => question,
             None => only(target, &self.execution).await?,
         };
         let mut body = json!({ "question": question, "answer": answer, "note": self.note });
-        if let Some(result) = &self.result {
-            body["result"] = value(result)?;
+        if let Some(result) = result {
+            body["result"] = result;
         }
         told(target, &self.execution, "answer", body, done).await
     }

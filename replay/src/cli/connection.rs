@@ -154,6 +154,12 @@ impl Connection {
         self.send(&path, Ask::Get, None, Some("text/event-stream")).await
     }
 
+    /// What lies there, as it is.
+    pub(crate) async fn bytes(&self, path: &str) -> Result<Vec<u8>, Trouble> {
+        let response = self.send(path, Ask::Get, None, None).await?;
+        response.bytes().await.map(Into::into).map_err(|error| self.unreachable(&error))
+    }
+
     async fn send(
         &self,
         path: &str,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::answer::asked;
 use super::connection::{Ask, Connection, Trouble, segment};
-use super::output::{document, print, table, text, value};
+use super::output::{document, print, raw, table, text, value};
 use super::tree::{tree, unpriced};
 use super::{Act, End, Target};
 
@@ -65,14 +65,22 @@ pub(crate) struct Show {
     /// As it was at this seq.
     #[arg(long, value_name = "SEQ")]
     at: Option<u64>,
+    /// Prints one content as it is and nothing else: `inputs`, or the name behind `content/` where a view has left it
+    /// out (`omium:too-large`).
+    #[arg(long, value_name = "NAME")]
+    content: Option<String>,
 }
 
 impl Act for Show {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
         let at = self.at.map_or_else(String::new, |at| format!("?at={at}"));
-        let view = Connection::new(target)
-            .get(&format!("/api/v1/executions/{}{at}", segment(&self.execution)))
-            .await?;
+        let connection = Connection::new(target);
+        let path = format!("/api/v1/executions/{}", segment(&self.execution));
+        if let Some(name) = &self.content {
+            raw(&connection.bytes(&format!("{path}/content/{}{at}", segment(name))).await?);
+            return Ok(End::Done);
+        }
+        let view = connection.get(&format!("{path}{at}")).await?;
         if target.json {
             document(&view);
             return Ok(End::Done);

@@ -73,6 +73,12 @@ impl Target {
         self.json
     }
 
+    /// What of this was said. A command that speaks to no Omium does nothing with it, and says so.
+    pub(crate) fn said(&self) -> Option<&'static str> {
+        let said = [("--json", self.json), ("--url", self.url.is_some()), ("--key", self.key.is_some())];
+        said.into_iter().find_map(|(name, said)| said.then_some(name))
+    }
+
     /// Whether somebody has said where it answers.
     pub(crate) fn is_named(&self) -> bool {
         self.url.is_some() || std::env::var_os("OMIUM_URL").is_some_and(|url| !url.is_empty())

@@ -1,5 +1,6 @@
 //! `omium run`: starts a workflow and, with `--watch`, stays until it ends.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::connection::{Ask, Connection, Trouble, segment};
-use super::output::{document, lively, print, text, value};
+use super::output::{document, lively, print, read_file, text, value};
 use super::tree::tree;
 use super::{Act, End, Target};
 
@@ -35,7 +36,7 @@ impl Act for Run {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
         let connection = Connection::new(target);
         let inputs = value(&self.input)?;
-        let name = if Path::new(&self.workflow).is_file() {
+        let name = if is_file(&self.workflow) {
             let published = publish(&connection, &self.workflow).await?;
             eprintln!("published {}@{}", text(&published["name"]), published["version"]);
             format!("{}@{}", text(&published["name"]), published["version"])
@@ -64,11 +65,17 @@ impl Act for Run {
     }
 }
 
+/// Whether a file is meant, also one that is not there: the name of a workflow has no folder before it and no such ending.
+fn is_file(workflow: &str) -> bool {
+    let path = Path::new(workflow);
+    let ending = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+    path.is_file()
+        || path.components().count() > 1
+        || matches!(ending.as_deref(), Some("yaml" | "yml" | "json"))
+}
+
 pub(super) async fn publish(connection: &Connection, file: &str) -> Result<Value, Trouble> {
-    let definition =
-        std::fs::read(file).map_err(|error| Trouble::Here(format!("{file} cannot be read: {error}")))?;
-    let definition = String::from_utf8(definition)
-        .map_err(|_| Trouble::Here(format!("{file} is not UTF-8; save it as UTF-8")))?;
+    let definition = read_file(file)?;
     connection.ask(&format!("/api/v1/workflows?file={}", segment(file)), Ask::Text(&definition), None).await
 }
 

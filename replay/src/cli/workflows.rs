@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::connection::{Connection, Trouble, segment};
-use super::output::{document, print, table, text};
+use super::output::{document, print, read_file, table, text};
 use super::{Act, End, Target, run};
 
 /// Says everything that is wrong with a definition. Needs no running Omium.
@@ -41,10 +41,7 @@ impl Act for Validate {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
         let mut all = Vec::new();
         for file in &self.files {
-            let text = std::fs::read(file)
-                .map_err(|error| Trouble::Here(format!("{file} cannot be read: {error}")))?;
-            let text = String::from_utf8(text)
-                .map_err(|_| Trouble::Here(format!("{file} is not UTF-8; save it as UTF-8")))?;
+            let text = read_file(file)?;
             match omium_workflow::parse(file, &text) {
                 Ok(definition) if !target.json => print(&format!(
                     "{file}: {} is sound, {} agents",

@@ -12,6 +12,7 @@ pub struct Fuel {
     bytes: u64,
     most_steps: u64,
     most_bytes: u64,
+    refused: u32,
 }
 
 /// There is no fuel left for what comes next.
@@ -46,20 +47,26 @@ impl Default for Fuel {
 impl Fuel {
     /// So many steps, and so many bytes of memory.
     pub fn new(steps: u64, bytes: u64) -> Fuel {
-        Fuel { steps, bytes, most_steps: steps, most_bytes: bytes }
+        Fuel { steps, bytes, most_steps: steps, most_bytes: bytes, refused: 0 }
     }
 
     /// Takes steps.
     pub fn take(&mut self, steps: usize) -> Result<(), Spent> {
-        let left = self.steps.checked_sub(steps as u64);
-        self.steps = left.ok_or(Spent::Steps { most: self.most_steps })?;
+        let Some(left) = self.steps.checked_sub(steps as u64) else {
+            self.refused = self.refused.saturating_add(1);
+            return Err(Spent::Steps { most: self.most_steps });
+        };
+        self.steps = left;
         Ok(())
     }
 
     /// Takes memory. What is freed does not come back: what counts is the work of filling it, too.
     pub fn allocate(&mut self, bytes: usize) -> Result<(), Spent> {
-        let left = self.bytes.checked_sub(bytes as u64);
-        self.bytes = left.ok_or(Spent::Bytes { most: self.most_bytes })?;
+        let Some(left) = self.bytes.checked_sub(bytes as u64) else {
+            self.refused = self.refused.saturating_add(1);
+            return Err(Spent::Bytes { most: self.most_bytes });
+        };
+        self.bytes = left;
         Ok(())
     }
 
@@ -72,6 +79,12 @@ impl Fuel {
     pub fn copy(&mut self, bytes: usize) -> Result<(), Spent> {
         self.scan(bytes)?;
         self.allocate(bytes)
+    }
+
+    /// How often something was refused because it costs more than is left. Where that grew during a check, the same check of
+    /// an answer of the same size has no outcome either.
+    pub fn refused(&self) -> u32 {
+        self.refused
     }
 
     /// How many steps were taken.
@@ -94,7 +107,7 @@ mod tests {
         assert_eq!(fuel.take(1), Err(Spent::Steps { most: 10 }));
         assert_eq!(fuel.allocate(101), Err(Spent::Bytes { most: 100 }));
         assert_eq!(fuel.copy(15), Ok(()));
-        assert_eq!(fuel.taken(), 10);
+        assert_eq!((fuel.taken(), fuel.refused()), (10, 2));
         assert_eq!(fuel.take(usize::MAX).unwrap_err().to_string(), "it takes more than 10 steps");
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+pub use crate::typed::{integer, typed};
+
 /// What a text may be at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -7,6 +7,7 @@ mod pattern;
 mod room;
 pub mod schema;
 mod told;
+mod typed;
 
 pub use fuel::{Fuel, Spent};
 pub use json::Limits;

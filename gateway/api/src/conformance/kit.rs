@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::body::Bytes;
 use omium_schemas::catalogue::LossReason;
 use omium_schemas::{Branch, Epoch, Price, Seq, StepId, TenantId};
 use serde_json::{Value, json};
@@ -269,6 +270,10 @@ impl Engine for Kit {
     }
 
     async fn show(&self, _: &Caller, _: &str, _: Option<Seq>) -> Result<ExecutionView, Failure> {
+        not_here()
+    }
+
+    async fn content(&self, _: &Caller, _: &str, _: &str, _: Option<Seq>) -> Result<Bytes, Failure> {
         not_here()
     }
 

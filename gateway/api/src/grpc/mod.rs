@@ -56,10 +56,13 @@ pub(crate) async fn with_key(
     let metadata = MetadataMap::from_headers(request.headers().clone());
     match caller(&engine, &metadata, Role::Viewer).await {
         Ok(caller) => {
-            if let Some(slot) = request.extensions().get::<Slot>() {
-                slot.belongs_to(caller.tenant);
+            let slot = request.extensions().get::<Slot>();
+            match slot.map_or(Ok(()), |slot| slot.belongs_to(caller.tenant)) {
+                Ok(()) => next.run(request).await,
+                Err(refusal) => {
+                    Status::unavailable(format!("{}; {}", refusal.detail, refusal.hint)).into_http()
+                }
             }
-            next.run(request).await
         }
         Err(status) => status.into_http(),
     }
@@ -68,7 +71,7 @@ pub(crate) async fn with_key(
 /// A failure as gRPC tells it; code and hint go along as metadata.
 pub(crate) fn status(failure: Failure) -> Status {
     let code = match failure.kind {
-        FailureKind::NotFound => Code::NotFound,
+        FailureKind::NotFound | FailureKind::Gone => Code::NotFound,
         FailureKind::Conflict => Code::FailedPrecondition,
         FailureKind::Invalid => Code::InvalidArgument,
         FailureKind::Exhausted | FailureKind::Full => Code::ResourceExhausted,

@@ -22,6 +22,7 @@ pub(super) fn in_path(name: &str) -> &'static str {
     match name {
         "id" => ID,
         "key" => KEY,
+        "content" => "inputs",
         _ => "loan-decision",
     }
 }

@@ -90,7 +90,9 @@ fn content(body: &Body) -> Value {
 
 fn parameters(operation: &Operation) -> Vec<Value> {
     let mut parameters = Vec::new();
-    for name in ["id", "name", "key"].iter().filter(|name| operation.path.contains(&format!("{{{name}}}"))) {
+    for name in
+        ["id", "name", "key", "content"].iter().filter(|name| operation.path.contains(&format!("{{{name}}}")))
+    {
         parameters.push(json!({
             "name": name, "in": "path", "required": true, "schema": { "type": "string" },
             "example": examples::in_path(name),

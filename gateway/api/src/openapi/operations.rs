@@ -189,6 +189,16 @@ fn executions(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             query: &[("at", "integer", "As it was at this seq.", "1"), WAIT],
             ..get("/api/v1/executions/{id}", "getExecution", VIEWER, "One execution", one)
         },
+        Operation {
+            query: &[("at", "integer", "Where it is not there any more: as it was at this seq.", "1")],
+            ..get(
+                "/api/v1/executions/{id}/content/{content}",
+                "getContent",
+                VIEWER,
+                "One content, whole: `inputs`, or what a view left out as `omium:too-large`, at the path that stands there; 410 where it was erased",
+                Body::Text("application/octet-stream", "{\"amount\":20000}"),
+            )
+        },
     ]
 }
 
@@ -282,7 +292,7 @@ fn watching(schemas: &mut SchemaGenerator) -> Vec<Operation> {
                 "/api/v1/executions/{id}/events",
                 "listEvents",
                 VIEWER,
-                "Its events; with `Accept: text/event-stream` also those to come, resumable by `Last-Event-ID`, and `delta`s of running model calls (`DeltaView`)",
+                "Its events; with `Accept: text/event-stream` also those to come, resumable by `Last-Event-ID`, and `delta`s of running model calls (`DeltaView`); `end` says why a stream was ended",
                 events,
             )
         },

@@ -83,5 +83,8 @@ fn item(path: &str, method: &str, operation: &Value) -> Value {
 }
 
 fn filled(path: &str) -> String {
-    path.replace("{id}", "{{execution}}").replace("{name}", "loan-decision").replace("{key}", "{{issued}}")
+    path.replace("{id}", "{{execution}}")
+        .replace("{name}", "loan-decision")
+        .replace("{key}", "{{issued}}")
+        .replace("{content}", "inputs")
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use omium_api::port::Role;
+use omium_edge::Limits;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -11,7 +12,7 @@ use tokio_stream::StreamExt as _;
 use tokio_tungstenite::tungstenite::Message;
 use tonic::Code;
 
-use crate::client::{LONG, Server, serve};
+use crate::client::{LONG, Server, serve, serve_within};
 use crate::engine::caller;
 
 async fn told(server: &Server, bytes: &[u8]) -> String {
@@ -96,6 +97,36 @@ async fn what_waits_for_a_reader_has_a_bound_in_bytes() {
         count += 1;
     }
     assert_eq!(count, 61, "whoever reads gets all of it");
+}
+
+#[tokio::test]
+async fn who_does_not_read_makes_room_for_who_does_and_is_told_where_to_go_on() {
+    let limits = Limits { following_of_tenant: 900 << 10, ..Limits::default() };
+    let server = serve_within(LONG, limits).await;
+    let id = server.memory.started(&caller(1, Role::Developer));
+    for _ in 0..60 {
+        server.memory.say(&id, "More", json!("x".repeat(200_000)));
+    }
+    let url = format!("ws://{}/api/v1/executions/{id}/stream?key=viewer", server.address);
+    let (mut lazy, _) = tokio_tungstenite::connect_async(&url).await.unwrap();
+    // It has taken nothing for a while, so that it is behind when somebody else wants room.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (mut reader, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    for at in 1..=61 {
+        let said = tokio::time::timeout(Duration::from_secs(20), reader.next()).await.unwrap();
+        assert!(matches!(said, Some(Ok(Message::Text(_)))), "{at}: {said:?}");
+    }
+    let mut count = 0;
+    let close = loop {
+        match tokio::time::timeout(Duration::from_secs(5), lazy.next()).await.unwrap().unwrap().unwrap() {
+            Message::Text(_) => count += 1,
+            Message::Close(close) => break close.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(count < 61, "what waited for it was let go");
+    assert_eq!(u16::from(close.code), 1013);
+    assert!(close.reason.ends_with(&format!("go on from {}", count + 1)), "{close} after {count}");
 }
 
 #[tokio::test]

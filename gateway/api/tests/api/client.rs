@@ -41,12 +41,16 @@ pub(crate) const LONG: WorkerTimes = WorkerTimes {
 };
 
 pub(crate) async fn serve(times: WorkerTimes) -> Server {
+    serve_within(times, Limits::default()).await
+}
+
+pub(crate) async fn serve_within(times: WorkerTimes, limits: Limits) -> Server {
     let memory = Arc::new(Memory::default());
     let router = omium_api::router_with(Arc::new(Served(memory.clone())), times);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = Stop::default();
-    let server = omium_edge::Server::new(listener, router, Limits::default(), stop.clone()).unwrap();
+    let server = omium_edge::Server::new(listener, router, limits, stop.clone()).unwrap();
     Server { memory, address, stop, serving: tokio::spawn(server.run()) }
 }
 

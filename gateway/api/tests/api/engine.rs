@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use axum::body::Bytes;
 use omium_api::port::{
     Action, Caller, Decision, Engine, Failure, FailureKind, Filter, ProgramRequest, Programs, Role,
     StartRequest, ToWorker, WorkerInfo, WorkerSeat,
@@ -286,6 +287,16 @@ impl Engine for Served {
             ended_at: None,
         });
         Ok(Page { items: items.take(filter.limit).collect(), next: None })
+    }
+
+    async fn content(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        _: &str,
+        _: Option<Seq>,
+    ) -> Result<Bytes, Failure> {
+        self.0.of(caller, execution, |_| Ok(Bytes::from_static(b"{}")))
     }
 
     async fn show(&self, caller: &Caller, execution: &str, _: Option<Seq>) -> Result<ExecutionView, Failure> {

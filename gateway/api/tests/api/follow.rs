@@ -124,3 +124,20 @@ async fn a_stream_ends_soon_after_its_key_was_revoked() {
     server.memory.say(&id, "More", json!(2));
     assert_eq!(seq(&mut other).await, 2, "another key's stream goes on");
 }
+
+#[tokio::test]
+async fn server_sent_events_say_why_they_end() {
+    let (memory, router) = router();
+    let id = memory.started(&caller(1, Role::Developer));
+    let request = Request::get(format!("/api/v1/executions/{id}/events"))
+        .header("authorization", "Bearer viewer")
+        .header("accept", "text/event-stream")
+        .body(Body::empty())
+        .unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    memory.revoked.lock().unwrap().insert("Viewer".to_owned());
+    let whole = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let text = String::from_utf8_lossy(&whole);
+    let end = r#"{"from":null,"reason":"the key was revoked or is too old"}"#;
+    assert!(text.ends_with(&format!("event: end\ndata: {end}\n\n")), "{text}");
+}

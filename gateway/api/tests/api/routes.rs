@@ -21,6 +21,7 @@ const TABLE: &[(&str, &str, Option<Role>, &str, u16)] = &[
     ("GET", "/api/v1/executions", Some(Role::Viewer), "", 200),
     ("POST", "/api/v1/executions", Some(Role::Developer), r#"{"workflow": "loan-decision"}"#, 201),
     ("GET", "/api/v1/executions/{id}", Some(Role::Viewer), "", 200),
+    ("GET", "/api/v1/executions/{id}/content/{content}", Some(Role::Viewer), "", 200),
     ("POST", "/api/v1/executions/{id}/pause", Some(Role::Developer), "", 200),
     ("POST", "/api/v1/executions/{id}/resume", Some(Role::Developer), "", 409),
     ("POST", "/api/v1/executions/{id}/cancel", Some(Role::Developer), "", 200),
@@ -71,6 +72,11 @@ const TABLE: &[(&str, &str, Option<Role>, &str, u16)] = &[
     ("GET", "/openapi.json", None, "", 200),
 ];
 
+fn filled(path: &str, id: &str) -> String {
+    let path = path.replace("{id}", id).replace("{name}", "loan-decision");
+    path.replace("{key}", "other").replace("{content}", "inputs")
+}
+
 pub(crate) fn router() -> (Arc<Memory>, Router) {
     let memory = Arc::new(Memory::default());
     (memory.clone(), omium_api::router(Arc::new(Served(memory))))
@@ -120,8 +126,7 @@ async fn every_route_answers_every_key_as_the_table_says() {
                 Some(least) if role < Some(*least) => 403,
                 _ => *success,
             };
-            let path =
-                path.replace("{id}", &own).replace("{name}", "loan-decision").replace("{key}", "other");
+            let path = filled(path, &own);
             let response = ask(&router, method, &path, key, body).await;
             assert_eq!(response.status().as_u16(), expected, "{method} {path} with the key `{key}`");
             if expected >= 400 {
@@ -140,8 +145,7 @@ async fn what_is_another_tenants_is_as_missing_as_what_never_was() {
         if path.ends_with("/stream") {
             continue;
         }
-        let name =
-            |of: &str| path.replace("{id}", of).replace("{name}", "loan-decision").replace("{key}", "other");
+        let name = |of: &str| filled(path, of);
         let mut answers = Vec::new();
         for (of, key) in [(own.as_str(), "foreign"), (MISSING, "foreign"), (MISSING, "admin")] {
             if !path.contains("{id}") && key == "admin" {
@@ -233,6 +237,8 @@ async fn wrong_requests_are_told_what_is_wrong_with_them() {
         ("POST", "/api/v1/programs".to_owned(), r#"{"name": 1}"#, 400, "bad-body"),
         ("POST", "/api/v1/programs".to_owned(), r#"{"name": "x", "recovery": "pray"}"#, 422, "bad-recovery"),
         ("POST", of("attempts/end"), r#"{"number": "one", "code": 0}"#, 400, "bad-body"),
+        ("POST", of("attempts/end"), r#"{"number": 1.5, "code": 0}"#, 400, "bad-body"),
+        ("POST", of("answer"), r#"{"question": -7.0, "answer": "repeat"}"#, 400, "bad-body"),
         ("POST", of("decision"), r#"{"decision": "maybe"}"#, 422, "bad-decision"),
         ("DELETE", "/api/v1/guards/nobody".to_owned(), "", 404, "not-found"),
         ("POST", "/api/v1/workflows".to_owned(), "nonsense", 422, "bad-definition"),
@@ -248,6 +254,20 @@ async fn wrong_requests_are_told_what_is_wrong_with_them() {
         let response = ask(&router, method, &path, "developer", body).await;
         assert_eq!(response.status(), status, "{method} {path}");
         assert_eq!(problem(response).await, code, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn an_integer_may_be_written_with_a_fraction_of_zero() {
+    for (path, body) in [
+        ("rollback", r#"{"to": 1.0}"#),
+        ("attempts/end", r#"{"number": 1.0, "code": 0e3}"#),
+        ("answer", r#"{"question": 7.0, "answer": "repeat"}"#),
+    ] {
+        let (memory, router) = router();
+        let id = memory.started(&caller(1, Role::Developer));
+        let path = format!("/api/v1/executions/{id}/{path}");
+        assert_eq!(ask(&router, "POST", &path, "developer", body).await.status(), 200, "{path} {body}");
     }
 }
 

@@ -66,13 +66,13 @@ impl Engine {
     }
 
     /// What is asked, with what the calls in question were given.
-    pub(crate) async fn questions(&self, key: StreamKey, run: &Run) -> Vec<QuestionView> {
+    pub(crate) async fn questions(&self, key: StreamKey, at: Seq, run: &Run) -> Vec<QuestionView> {
         let mut views = Vec::with_capacity(run.questions.len());
         for question in &run.questions {
             let arguments = self.arguments(key, question.call).await;
             let blobs = self.opened(key, arguments.iter().chain(&question.text)).await;
             let read = |content: &Option<Content>| {
-                content.as_ref().map_or(Value::Null, |content| self.viewed(key, &blobs, content))
+                content.as_ref().map_or(Value::Null, |content| self.viewed(key, at, &blobs, content))
             };
             views.extend(shown(run, question, read(&arguments), read(&question.text)));
         }

@@ -116,6 +116,7 @@ fn refused(failure: Failure) -> Refused {
     let (status, again) = match failure.kind {
         FailureKind::NotFound => (404, false),
         FailureKind::Conflict => (409, false),
+        FailureKind::Gone => (410, false),
         FailureKind::Invalid => (422, false),
         FailureKind::Exhausted => (402, false),
         FailureKind::Busy | FailureKind::Unknown => (503, true),

@@ -323,6 +323,22 @@ fn rules_of_one_decision_share_what_they_may_spend_and_none_passes_without_an_an
 }
 
 #[test]
+fn a_rule_that_costs_too_much_to_check_is_not_paid_for_again() {
+    let costly = "output.all(x, output.all(y, output.all(z, x + y + z >= 0.0)))";
+    let mut story = Story::of(vec![PlannedStep { ensure: Some(costly.into()), ..step("a", &[]) }]);
+    let list: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+    let done = story.does(complete(1, Branch(0), &format!("[{}]", list.join(","))));
+    assert_eq!(done, ["StepFailed", "CheckpointTaken", "ExecutionFailed"]);
+    assert_eq!(story.status(), Status::Failed(FailureClass::Hallucination));
+    let reason = story.log.iter().find_map(|(_, _, event, _)| match event {
+        Event::StepFailed(failed) => failed.reason.as_ref()?.plain().cloned(),
+        _ => None,
+    });
+    let reason = String::from_utf8(reason.unwrap().to_vec()).unwrap();
+    assert!(reason.contains("cannot be checked: it takes more than"), "{reason}");
+}
+
+#[test]
 fn what_is_spent_is_spent_and_no_step_begins_without_money() {
     let mut story = Story::new();
     story.does(StartExecution { slice: Some(Money::dollars(1)), ..start(three()) });

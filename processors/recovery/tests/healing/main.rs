@@ -202,6 +202,21 @@ fn what_cannot_be_checked_is_a_finding_and_never_a_pass() {
 }
 
 #[test]
+fn what_costs_too_much_to_check_is_not_asked_for_again() {
+    let costly = guard(None, None, Some("value.all(x, value.all(y, value.all(z, x + y + z >= 0.0)))"));
+    let mut story = Story::of(vec![costly.clone()], RecoveryMode::Auto);
+    let list: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+    let call = story.asks("Writer", "quote");
+    let told = story.answers(call, &format!("[{}]", list.join(",")));
+    let last = ["LlmCallCompleted", "FindingReported", "RemedySuggested", "ApprovalAsked"];
+    assert_eq!(told, [&last[..], &["LlmAnswerJudged", "ExecutionSuspended"]].concat());
+    // Of another answer it can be told.
+    let mut story = Story::of(vec![costly], RecoveryMode::Auto);
+    let call = story.asks("Writer", "quote");
+    assert_eq!(story.answers(call, "[1, 2]"), ["LlmCallCompleted", "CheckPassed"]);
+}
+
+#[test]
 fn an_answer_that_a_person_refused_is_never_served_and_its_program_does_not_go_on() {
     let mut story = Story::of(vec![in_range()], RecoveryMode::Approve);
     let call = story.asks("Writer", "quote");
