@@ -53,33 +53,6 @@ impl Engine {
                 "correct the places that are named",
             )
         })?;
-        for schema in [&definition.inputs]
-            .into_iter()
-            .chain(definition.agents.iter().flat_map(|agent| [&agent.input_schema, &agent.output_schema]))
-            .flatten()
-        {
-            omium_limits::Schema::read(schema).map_err(|error| {
-                Failure::new(
-                    FailureKind::Invalid,
-                    "bad-schema",
-                    format!("a schema in {} cannot be used: {error}", omium_limits::told(file)),
-                    "see json-schema.org, draft 2020-12",
-                )
-            })?;
-        }
-        // What no execution could be started with is not published.
-        for agent in &definition.agents {
-            for rule in [&agent.require, &agent.ensure].into_iter().flatten() {
-                omium_rules::compiles(rule).map_err(|why| {
-                    Failure::new(
-                        FailureKind::Invalid,
-                        "bad-rule",
-                        format!("a rule of the agent `{}` cannot be used: {why}", agent.id),
-                        "rules are written in CEL, for example `output.apr >= 2.5`",
-                    )
-                })?;
-            }
-        }
         self.host.allows(caller.tenant, file, text, &definition)?;
         let (tenant, workflow, version) =
             (caller.tenant, definition.name.clone(), omium_workflow::version(text));

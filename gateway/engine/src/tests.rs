@@ -675,7 +675,11 @@ async fn a_workflow_with_a_rule_that_cannot_be_used_is_not_published() {
             let agent = json!({ "id": "a", "framework": "crewai", side: rule });
             let text = json!({ "name": "ruled", "agents": [agent] }).to_string();
             let refused = desk.served.publish(&desk.caller, "ruled.yaml", &text).await.unwrap_err();
-            assert_eq!((refused.kind, refused.code), (omium_api::port::FailureKind::Invalid, "bad-rule"));
+            assert_eq!(
+                (refused.kind, refused.code),
+                (omium_api::port::FailureKind::Invalid, "bad-definition")
+            );
+            assert!(refused.detail.contains(&format!("`{side}` cannot be used")), "{refused:?}");
         }
     }
     desk.engine.stop().await.unwrap();

@@ -4,13 +4,13 @@ use crate::Graph;
 
 /// One line per crate: its name, and the crates of ours that it may be linked with.
 ///
-/// `limits <- schemas <- workflow`; `schemas <- processor <- the pure processors`; `schemas <- edge <- api, llm`; `schemas, workflow <- gateway, connectors`; `schemas <- log, store`; `processor, log, store <- runtime`;
+/// `limits <- schemas <- workflow`; `limits <- rules <- workflow`; `schemas <- processor <- the pure processors`; `schemas <- edge <- api, llm`; `schemas, workflow <- gateway, connectors`; `schemas <- log, store`; `processor, log, store <- runtime`;
 /// the simulation drives whole shells, so it stands on the runtime; the engine
 /// stands behind API, gate and workers and knows all of these; the binary and the measurements see all.
 pub const ARROWS: &[(&str, &[&str])] = &[
     ("omium-limits", &[]),
     ("omium-schemas", &["omium-limits"]),
-    ("omium-workflow", &["omium-limits", "omium-schemas"]),
+    ("omium-workflow", &["omium-limits", "omium-rules", "omium-schemas"]),
     ("omium-openai", &["omium-limits", "omium-schemas"]),
     ("omium-rules", &["omium-limits"]),
     ("omium-processor", &["omium-limits", "omium-schemas"]),

@@ -31,8 +31,6 @@ pub struct Definition {
     pub output: Option<Template>,
     /// Tools that native agents may use, by name.
     pub tools: BTreeMap<String, Value>,
-    /// How failures are healed.
-    pub recovery: Recovery,
 }
 
 /// The order in which agents work.
@@ -61,8 +59,6 @@ pub struct Agent {
     pub input_schema: Option<Value>,
     /// The JSON Schema of its output.
     pub output_schema: Option<Value>,
-    /// Rules over its output.
-    pub constraints: Vec<Constraint>,
     /// Those that must be done before, by place in the list.
     pub after: Vec<usize>,
     /// How long an attempt may take.
@@ -79,17 +75,6 @@ pub struct Agent {
     pub signal: Option<String>,
 }
 
-/// A rule over an output, and what to tell the agent that breaks it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Constraint {
-    /// Its name in findings.
-    pub name: String,
-    /// The rule, in CEL.
-    pub rule: String,
-    /// What helps to keep it.
-    pub hint: Option<String>,
-}
-
 /// How often a step is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -103,32 +88,4 @@ impl Default for Retry {
     fn default() -> Retry {
         Retry { attempts: 3, backoff_ms: 500 }
     }
-}
-
-/// How failures are healed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recovery {
-    /// Whether by itself, after asking, or not at all.
-    pub mode: RecoveryMode,
-    /// How often per step.
-    pub max_attempts: u32,
-    /// How sure one has to be, in thousandths.
-    pub min_confidence: u32,
-}
-
-impl Default for Recovery {
-    fn default() -> Recovery {
-        Recovery { mode: RecoveryMode::Auto, max_attempts: 3, min_confidence: 700 }
-    }
-}
-
-/// Who decides about a remedy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecoveryMode {
-    /// Omium, within the policy.
-    Auto,
-    /// A human.
-    Approve,
-    /// Nobody: nothing is healed.
-    Off,
 }

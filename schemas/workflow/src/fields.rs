@@ -17,6 +17,7 @@ pub struct Fields<'n> {
     entries: &'n [(Place, String, Node)],
     places: BTreeMap<&'n str, usize>,
     asked: Vec<&'static str>,
+    refused: Vec<&'static str>,
 }
 
 impl<'n> Fields<'n> {
@@ -26,7 +27,14 @@ impl<'n> Fields<'n> {
             Value::Map(entries) => {
                 let places =
                     entries.iter().enumerate().rev().map(|(at, (_, key, _))| (key.as_str(), at)).collect();
-                Some(Fields { place: node.place, what, entries, places, asked: Vec::new() })
+                Some(Fields {
+                    place: node.place,
+                    what,
+                    entries,
+                    places,
+                    asked: Vec::new(),
+                    refused: Vec::new(),
+                })
             }
             _ => {
                 found.add(node.place, format!("{what} is {}", node.kind()), "write it as `key: value` lines");
@@ -44,10 +52,18 @@ impl<'n> Fields<'n> {
         entry.map(|(_, _, node)| node).filter(|node| node.value != Value::Null)
     }
 
+    /// Refuses a key that has no effect yet: what a definition says, happens.
+    pub fn not_yet(&mut self, key: &'static str, hint: &'static str, found: &mut Found) {
+        self.refused.push(key);
+        if let Some((place, ..)) = self.places.get(key).and_then(|at| self.entries.get(*at)) {
+            found.add(*place, format!("`{key}` has no effect yet"), hint);
+        }
+    }
+
     /// Complains about what nobody asked for.
     pub fn end(self, found: &mut Found) {
         for (place, key, _) in self.entries {
-            if !self.asked.contains(&key.as_str()) {
+            if !self.asked.contains(&key.as_str()) && !self.refused.contains(&key.as_str()) {
                 if found.is_full() {
                     return found.more();
                 }

@@ -8,7 +8,7 @@ mod read;
 mod source;
 mod template;
 
-pub use definition::{Agent, Constraint, Definition, Order, Recovery, RecoveryMode, Retry};
+pub use definition::{Agent, Definition, Order, Retry};
 pub use fields::{closest, listed, parse_money};
 pub use plan::version;
 pub use problem::{Place, Problem, Problems};

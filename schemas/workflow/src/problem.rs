@@ -70,6 +70,11 @@ impl Found {
         self.problems.len() >= MOST
     }
 
+    /// How many are noted.
+    pub(crate) fn count(&self) -> usize {
+        self.problems.len()
+    }
+
     /// Notes that there is more that is wrong.
     pub(crate) fn more(&mut self) {
         self.more = true;

@@ -6,7 +6,7 @@ use omium_limits::told;
 use omium_schemas::catalogue::OnFailure;
 use serde_json::Value as Json;
 
-use crate::definition::{Agent, Constraint, Definition, Order, Recovery, RecoveryMode, Retry};
+use crate::definition::{Agent, Definition, Order, Retry};
 use crate::fields::Fields;
 use crate::problem::{Found, Place};
 use crate::source::{Node, Value};
@@ -46,7 +46,11 @@ pub(crate) fn definition(root: &Node, found: &mut Found) -> Option<Definition> {
     let timeout_ms = fields.duration("timeout", found);
     let budget = fields.budget("budget", found);
     let tools = tools(&mut fields, found);
-    let recovery = fields.get("recovery").and_then(|node| recovery(node, found)).unwrap_or_default();
+    fields.not_yet(
+        "recovery",
+        "leave it out: a step is tried again as its `retry` says, and programs heal under `omium exec --recovery`",
+        found,
+    );
     let output = fields.get("output");
     let agents = agents(&mut fields, found);
     fields.end(found);
@@ -74,7 +78,6 @@ pub(crate) fn definition(root: &Node, found: &mut Found) -> Option<Definition> {
         budget,
         output,
         tools,
-        recovery,
     })
 }
 
@@ -102,8 +105,20 @@ fn schema(fields: &mut Fields<'_>, key: &'static str, found: &mut Found) -> Opti
     let node = fields.get(key)?;
     match &node.value {
         Value::Map(entries) => {
+            let known = found.count();
             check_schema(entries, found);
-            Some(node.json())
+            let schema = node.json();
+            // What was told already in the words of a person need not be told once more.
+            if let Err(why) = omium_limits::Schema::read(&schema)
+                && found.count() == known
+            {
+                found.add(
+                    node.place,
+                    format!("`{key}` cannot be used: {why}"),
+                    "see json-schema.org, draft 2020-12",
+                );
+            }
+            Some(schema)
         }
         _ => {
             found.add(
@@ -116,7 +131,7 @@ fn schema(fields: &mut Fields<'_>, key: &'static str, found: &mut Found) -> Opti
     }
 }
 
-// The mistakes that people make; the validator itself compiles the schema where it is used.
+// The mistakes that people make, in their words and at their place.
 fn check_schema(entries: &[(Place, String, Node)], found: &mut Found) {
     const TYPES: &[&str] = &["object", "array", "string", "number", "integer", "boolean", "null"];
     for (_, key, node) in entries {
@@ -168,33 +183,6 @@ fn tools(fields: &mut Fields<'_>, found: &mut Found) -> BTreeMap<String, Json> {
     }
 }
 
-fn recovery(node: &Node, found: &mut Found) -> Option<Recovery> {
-    let mut fields = Fields::of(node, "`recovery`", found)?;
-    let usual = Recovery::default();
-    let modes =
-        [("auto", RecoveryMode::Auto), ("approve", RecoveryMode::Approve), ("off", RecoveryMode::Off)];
-    let mode = fields.choice("mode", &modes, found).unwrap_or(usual.mode);
-    let max_attempts =
-        fields.whole("max_attempts", 0, 100, found).map_or(usual.max_attempts, |most| most as u32);
-    let confidence = fields.get("min_confidence");
-    let min_confidence = match confidence.map(|node| (&node.value, node.place)) {
-        None => usual.min_confidence,
-        Some((Value::Number(number), place)) => {
-            let value = number.as_f64().filter(|value| (0.0..=1.0).contains(value));
-            if value.is_none() {
-                found.add(place, format!("`min_confidence` is {number}"), "it is a number from 0 to 1");
-            }
-            (value.unwrap_or_default() * 1000.0).round() as u32
-        }
-        Some((_, place)) => {
-            found.add(place, "`min_confidence` is not a number", "it is a number from 0 to 1");
-            usual.min_confidence
-        }
-    };
-    fields.end(found);
-    Some(Recovery { mode, max_attempts, min_confidence })
-}
-
 fn agents<'n>(fields: &mut Fields<'n>, found: &mut Found) -> Vec<Named<'n>> {
     let place = fields.place;
     let items = match fields.get("agents").map(|node| (&node.value, node.place)) {
@@ -241,8 +229,7 @@ fn agent<'n>(node: &'n Node, found: &mut Found) -> Option<Named<'n>> {
     let input = input_node.map(|node| template::read(node, found));
     let input_schema = schema(&mut fields, "input_schema", found);
     let output_schema = schema(&mut fields, "output_schema", found);
-    let constraints =
-        list(&mut fields, "constraints", found).iter().filter_map(|node| constraint(node, found)).collect();
+    fields.not_yet("constraints", "write the rule as `ensure`, which holds for every framework", found);
     let after = list(&mut fields, "after", found)
         .iter()
         .filter_map(|node| match &node.value {
@@ -260,8 +247,8 @@ fn agent<'n>(node: &'n Node, found: &mut Found) -> Option<Named<'n>> {
     let timeout_ms = fields.duration("timeout", found);
     let retry = fields.get("retry").and_then(|node| retry(node, found)).unwrap_or_default();
     let budget = fields.budget("budget", found);
-    let require = fields.text("require", found);
-    let ensure = fields.text("ensure", found);
+    let require = rule(&mut fields, "require", &["inputs", "outputs"], found);
+    let ensure = rule(&mut fields, "ensure", &["inputs", "outputs", "output"], found);
     let signal = fields.text("signal", found);
     let signal = if framework == HUMAN { signal.or_else(|| id.clone()) } else { signal };
     // What a native agent is may also stand beside its id: that is how short files are written.
@@ -274,7 +261,6 @@ fn agent<'n>(node: &'n Node, found: &mut Found) -> Option<Named<'n>> {
         input,
         input_schema,
         output_schema,
-        constraints,
         after: Vec::new(),
         timeout_ms,
         retry,
@@ -315,16 +301,18 @@ fn list<'n>(fields: &mut Fields<'n>, key: &'static str, found: &mut Found) -> &'
     }
 }
 
-fn constraint(node: &Node, found: &mut Found) -> Option<Constraint> {
-    let mut fields = Fields::of(node, "a constraint", found)?;
-    let name = identifier(&mut fields, "name", found);
-    let rule = fields.text("rule", found);
-    if rule.is_none() {
-        found.add(node.place, "the constraint has no `rule`", "for example `rule: \"output.apr >= 2.5\"`");
+/// A rule in CEL over these names.
+fn rule(fields: &mut Fields<'_>, key: &'static str, names: &[&str], found: &mut Found) -> Option<String> {
+    let place = fields.get(key).map(|node| node.place)?;
+    let rule = fields.text(key, found)?;
+    if let Err(why) = omium_rules::speaks_of(&rule, names) {
+        found.add(
+            place,
+            format!("`{key}` cannot be used: {why}"),
+            "rules are written in CEL, for example `output.apr >= 2.5`",
+        );
     }
-    let hint = fields.text("hint", found);
-    fields.end(found);
-    Some(Constraint { name: name?, rule: rule?, hint })
+    Some(rule)
 }
 
 fn retry(node: &Node, found: &mut Found) -> Option<Retry> {

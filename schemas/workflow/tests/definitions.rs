@@ -13,13 +13,12 @@ agents:
     framework: native
     definition: {model: default, prompt: "Quote an APR for a loan of {{amount}}.", tools: []}
     output_schema: {type: object, properties: {apr: {type: number}}, required: [apr]}
-    constraints: [{name: apr-range, rule: "output.apr >= 2.5 && output.apr <= 8.5", hint: "APR must be between 2.5% and 8.5%"}]
+    ensure: "output.apr >= 2.5 && output.apr <= 8.5"
     timeout: 60s
     budget: {usd: 0.05}
   - id: review
     framework: human
     input: {apr: "{{ outputs.apr.apr }}", note: "for {{ inputs.amount }} dollars"}
-recovery: {mode: auto, max_attempts: 3, min_confidence: 0.7}
 execution_order: sequential
 "#;
 
@@ -43,6 +42,32 @@ fn a_definition_becomes_a_plan() {
     assert_eq!(plan[0].timeout_ms, 60_000);
     assert_eq!(plan[0].budget, Some(Money(50_000_000_000)));
     assert_eq!((plan[1].after.as_slice(), plan[1].signal.as_deref()), ([1].as_slice(), Some("review")));
+}
+
+#[test]
+fn rules_and_schemas_that_cannot_be_used_and_what_has_no_effect_are_told_where_they_stand() {
+    let text = r#"
+name: w
+recovery: {mode: auto}
+agents:
+  - {id: a, framework: human, ensure: 'output.apr >', require: 'output.apr > 1'}
+  - {id: b, framework: human, ensure: 'apr > 1', output_schema: {type: string, pattern: '('}}
+  - {id: c, framework: human, constraints: [{name: x, rule: y}]}
+"#;
+    let said = parse("w.yaml", text).unwrap_err().to_string();
+    let told: Vec<&str> = said.lines().filter(|line| !line.starts_with("  hint: ")).collect();
+    let expected = [
+        ("w.yaml:3:1: ", "`recovery` has no effect yet"),
+        ("w.yaml:5:39: ", "`ensure` cannot be used: "),
+        ("w.yaml:5:64: ", "`output.apr > 1` speaks of `output`; it may speak of inputs, outputs"),
+        ("w.yaml:6:39: ", "`apr > 1` speaks of `apr`; it may speak of inputs, outputs, output"),
+        ("w.yaml:6:65: ", "`output_schema` cannot be used: "),
+        ("w.yaml:7:31: ", "`constraints` has no effect yet"),
+    ];
+    assert_eq!(told.len(), expected.len(), "\n{said}");
+    for (line, (place, what)) in told.iter().zip(expected) {
+        assert!(line.starts_with(place) && line.contains(what), "{line}\n{said}");
+    }
 }
 
 #[test]
@@ -125,7 +150,7 @@ fn what_is_told_of_many_mistakes_is_bounded_in_number_and_length() {
 #[test]
 fn many_keys_cost_their_number() {
     let keys: String = (0..33_000).map(|n| format!("    k{n:07}: {{}}\n")).collect();
-    let text = format!("name: x\nagents: [{{id: a}}]\ninputs:\n  type: object\n  properties:\n{keys}");
+    let text = format!("name: x\nagents:\n- id: a\n  definition:\n{keys}");
     assert!(parse("w.yaml", &text).is_ok());
 }
 
