@@ -109,6 +109,7 @@ impl Run {
                 }
                 if let (Some(program), Command::StartStep(start)) = (&mut self.program, command) {
                     program.attempt = start.delivery;
+                    self.lose_tools(seq);
                 }
             }
             Event::StepLost(StepLost { step, .. }) => {
@@ -391,6 +392,16 @@ impl Run {
     fn answer(&mut self, call: Seq, at: Seq, outcome: Outcome) {
         if let Some(found) = self.call_mut(call) {
             (found.outcome, found.done, found.reserved) = (outcome, Some(at), Money::ZERO);
+        }
+    }
+
+    /// An attempt of a program begins: who has called a tool before, and has not heard of it, never will.
+    fn lose_tools(&mut self, attempt: Seq) {
+        let is_lost = |call: &Call| {
+            call.outcome == Outcome::Open && call.lost.is_none() && matches!(call.kind, CallKind::Tool { .. })
+        };
+        for call in self.calls.iter_mut().filter(|call| is_lost(call)) {
+            Arc::make_mut(call).lost = Some(attempt);
         }
     }
 

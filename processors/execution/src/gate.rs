@@ -36,6 +36,7 @@ impl Call {
             occurrence,
             outcome: Outcome::Open,
             done: None,
+            lost: None,
             taken: 0,
             served: None,
             condemned: false,

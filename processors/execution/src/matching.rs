@@ -139,6 +139,16 @@ impl Wanted<'_> {
 }
 
 impl Call {
+    /// Whether its outcome came while another call was in flight, and before that one's. A tool that was lost is in flight
+    /// for nobody: when a person says later what it did, that is no answer that others came before or after.
+    pub fn came_during(&self, other: &Call) -> bool {
+        let was_lost = |call: &Call, when: &Call| call.lost.is_some_and(|lost| lost < when.at);
+        self.done < other.done
+            && self.done > Some(other.at)
+            && !was_lost(self, other)
+            && !was_lost(other, self)
+    }
+
     /// Whether it has an outcome that a caller may read: an answer that nobody has refused or still decides about, or the
     /// failure of a tool.
     pub fn has_outcome_to_serve(&self) -> bool {

@@ -329,6 +329,8 @@ pub struct Call {
     pub outcome: Outcome,
     /// The event that says so.
     pub done: Option<Seq>,
+    /// The attempt that began while nobody had said, and whoever would have been told was gone: a tool of a program.
+    pub lost: Option<Seq>,
     /// The attempt of a program, or the sending of a step, that has made it or was served it last.
     pub taken: i64,
     /// The event by which it was served last.

@@ -71,8 +71,7 @@ impl Recorder<'_> {
             let state = self.seen().await?;
             let run = run_of(&state)?;
             let is_before = |other: &Call| {
-                other.done < found.done
-                    && other.done > Some(found.at)
+                other.came_during(found)
                     && matches!(other.outcome, Outcome::Answered(_))
                     && run.may_serve(other, owner.taking)
                     && !order.is_abandoned(owner.key, owner.taking, other.at)

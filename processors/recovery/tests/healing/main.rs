@@ -7,11 +7,11 @@ mod walk;
 use omium_execution::{Found, Status, Wanted};
 use omium_recovery::Patch;
 use omium_schemas::catalogue::{
-    ChooseRemedy, DismissFinding, FailureClass, GateVerdict, PauseExecution, RecoveryMode, RefuseApproval,
-    ResumeExecution, StartLlmCall,
+    ApprovalSubject, AskApproval, ChooseRemedy, CompleteToolCall, DismissFinding, FailureClass, GateVerdict,
+    PauseExecution, RecoveryMode, RefuseApproval, ResumeExecution, StartLlmCall,
 };
-use omium_schemas::{Digest, StepId};
-use story::{Story, answer, ask, attempt, end, guard, in_range};
+use omium_schemas::{Content, Digest, StepId};
+use story::{Story, answer, ask, attempt, end, guard, in_range, pay};
 
 const HEALED: &[&str] = &[
     "LlmCallCompleted",
@@ -242,6 +242,29 @@ fn an_answer_that_fails_a_check_that_nobody_has_set_is_released_in_the_end_with_
     assert!(told.contains(&"FindingReported") && !told.contains(&"ApprovalAsked"), "{told:?}");
     assert_eq!(story.status(), Status::Running);
     assert_eq!(story.run().calls.last().unwrap().verdict, None);
+}
+
+#[test]
+fn a_tool_that_was_lost_holds_up_no_answer_to_what_was_asked_after_that() {
+    let mut story = Story::of(Vec::new(), RecoveryMode::Off);
+    let early = story.asks("Reader", "early");
+    story.does(pay(1));
+    let paid = story.run().calls.last().unwrap().at;
+    story.answers(early, "came while it ran");
+    story.does(end(1, 137));
+    story.attempts(2);
+    let (during, late) = (story.asks("Reader", "during"), story.asks("Reader", "late"));
+    let question = Some(Content::open("did it?"));
+    let (subject, about) = (ApprovalSubject::ToolCall, Some(paid));
+    story.does(AskApproval { subject, about, question, expires_at: None });
+    story.answers(during, "came while nobody knew");
+    story.does(CompleteToolCall { call: paid, result: Some(Content::open("{}")) });
+    story.answers(late, "came after somebody had said it");
+    let call = |at| story.run().calls.iter().find(|call| call.at == at).unwrap();
+    assert!(call(early).came_during(call(paid)), "it was heard of before the tool");
+    assert!(!call(paid).came_during(call(late)), "nobody heard of the tool while this was asked");
+    assert!(!call(during).came_during(call(paid)));
+    assert!(call(during).came_during(call(late)), "calls of one attempt have their order");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use omium_execution::{Execution, Found, Run, Status, Wanted};
 use omium_processor::{Context, Processors, Recorded, Refusal};
 use omium_recovery::Recovery;
 use omium_schemas::catalogue::{
-    Command, CompleteLlmCall, Event, FinishExecution, FinishReason, Guard, RecoveryMode, RecoveryPolicy,
-    ServeAnswer, StartLlmCall, StartProgram, StartStep, Usage,
+    Command, CompleteLlmCall, EffectClass, Event, FinishExecution, FinishReason, Guard, RecoveryMode,
+    RecoveryPolicy, ServeAnswer, StartLlmCall, StartProgram, StartStep, StartToolCall, Usage,
 };
 use omium_schemas::{Branch, Content, Digest, Epoch, ExecutionId, Seq, StepId, StreamId, TenantId, Time};
 use serde_json::json;
@@ -200,6 +200,23 @@ pub(crate) fn ask(agent: &str, what: &str, delivery: i64, patch_set: Option<Dige
         position: None,
         alias: None,
         reserve: None,
+    }
+}
+
+/// A tool that changes something is about to be called.
+pub(crate) fn pay(delivery: i64) -> StartToolCall {
+    StartToolCall {
+        step: StepId(1),
+        branch: Branch(0),
+        caller: "Payer#0".into(),
+        tool: "pay".into(),
+        effect: EffectClass::Write,
+        request: Digest::of(b"pay"),
+        arguments: None,
+        delivery,
+        agent: "Payer".into(),
+        position: None,
+        alias: None,
     }
 }
 
