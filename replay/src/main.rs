@@ -58,6 +58,7 @@ enum Command {
     Resume(cli::Resume),
     Cancel(cli::Cancel),
     Retry(cli::Retry),
+    Release(cli::Release),
     Signal(cli::Signal),
     Answer(cli::Answer),
     /// Lists, shows and compares checkpoints.
@@ -130,6 +131,7 @@ fn main() -> ExitCode {
         Command::Resume(resume) => Ok(cli::run(&target, &resume)),
         Command::Cancel(cancel) => Ok(cli::run(&target, &cancel)),
         Command::Retry(retry) => Ok(cli::run(&target, &retry)),
+        Command::Release(release) => Ok(cli::run(&target, &release)),
         Command::Signal(signal) => Ok(cli::run(&target, &signal)),
         Command::Answer(answer) => Ok(cli::run(&target, &answer)),
         Command::Checkpoints(checkpoints) => Ok(cli::run(&target, &checkpoints)),

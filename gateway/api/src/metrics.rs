@@ -63,6 +63,7 @@ impl Times {
             | Action::Resume
             | Action::Cancel
             | Action::Retry
+            | Action::Release
             | Action::Signal { .. }
             | Action::Answer { .. } => None,
         }

@@ -116,6 +116,8 @@ pub enum Action {
     Cancel,
     /// Tries the failed step again.
     Retry,
+    /// Takes it out of quarantine.
+    Release,
     /// Tells it something.
     Signal {
         /// The signal's name.

@@ -35,6 +35,7 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/api/v1/executions/{id}/resume", || post(resume)),
     ("/api/v1/executions/{id}/cancel", || post(cancel)),
     ("/api/v1/executions/{id}/retry", || post(retry)),
+    ("/api/v1/executions/{id}/release", || post(release)),
     ("/api/v1/executions/{id}/signal", || post(signal)),
     ("/api/v1/executions/{id}/answer", || post(crate::answer::answer)),
     ("/api/v1/executions/{id}/rollback", || post(roll_back)),
@@ -358,6 +359,16 @@ async fn retry(
 ) -> Answer<Json<Done>> {
     let caller = known.may(Role::Developer)?;
     act(&shared, &caller, &id, &headers, Action::Retry).await
+}
+
+async fn release(
+    State(shared): State<Shared>,
+    known: Known,
+    InPath(id): InPath,
+    headers: HeaderMap,
+) -> Answer<Json<Done>> {
+    let caller = known.may(Role::Admin)?;
+    act(&shared, &caller, &id, &headers, Action::Release).await
 }
 
 /// A signal.

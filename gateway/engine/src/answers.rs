@@ -41,7 +41,7 @@ pub(super) fn decided(answer: Answer) -> Result<omium_runtime::Done, Failure> {
             FailureKind::Conflict,
             "quarantined",
             format!("the stream is quarantined: {why}"),
-            "an operator releases it; its events are safe",
+            "its events are safe; where the cause is mended, an admin lets it go on: omium release ID",
         )),
         Answer::Frozen => Err(Failure::new(
             FailureKind::Conflict,

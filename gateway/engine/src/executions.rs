@@ -8,8 +8,8 @@ use omium_api::views::{CheckpointView, Done, ExecutionSummary, ExecutionView, Pa
 use omium_execution::{Mark, Phase, Run, State};
 use omium_runtime::{Answer, Request, StreamKey, StreamState, opens_execution};
 use omium_schemas::catalogue::{
-    CancelExecution, Command, ForkExecution, ForkedStep, PauseExecution, ResumeExecution, RetryExecution,
-    RollBack, SignalExecution, StartExecution, StartFork, TakeCheckpoint,
+    CancelExecution, Command, ForkExecution, ForkedStep, PauseExecution, ReleaseStream, ResumeExecution,
+    RetryExecution, RollBack, SignalExecution, StartExecution, StartFork, TakeCheckpoint,
 };
 use omium_schemas::{Content, Digest, ExecutionId, Seq, StreamKind, Time};
 use serde_json::{Value, json};
@@ -258,6 +258,14 @@ impl Engine {
             Action::Resume => ResumeExecution {}.into(),
             Action::Cancel => CancelExecution {}.into(),
             Action::Retry => RetryExecution {}.into(),
+            Action::Release => {
+                if self.stream(key).await?.quarantine.is_none() {
+                    let detail = format!("{execution} is not in quarantine");
+                    let hint = "it takes commands as it is";
+                    return Err(Failure::new(FailureKind::Conflict, "not-quarantined", detail, hint));
+                }
+                ReleaseStream {}.into()
+            }
             Action::Signal { name, body } => {
                 let body = body.to_string();
                 bounded(&body)?;
@@ -441,6 +449,7 @@ fn asked(action: &Action) -> Value {
         Action::Resume => json!({ "resume": {} }),
         Action::Cancel => json!({ "cancel": {} }),
         Action::Retry => json!({ "retry": {} }),
+        Action::Release => json!({ "release": {} }),
         Action::Signal { name, body } => json!({ "signal": name, "body": body }),
         Action::Answer { question, answer, note } => {
             let answer = match answer {

@@ -12,7 +12,7 @@ use omium_api::port::{
 };
 use omium_api::views::{Ended, ExecutionView, Started};
 use omium_runtime::{Answer, Request};
-use omium_schemas::catalogue::{EffectClass, FailureClass, KeyRole, LossReason, RevokeKey};
+use omium_schemas::catalogue::{EffectClass, FailureClass, KeyRole, LossReason, QuarantineStream, RevokeKey};
 use omium_schemas::{Money, Partition, Seq};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -682,5 +682,24 @@ async fn a_workflow_with_a_rule_that_cannot_be_used_is_not_published() {
             assert!(refused.detail.contains(&format!("`{side}` cannot be used")), "{refused:?}");
         }
     }
+    desk.engine.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_quarantined_takes_commands_again_when_an_admin_releases_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "f", ONE).await.unwrap();
+    let id = desk.started_as("one", None, json!({})).await.unwrap().id;
+    let key = desk.engine.key_of(&desk.caller, &id).unwrap();
+    let refused = desk.served.act(&desk.caller, &id, Action::Release, None).await.unwrap_err();
+    assert_eq!(refused.code, "not-quarantined");
+    let shut = QuarantineStream { reason: "it ended the process three times".into() };
+    assert!(matches!(desk.engine.node().submit(Request::new(key, shut)).await, Answer::Done(_)));
+    let refused = desk.served.act(&desk.caller, &id, Action::Pause, None).await.unwrap_err();
+    assert_eq!(refused.code, "quarantined");
+    assert!(refused.hint.contains("omium release"), "{refused:?}");
+    desk.served.act(&desk.caller, &id, Action::Release, None).await.unwrap();
+    desk.served.act(&desk.caller, &id, Action::Pause, None).await.unwrap();
     desk.engine.stop().await.unwrap();
 }

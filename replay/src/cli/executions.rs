@@ -220,6 +220,8 @@ simple! {
     Cancel => "cancel", "cancelled";
     /// Tries the failed step of a failed execution again.
     Retry => "retry", "is retried";
+    /// Takes an execution out of quarantine: it takes commands again. For keys of admins.
+    Release => "release", "takes commands again";
 }
 
 /// Tells an execution something: what a step of a human waits for.

@@ -20,7 +20,9 @@ pub(crate) use connection::{Ask, Connection, Running, data_dir, note_path};
 pub(crate) use decide::{Approve, Dismiss, Refuse};
 pub(crate) use doctor::Doctor;
 pub(crate) use exec::{Exec, run as run_program};
-pub(crate) use executions::{Cancel, Fork, List, Logs, Pause, Replay, Resume, Retry, Rollback, Show, Signal};
+pub(crate) use executions::{
+    Cancel, Fork, List, Logs, Pause, Release, Replay, Resume, Retry, Rollback, Show, Signal,
+};
 pub(crate) use guard::Guard;
 pub(crate) use keys::Keys;
 pub(crate) use run::Run;

@@ -261,6 +261,15 @@ fn steering(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         },
         post("/api/v1/executions/{id}/retry", "retryExecution", "Tries the failed step again", done()),
         post("/api/v1/executions/{id}/cancel", "cancelExecution", "Ends it", done()),
+        Operation {
+            role: Some(Role::Admin),
+            ..post(
+                "/api/v1/executions/{id}/release",
+                "releaseExecution",
+                "Takes it out of quarantine: it takes commands again",
+                done(),
+            )
+        },
     ]
 }
 

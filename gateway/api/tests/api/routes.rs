@@ -26,6 +26,7 @@ const TABLE: &[(&str, &str, Option<Role>, &str, u16)] = &[
     ("POST", "/api/v1/executions/{id}/resume", Some(Role::Developer), "", 409),
     ("POST", "/api/v1/executions/{id}/cancel", Some(Role::Developer), "", 200),
     ("POST", "/api/v1/executions/{id}/retry", Some(Role::Developer), "", 200),
+    ("POST", "/api/v1/executions/{id}/release", Some(Role::Admin), "", 200),
     ("POST", "/api/v1/executions/{id}/signal", Some(Role::Developer), r#"{"name": "go"}"#, 200),
     (
         "POST",
