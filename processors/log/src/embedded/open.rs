@@ -12,6 +12,7 @@ use super::prepare::{Preparation, Prepared, zero};
 use super::reader::{Current, Reader, Sealed, State};
 use super::reserve::Reserve;
 use super::seals;
+use super::segment;
 use super::survey::{Last, Survey, survey, tail_must_be_copied};
 use crate::contract::LogError;
 use crate::disk::{Disk, DiskError, DiskFault, DiskFile};
@@ -115,19 +116,19 @@ fn settle<D: Disk>(
     }
     let mut spare =
         survey.unused.iter().find(|(number, _, blank)| *blank && *number == survey.last.number + 1);
+    let length = survey.last.sealed.unwrap_or(survey.last.end);
     if tail_must_be_copied(survey) {
         if let Some(from) = survey.last.file.as_ref() {
-            let length = survey.last.sealed.unwrap_or(survey.last.end);
             let number = survey.last.number;
-            copy_tail(
-                disk,
-                layout,
-                from,
-                number,
-                length,
-                survey.last.sealed.is_some(),
-                spare.take().map(|s| s.0),
-            )?;
+            let sealed = survey.last.sealed.is_some();
+            // One that was made of the reserve may be too small for it, and for the seal behind it.
+            let room = |size: u64| {
+                if sealed { 0 } else { segment::seal_room(identity.partitions, size as u32) as u64 }
+            };
+            let size = spare.map(|(_, file, _)| file.size()).transpose()?;
+            let fits = size.is_some_and(|size| u64::from(length) + room(size) <= size);
+            let serves = if fits { spare.take() } else { None };
+            copy_tail(disk, layout, from, number, length, sealed, serves.map(|(number, ..)| *number))?;
             opened.copied = u64::from(length);
         }
         sync_names(disk, layout)?;

@@ -29,11 +29,11 @@ impl<D: Disk> Reserve<D> {
         Reserve { disk, layout, size, there: Mutex::new(there) }
     }
 
-    /// Makes it where it is missing. Where that fails it takes no room.
-    pub(crate) fn keep(&self) -> Result<(), DiskError> {
+    /// Makes it where it is missing. Where that fails it takes no room. Whether it was made.
+    pub(crate) fn keep(&self) -> Result<bool, DiskError> {
         let mut there = self.there();
         if *there {
-            return Ok(());
+            return Ok(false);
         }
         let unfinished = self.layout.reserve().with_extension("tmp");
         let made = self.make(&unfinished);
@@ -42,7 +42,7 @@ impl<D: Disk> Reserve<D> {
             let _ = self.disk.remove(&unfinished);
         }
         *there = made.is_ok();
-        made
+        made.map(|()| true)
     }
 
     fn make(&self, unfinished: &std::path::Path) -> Result<(), DiskError> {
@@ -52,27 +52,42 @@ impl<D: Disk> Reserve<D> {
         self.disk.sync_dir(&self.layout.journal())
     }
 
-    /// Makes a segment of it; nothing where it is used up.
+    /// Makes a segment of it; nothing where it is used up, or where that cannot be done for now: then it stays what it is.
     pub(crate) fn give(&self, number: u32) -> Result<Option<Prepared<D>>, DiskError> {
         let mut there = self.there();
-        if !std::mem::take(&mut *there) {
+        if !*there {
             return Ok(None);
         }
-        let path = self.layout.segment(number);
-        match self.disk.rename(&self.layout.reserve(), &path) {
-            Err(error) if error.fault.passes() || error.fault == DiskFault::Missing => return Ok(None),
-            renamed => renamed?,
+        let (reserve, path) = (self.layout.reserve(), self.layout.segment(number));
+        let opened = self.disk.open(&reserve).and_then(|file| Ok((file.size()?, file)));
+        let renamed = opened.and_then(|opened| self.disk.rename(&reserve, &path).map(|()| opened));
+        let (size, file) = match renamed {
+            Ok(opened) => opened,
+            Err(error) if error.fault == DiskFault::Missing => {
+                *there = false;
+                return Ok(None);
+            }
+            Err(error) if error.fault.passes() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if let Err(error) = self.disk.sync_dir(&self.layout.journal()) {
+            let back = error.fault.passes() && self.disk.rename(&path, &reserve).is_ok();
+            return if back { Ok(None) } else { Err(error) };
         }
-        self.disk.sync_dir(&self.layout.journal())?;
-        let file = self.disk.open(&path)?;
-        let capacity = u32::try_from(file.size()?).unwrap_or(u32::MAX);
+        *there = false;
+        let capacity = u32::try_from(size).unwrap_or(u32::MAX);
         Ok(Some(Prepared { number, file: Arc::new(file), capacity }))
     }
 
-    /// Gives its room back to the disk. Whether there was any.
-    pub(crate) fn give_up(&self) -> bool {
+    /// Gives its room back to the disk while something is done that needs some. Whether there was any.
+    pub(crate) fn give_up<T>(&self, meanwhile: impl FnOnce() -> T) -> Option<T> {
         let mut there = self.there();
-        std::mem::take(&mut *there) && self.disk.remove(&self.layout.reserve()).is_ok()
+        if !*there || self.disk.remove(&self.layout.reserve()).is_err() {
+            return None;
+        }
+        *there = false;
+        // Nobody makes it again as long as this holds it.
+        Some(meanwhile())
     }
 
     fn there(&self) -> MutexGuard<'_, bool> {

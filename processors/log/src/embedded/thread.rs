@@ -6,7 +6,7 @@
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use omium_schemas::{MAX_BLOCK, Offset, Partition};
@@ -154,6 +154,8 @@ enum Made<D: Disk> {
     Reserve(Prepared<D>),
     /// There is no reserve.
     Spent,
+    /// There is a reserve again: the disk has room.
+    Room,
     Failed(LogError),
 }
 
@@ -168,20 +170,24 @@ fn prepare<D: Disk>(
         let _ = makes.send(made);
         slots.wake();
     };
+    let mut look = Instant::now() + LOOK;
     loop {
-        match wants.recv_timeout(LOOK) {
+        match wants.recv_timeout(look.saturating_duration_since(Instant::now())) {
             Ok(Want::Segment(preparation)) => {
                 if !prepare_one(&preparation, reserve, wants, tell) {
                     return;
                 }
             }
             // The segment was there before the reserve was asked for.
-            Ok(Want::Reserve) => {}
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                // Where there is no room for it, or anything else fails, there is none until there is.
-                let _ = reserve.keep();
-            }
+            Ok(Want::Reserve) | Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+        if look <= Instant::now() {
+            look = Instant::now() + LOOK;
+            // Where there is no room for it, or anything else fails, there is none until there is.
+            if reserve.keep().is_ok_and(|made| made) {
+                tell(Made::Room);
+            }
         }
     }
 }
@@ -283,25 +289,31 @@ impl<D: Disk> Writer<D> {
 
     /// Asks for the next segment where there is none, and takes it when it is ready.
     fn see_to_next_segment(&mut self) -> Result<(), LogError> {
-        if self.expecting {
-            match self.made.try_recv() {
-                Ok(Made::Segment(prepared)) => {
+        // More than one may have been told with one waking.
+        while let Ok(made) = self.made.try_recv() {
+            match made {
+                Made::Segment(prepared) => {
                     self.adopt(prepared);
                     self.full = None;
                 }
-                Ok(Made::Reserve(prepared)) => {
+                Made::Reserve(prepared) => {
                     tracing::warn!("the room kept in reserve is used for what ends something");
                     self.adopt(prepared);
                 }
-                Ok(Made::Full(error)) => {
+                Made::Full(error) => {
                     tracing::warn!(%error, "no space for the next segment");
                     self.full = Some(error);
                 }
-                Ok(Made::Spent) => self.reserve = Kept::Spent,
-                Ok(Made::Failed(error)) => return Err(error),
-                Err(_) => {}
+                Made::Spent => self.reserve = Kept::Spent,
+                // While a segment is asked for it says itself when there is room for it.
+                Made::Room if !self.expecting => self.full = None,
+                Made::Room => {}
+                Made::Failed(error) => return Err(error),
             }
-        } else if let Some(preparation) = self.journal.preparation() {
+        }
+        if !self.expecting
+            && let Some(preparation) = self.journal.preparation()
+        {
             self.expecting = self.wanted.send(Want::Segment(preparation)).is_ok();
         }
         if self.full.is_some() && self.expecting && self.is_used_up() && self.reserve == Kept::Perhaps {

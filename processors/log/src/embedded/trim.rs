@@ -25,10 +25,10 @@ pub(crate) fn trim<D: Disk>(
         starts[index] = before;
         if let Err(error) = layout::write_starts(disk, layout, &starts) {
             // Letting go makes room, so what is kept for that is given to it where there is none.
-            if !error.fault.passes() || !reserve.give_up() {
+            if !error.fault.passes() {
                 return Err(error.into());
             }
-            layout::write_starts(disk, layout, &starts)?;
+            reserve.give_up(|| layout::write_starts(disk, layout, &starts)).unwrap_or(Err(error))?;
         }
         reader.change(|state| state.starts = starts);
     }

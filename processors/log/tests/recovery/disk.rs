@@ -15,6 +15,8 @@ pub(crate) struct Plan {
     pub(crate) freed: AtomicU64,
     pub(crate) no_new_file: AtomicBool,
     pub(crate) read_only: AtomicBool,
+    /// No folder can be synced, as where the table of open files is full.
+    pub(crate) no_sync_of_folders: AtomicBool,
     /// Which of the journal's writes from now on fails, counted from 1; 0 for none. Likewise for syncs.
     pub(crate) failing_write: AtomicU64,
     pub(crate) failing_sync: AtomicU64,
@@ -112,6 +114,9 @@ impl Disk for FailingDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        if self.plan.no_sync_of_folders.load(Ordering::SeqCst) {
+            return Err(fault(DiskFault::Exhausted, "syncing", dir));
+        }
         RealDisk.sync_dir(dir)
     }
 

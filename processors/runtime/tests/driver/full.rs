@@ -191,6 +191,38 @@ async fn what_ends_something_is_taken_on_a_full_disk_until_the_room_kept_for_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_begins_something_is_taken_again_when_there_is_room_also_where_the_reserve_was_used() {
+    let OnDisk { mut node, plan, dir, .. } = on_disk().await;
+    node.done(job(200), start(1_000, None)).await;
+    let mut dispatch = node.next_dispatch().await;
+    reserved(&dir, true).await;
+    plan.full.store(true, Ordering::SeqCst);
+    plan.no_sync_of_folders.store(true, Ordering::SeqCst);
+    until(&node, 1, is_full, is_done).await;
+    while let Answer::Done(_) = node.submit(job(200), outcome(&dispatch, 50_000)).await {
+        while {
+            dispatch = node.next_dispatch().await;
+            dispatch.key != job(200)
+        } {}
+    }
+    assert!(dir.path().join("log/journal/reserve").exists(), "what cannot be used for now is not lost");
+    plan.no_sync_of_folders.store(false, Ordering::SeqCst);
+    reserved(&dir, false).await;
+    assert!(is_full(&node.submit(account("a"), top_up(1)).await));
+    plan.full.store(false, Ordering::SeqCst);
+    let resumed = async {
+        while is_full(&node.submit(account("a"), top_up(1)).await) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), resumed)
+        .await
+        .expect("it resumes, and nothing ends");
+    assert!(node.ended.is_empty());
+    node.node.stop().await.expect("nothing fails");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_lets_go_of_its_front_on_a_full_disk_which_makes_room() {
     let OnDisk { mut node, plan, dir, .. } = on_disk().await;
     reserved(&dir, true).await;
