@@ -212,6 +212,9 @@ fn strangers_and_made_up_names_make_no_key() {
         let mut other = id.clone();
         let end = format!("{number:02}").replace(['0', '1'], "2");
         other.replace_range(id.len() - 4..id.len() - 2, &end);
+        if other == id {
+            continue;
+        }
         for (action, body) in [("pause", ""), ("signal", r#"{"name":"n","body":1}"#)] {
             for id in [other.as_str(), missing] {
                 let head = format!(
