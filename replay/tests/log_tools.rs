@@ -42,6 +42,7 @@ fn copy() -> (tempfile::TempDir, PathBuf) {
 fn segments(log: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(log.join("journal")).expect("a journal");
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "seg"));
     files.sort();
     files
 }
