@@ -96,6 +96,15 @@ impl Command {
             _ => None,
         }
     }
+
+    /// Its name, where it speaks to no running Omium but prints documents.
+    fn local(&self) -> Option<&'static str> {
+        match self {
+            Command::Log(_) => Some("log"),
+            Command::Conformance(_) => Some("conformance"),
+            _ => None,
+        }
+    }
 }
 
 /// Prints what a shell needs to complete commands.
@@ -107,7 +116,8 @@ struct Completion {
 fn main() -> ExitCode {
     omium_memory::give_back_soon();
     let Cli { target, command } = Cli::parse();
-    if let (Some(name), Some(option)) = (command.alone(), target.said()) {
+    let useless = command.alone().zip(target.said()).or(command.local().zip(target.address()));
+    if let Some((name, option)) = useless {
         let text = format!("`omium {name}` has no use for {option}; leave it out");
         Cli::command().error(ErrorKind::ArgumentConflict, text).exit();
     }

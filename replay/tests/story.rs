@@ -115,6 +115,7 @@ fn an_option_that_a_command_has_no_use_for_is_refused_by_name() {
     for (words, told) in [
         (&["story", "--json"][..], "`omium story` has no use for --json; leave it out"),
         (&["--json", "demo"], "`omium demo` has no use for --json"),
+        (&["log", "verify", "/nowhere", "--url", "http://127.0.0.1:1"], "`omium log` has no use for --url"),
         (&["completion", "bash", "--key", "om_1"], "`omium completion` has no use for --key"),
         (&["mock-llm", "--url", "http://127.0.0.1:1"], "`omium mock-llm` has no use for --url"),
     ] {

@@ -77,7 +77,12 @@ impl Target {
 
     /// What of this was said. A command that speaks to no Omium does nothing with it, and says so.
     pub(crate) fn said(&self) -> Option<&'static str> {
-        let said = [("--json", self.json), ("--url", self.url.is_some()), ("--key", self.key.is_some())];
+        self.json.then_some("--json").or(self.address())
+    }
+
+    /// The same of where an Omium answers.
+    pub(crate) fn address(&self) -> Option<&'static str> {
+        let said = [("--url", self.url.is_some()), ("--key", self.key.is_some())];
         said.into_iter().find_map(|(name, said)| said.then_some(name))
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use omium_edge::Slot;
+use omium_edge::{Refusal, Slot};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
@@ -60,7 +60,8 @@ pub(crate) async fn with_key(
             match slot.map_or(Ok(()), |slot| slot.belongs_to(caller.tenant)) {
                 Ok(()) => next.run(request).await,
                 Err(refusal) => {
-                    Status::unavailable(format!("{}; {}", refusal.detail, refusal.hint)).into_http()
+                    let Refusal { code, detail, hint, .. } = refusal;
+                    status(Failure::new(FailureKind::Busy, code, detail, hint)).into_http()
                 }
             }
         }
