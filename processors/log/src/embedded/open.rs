@@ -119,15 +119,12 @@ fn settle<D: Disk>(
         if let Some(from) = survey.last.file.as_ref() {
             let length = survey.last.sealed.unwrap_or(survey.last.end);
             let number = survey.last.number;
-            copy_tail(
-                disk,
-                layout,
-                from,
-                number,
-                length,
-                survey.last.sealed.is_some(),
-                spare.take().map(|s| s.0),
-            )?;
+            let sealed = survey.last.sealed.is_some();
+            let copied = copy_tail(disk, layout, from, number, length, sealed, spare.take().map(|s| s.0));
+            match copied {
+                Err(error) if error.fault.passes() => rewrite_tail(disk, layout, number, length)?,
+                copied => copied?,
+            }
             opened.copied = u64::from(length);
         }
         sync_names(disk, layout)?;
@@ -183,6 +180,17 @@ fn copy_tail<D: Disk>(
     to.sync()?;
     disk.rename(&beside, &layout.segment(number))?;
     disk.sync_dir(&layout.journal())
+}
+
+/// Where there is no room for a copy: writes the good part again to where it stands, zeros what was cut off, and syncs.
+/// Whatever a power cut leaves of that is what stood there before or the same.
+fn rewrite_tail<D: Disk>(disk: &D, layout: &Layout, number: u32, length: u32) -> Result<(), DiskError> {
+    // Whether this fails too changes nothing.
+    let _ = disk.remove(&layout.unfinished(number));
+    let file = disk.open(&layout.segment(number))?;
+    seals::copy(&file, &file, u64::from(length))?;
+    zero(&file, u64::from(length), file.size()?)?;
+    file.sync()
 }
 
 /// Makes names and small files durable that a process may have read from the page cache alone.
