@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use omium_log::{Appender, Log, LogError, Refused};
 use omium_processor::Processors;
@@ -87,6 +87,8 @@ pub(super) struct Cell<P: Processors> {
     appender: RwLock<Option<Box<dyn Appender>>>,
     leaving: mpsc::UnboundedSender<Leaving<P>>,
     pub(super) standing: watch::Sender<Standing>,
+    /// Why the log takes nothing, for who must not wait for a turn.
+    full: Mutex<Option<String>>,
     pub(super) world: Arc<dyn World>,
     pub(super) telemetry: Telemetry,
 }
@@ -132,6 +134,7 @@ impl<P: Processors> Cell<P> {
             appender,
             leaving,
             standing,
+            full: Mutex::default(),
             world,
             telemetry,
         };
@@ -160,10 +163,21 @@ impl<P: Processors> Cell<P> {
         inside.life += 1;
         inside.told = Figures::default();
         inside.refusing = None;
+        self.say_full(None);
         let old = std::mem::replace(&mut inside.shell, shell);
         // Letting go of all that memory takes its time.
         drop(inside);
         drop(old);
+    }
+
+    pub(super) fn say_full(&self, refused: Option<&Refused>) {
+        let why = refused.map(|refused| refused.why().to_string());
+        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why the log takes nothing for now, where it does not. Waits for nobody.
+    pub(super) fn full(&self) -> Option<String> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The log takes nothing more from here, and whoever still waits learns that the outcome is unknown.

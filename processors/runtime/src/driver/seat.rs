@@ -62,8 +62,9 @@ impl<P: Processors> Source for Seat<P> {
 
     fn refuse(&self, refused: Option<Refused>) {
         let life = self.life;
-        self.cell.turns.run(&self.cell, move |_, inside| {
+        self.cell.turns.run(&self.cell, move |cell, inside| {
             if inside.life == life {
+                cell.say_full(refused.as_ref());
                 inside.refusing = refused;
             }
         });
