@@ -119,7 +119,7 @@ impl<P: Processors> Cell<P> {
             refusing: None,
         };
         let (partition, appender) = (inside.shell.partition(), RwLock::new(None));
-        let turns = Turns::new(inside);
+        let turns = Turns::new(inside, Cell::broken);
         let standing = watch::Sender::new(Standing::Opening);
         let stored = AtomicU64::new(0);
         let (busy, busy_with) = (Busy::default(), Noted::default());
@@ -192,6 +192,19 @@ impl<P: Processors> Cell<P> {
                 }
             }
         });
+    }
+
+    /// Some work has panicked, so the shell is not to be trusted: it ends, and whoever waits for it learns that nobody
+    /// knows.
+    fn broken(&self, inside: &mut Inside<P>) {
+        let why = "a fault of this program: the partition panicked; its memory is thrown away".to_owned();
+        tracing::error!(partition = self.partition.0, "{why}");
+        // These go also where the shell panics once more.
+        let waiting: Vec<Ticket> = inside.answers.keys().chain(inside.views.keys()).copied().collect();
+        waiting.into_iter().for_each(|ticket| inside.answer(ticket, Answer::Unknown));
+        let now = clock::now();
+        inside.shell.handle(Input::Failed(Ended::Unreachable(why)), now);
+        self.carry_out(inside, now);
     }
 
     /// Waits for a turn: only for who takes the partition over, and so has to.
