@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use omium_agents::mock::Script;
 use omium_agents::native::Upstream;
-use omium_api::port::{Engine as _, Failure, StartRequest};
+use omium_api::port::{Engine as _, Failure, FailureKind, StartRequest};
 use omium_edge::{Limits, Server, Stop, raise_descriptors};
 use omium_log::KafkaOptions;
 use omium_schemas::catalogue::KeyRole;
@@ -30,6 +30,9 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// How long the state may take to be saved at the end.
 const SAVES: Duration = Duration::from_secs(15);
+
+/// How often the note of a running server is tried again where there is no room for it.
+const NOTE_AGAIN: Duration = Duration::from_secs(2);
 
 /// What the scripted model costs, so that there is something to see: $0.50, $0.25 and $1.50 for a million tokens.
 const SCRIPTED: Price = Price { input: Money(500_000), cached: Money(250_000), output: Money(1_500_000) };
@@ -182,7 +185,7 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
     let url = format!("http://{address}");
     let key = key(&engine, &data).await?;
     prepare(&engine, &kind, &models, &key).await?;
-    note(&data, &Running { url: url.clone(), key, pid: std::process::id() })?;
+    note_soon(&data, Running { url: url.clone(), key, pid: std::process::id() })?;
     tracing::info!(
         %url,
         data = %data.display(),
@@ -347,13 +350,23 @@ impl Models {
 async fn prepare(engine: &Arc<Engine>, kind: &Kind, models: &Models, key: &str) -> anyhow::Result<()> {
     if matches!(models, Models::Scripted(_)) {
         let set = engine.suggest_price(key, "default", SCRIPTED).await;
-        set.map_err(|failure| anyhow::anyhow!(failure.detail))?;
+        needs_room(set)?;
     }
     if matches!(kind, Kind::Dev { sample: true }) {
-        let made = sample(engine, key).await;
-        made.map_err(|failure| anyhow::anyhow!("the sample could not be made: {}", failure.detail))?;
+        needs_room(sample(engine, key).await)?;
     }
     Ok(())
+}
+
+/// What is only brought along is left out where there is no room for it.
+fn needs_room(made: Result<(), Failure>) -> anyhow::Result<()> {
+    match made {
+        Err(failure) if failure.kind == FailureKind::Full => {
+            tracing::warn!("what `omium dev` brings along is left out: {}", failure.detail);
+            Ok(())
+        }
+        made => made.map_err(|failure| anyhow::anyhow!("what `omium dev` brings along: {}", failure.detail)),
+    }
 }
 
 /// The data folder, which nobody else may read.
@@ -361,8 +374,14 @@ fn private_folder(data: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::create_dir_all(data)
         .and_then(|()| std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)))
-        .with_context(|| {
-            format!("{} cannot be the data folder; name another one with --data", data.display())
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+                omium_engine::unwritable(data, &error.to_string())
+            }
+            _ => anyhow::Error::from(error).context(format!(
+                "{} cannot be the data folder; name another one with --data",
+                data.display()
+            )),
         })?;
     // After a power cut on the first day the folder itself has to be there too. Not every folder above can be opened.
     let above = std::path::absolute(data).ok().and_then(|data| Some(data.parent()?.to_owned()));
@@ -418,6 +437,32 @@ async fn key(engine: &Arc<Engine>, data: &Path) -> anyhow::Result<String> {
 async fn is_known(engine: &Arc<Engine>, key: &str) -> anyhow::Result<bool> {
     let caller = Served(engine.clone()).authenticate(key).await;
     Ok(caller.map_err(|failure| anyhow::anyhow!(failure.detail))?.is_some())
+}
+
+/// Where there is no room for the note it is written as soon as there is: what is there can be read meanwhile.
+fn note_soon(data: &Path, running: Running) -> anyhow::Result<()> {
+    match note(data, &running) {
+        Err(error) if is_full(&error) => {
+            tracing::error!(
+                "there is no room for {}: `omium` finds this server by OMIUM_URL and OMIUM_KEY until there is",
+                note_path(data).display()
+            );
+            let data = data.to_owned();
+            tokio::spawn(async move {
+                while note(&data, &running).is_err() {
+                    tokio::time::sleep(NOTE_AGAIN).await;
+                }
+            });
+            Ok(())
+        }
+        noted => noted,
+    }
+}
+
+fn is_full(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    matches!(kind, Some(StorageFull | QuotaExceeded | FileTooLarge))
 }
 
 fn note(data: &Path, running: &Running) -> anyhow::Result<()> {

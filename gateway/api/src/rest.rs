@@ -91,10 +91,17 @@ async fn ready(
     State(shared): State<Shared>,
     InQuery(ReadyFor { r#for }): InQuery<ReadyFor>,
 ) -> Answer<Json<Ready>> {
+    const FULL: &str =
+        "there is no room on the disk: commands are refused with 507 until there is, reads go on";
     let (ready, detail) = match r#for.as_deref() {
         None | Some("write") => (
             shared.engine.ready(),
-            "this node is not whole, or does not lead all partitions yet; `/health` and the node's log say what is missing",
+            if shared.engine.full() {
+                FULL
+            } else {
+                "this node is not whole, or does not lead all partitions yet; `/health` and the node's log say what is \
+                 missing"
+            },
         ),
         Some("read") => (shared.engine.readable(), "what is there cannot be read now"),
         Some(_) => {

@@ -148,7 +148,7 @@ impl Engine {
         let parts = parts.map_err(|error| in_use(&options.data, error.into()))?;
         let small = Settings { cache_bytes: 8 << 20, write_bytes: 8 << 20 };
         let store = RocksStore::open(&options.data.join("index"), small)
-            .context("the index can be deleted; it is made anew")?;
+            .map_err(|error| in_use(&options.data, error.into()))?;
         let index = Arc::new(Index::new(Arc::new(store), parts.log.partitions()));
         let engine = Arc::new(Engine {
             node: OnceLock::new(),
@@ -222,7 +222,9 @@ impl Engine {
         let Some(node) = self.node.get() else { return vec!["the node is being opened".to_owned()] };
         let mut reasons = node.wholeness();
         reasons.extend(self.history.index.troubles());
-        for omium_runtime::PartitionStanding { partition, led, ended, computing } in node.standing() {
+        reasons.extend(self.full());
+        for standing in node.standing() {
+            let omium_runtime::PartitionStanding { partition, led, ended, full: _, computing } = standing;
             match ended {
                 Some(why) => reasons.push(format!("partition {partition} has ended: {why}")),
                 None if !led => reasons.push(format!("partition {partition} is being taken over")),
@@ -234,6 +236,11 @@ impl Engine {
             }
         }
         reasons
+    }
+
+    /// Why the log takes nothing for now, where it does not.
+    fn full(&self) -> Option<String> {
+        self.node.get()?.standing().into_iter().find_map(|standing| standing.full)
     }
 
     /// Saves everything and stops.
@@ -288,6 +295,16 @@ fn write_carefully() -> anyhow::Result<()> {
 /// The same number on all systems that Omium runs on.
 const SIGXFSZ: i32 = 25;
 
+/// A node writes also where it is only read: a lock, an epoch, the state.
+pub fn unwritable(data: &Path, why: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{place} cannot be written ({why}), and Omium does not serve what it cannot write. Nothing was changed. Make it \
+         writable for this user, or start with a copy: `cp -a {place} COPY` and --data COPY. `omium log inspect` and \
+         `omium log verify` read {place}/log as it is",
+        place = data.display()
+    )
+}
+
 /// Whoever opens a folder that another process has meets the state's lock first, whose message is not for people.
 fn in_use(data: &Path, error: anyhow::Error) -> anyhow::Error {
     let text = format!("{error:#}");
@@ -299,6 +316,11 @@ fn in_use(data: &Path, error: anyhow::Error) -> anyhow::Error {
             "there is no space left for {}: free some and start again; nothing is lost ({text})",
             data.display()
         );
+    }
+    if let Some(why) = ["Read-only file system", "Permission denied"].iter().find(|why| text.contains(**why))
+    {
+        tracing::debug!("{text}");
+        return unwritable(data, why);
     }
     if !taken {
         return error;

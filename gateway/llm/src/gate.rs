@@ -46,6 +46,29 @@ pub(crate) struct Form {
     pub(crate) usage: bool,
 }
 
+/// A call that was begun, held by whoever brings its end. Equal ones wait for that, and must not where a panic has taken
+/// it: the call is open in the log then, and is asked again.
+pub(crate) struct Begun<'a> {
+    incoming: &'a Incoming,
+    call: Seq,
+}
+
+impl<'a> Begun<'a> {
+    pub(crate) fn new(incoming: &'a Incoming, call: Seq) -> Begun<'a> {
+        Begun { incoming, call }
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        // One that has its end, or waits for a log that takes nothing, is let go of by who records it.
+        if std::thread::panicking() {
+            let Incoming { ledger, attempt, .. } = self.incoming;
+            ledger.lost(attempt, self.call);
+        }
+    }
+}
+
 /// What is changed of a request, and how its answer travels.
 struct Patch<'a> {
     changes: &'a [Change],
@@ -124,6 +147,7 @@ impl Incoming {
         let Patch { changes, patch_set, hold, seen } = patch;
         let changed = changed(question.request, changes)?;
         let call = self.ledger.begin(&self.attempt, question, patch_set, changed.as_deref(), seen).await?;
+        let _begun = Begun::new(self, call);
         let sent = self.sent(form, changed);
         let arriving = match self.upstream.send(self.endpoint.path(), &self.headers, sent).await {
             Ok(arriving) => arriving,
@@ -227,4 +251,106 @@ fn changed(request: &Request<'_>, changes: &[Change]) -> Result<Option<String>, 
         body = next.or(body);
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use omium_schemas::{ExecutionId, TenantId};
+
+    use super::*;
+    use crate::port::{BegunTool, ToolCall, ToolEnd};
+
+    /// Keeps the calls that it was told are lost.
+    #[derive(Default)]
+    struct Lost(Mutex<Vec<Seq>>);
+
+    #[async_trait]
+    #[expect(clippy::unimplemented, reason = "a test that asks for nothing else")]
+    impl Ledger for Lost {
+        async fn attempt(&self, _: &str, _: &str) -> Result<Attempt, Refused> {
+            unimplemented!()
+        }
+
+        fn digest(&self, _: &Attempt, _: &[u8]) -> Result<Digest, Refused> {
+            unimplemented!()
+        }
+
+        fn label(&self, _: &Attempt, _: &[u8]) -> Result<Digest, Refused> {
+            unimplemented!()
+        }
+
+        async fn look(&self, _: &Attempt, _: &Question<'_>) -> Result<Looked, Refused> {
+            unimplemented!()
+        }
+
+        async fn changes(&self, _: &Attempt, _: &str) -> Result<Looked, Refused> {
+            unimplemented!()
+        }
+
+        async fn begin(
+            &self,
+            _: &Attempt,
+            _: &Question<'_>,
+            _: Option<Digest>,
+            _: Option<&str>,
+            _: Seen,
+        ) -> Result<Seq, Refused> {
+            unimplemented!()
+        }
+
+        async fn answered(&self, _: &Attempt, _: Seq, _: Answered) -> Result<Verdict, Refused> {
+            unimplemented!()
+        }
+
+        async fn failed(&self, _: &Attempt, _: Seq, _: Failed) -> Result<(), Refused> {
+            unimplemented!()
+        }
+
+        fn lost(&self, _: &Attempt, call: Seq) {
+            self.0.lock().unwrap().push(call);
+        }
+
+        async fn begin_tool(&self, _: &Attempt, _: ToolCall) -> Result<BegunTool, Refused> {
+            unimplemented!()
+        }
+
+        async fn fence(&self, _: &Attempt, _: &str) -> Result<(), Refused> {
+            unimplemented!()
+        }
+
+        async fn end_tool(&self, _: &Attempt, _: Seq, _: ToolEnd) -> Result<(), Refused> {
+            unimplemented!()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_work_panics_is_let_go_of_and_one_that_ends_is_not() {
+        let ledger = Arc::new(Lost::default());
+        for panics in [false, true] {
+            let incoming = Incoming {
+                ledger: ledger.clone(),
+                upstream: Upstream::none(),
+                attempt: Attempt {
+                    tenant: TenantId([1; 16]),
+                    stream: ExecutionId::new([2; 15]).stream(),
+                    number: 1,
+                },
+                endpoint: Endpoint::Chat,
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+                rounds: Rounds::default(),
+                _slot: None,
+            };
+            let work = ToTheEnd::new(async move {
+                let _begun = Begun::new(&incoming, Seq(5));
+                tokio::task::yield_now().await;
+                assert!(!panics, "a fault of the test");
+            });
+            assert_eq!(work.await.is_none(), panics);
+            assert_eq!(ledger.0.lock().unwrap().len(), usize::from(panics));
+        }
+    }
 }

@@ -201,6 +201,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// Records that there is no answer.
     async fn failed(&self, attempt: &Attempt, call: Seq, failed: Failed) -> Result<(), Refused>;
 
+    /// Whoever was to end this call has panicked: nobody waits for its end any more.
+    fn lost(&self, attempt: &Attempt, call: Seq);
+
     /// Records that a tool is about to be called, or says what came of it before.
     async fn begin_tool(&self, attempt: &Attempt, call: ToolCall) -> Result<BegunTool, Refused>;
 

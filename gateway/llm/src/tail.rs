@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::Stream;
 
-use crate::gate::{Form, Incoming};
+use crate::gate::{Begun, Form, Incoming};
 use crate::port::{Answered, Failed};
 use crate::reply::Passed;
 use crate::upstream::{Arriving, LONGEST, refused, too_long, unreached};
@@ -128,6 +128,7 @@ pub(crate) fn begin(
 ) -> Passed {
     let (mut feed, parts) = Parts::new();
     tokio::spawn(async move {
+        let _begun = Begun::new(&incoming, call);
         if let Err(why) = pass(&incoming, call, form, arriving, &mut feed).await {
             feed.give(Err(std::io::Error::other(why))).await;
         }

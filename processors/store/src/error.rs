@@ -6,9 +6,19 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
+    /// There is no room.
+    #[error("{doing} {place} failed: {why}; free some space, nothing is lost")]
+    Full {
+        /// What was being done.
+        doing: &'static str,
+        /// The directory.
+        place: PathBuf,
+        /// RocksDB's own words.
+        why: String,
+    },
     /// RocksDB or the file system beneath it failed.
     #[error(
-        "{doing} the state in {place} failed: {why}; the state is a cache: delete {place} and it is rebuilt from the log"
+        "{doing} {place} failed: {why}; the state is a cache: where its files are damaged, delete {place} and it is rebuilt from the log"
     )]
     Failed {
         /// What was being done.

@@ -7,6 +7,7 @@ mod batch;
 mod error;
 mod memory;
 mod rocks;
+mod waiting;
 
 pub use batch::{Batch, Change, Row};
 pub use error::StoreError;

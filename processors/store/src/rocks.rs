@@ -1,14 +1,17 @@
 //! RocksDB without a write-ahead log: the log that matters is ours, and the state can be folded from it again.
 
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, Direction,
-    IteratorMode, Options, PrefixRange, ReadOptions, UniversalCompactOptions, WriteBatch, WriteOptions,
+    ErrorKind, IteratorMode, Options, PrefixRange, ReadOptions, UniversalCompactOptions, WriteBatch,
+    WriteOptions,
 };
 use rocksdb::{WriteBufferManager, properties};
 
+use crate::waiting::Waiting;
 use crate::{Batch, Change, Row, Store, StoreError};
 
 /// How much memory the store may use.
@@ -28,41 +31,157 @@ impl Default for Settings {
 
 /// A store on disk.
 pub struct RocksStore {
-    db: DB,
+    inner: RwLock<Inner>,
     place: PathBuf,
-    unlogged: WriteOptions,
+    settings: Settings,
+}
+
+enum Inner {
+    Open(DB),
+    /// There was no room to open it for writing.
+    Waiting(Waiting),
 }
 
 impl RocksStore {
-    /// Opens the store in this directory, and makes it where it is missing.
+    /// Opens the store in this directory, and makes it where it is missing. All of it can be folded from the log again,
+    /// so one that is damaged is moved aside, and an empty one takes its place. Where there is no room to open it, it
+    /// is read as it is, and what is written stays in memory until there is room.
     pub fn open(place: &Path, settings: Settings) -> Result<RocksStore, StoreError> {
-        let db = DB::open(&options(settings), place).map_err(|error| failed("opening", place, error))?;
-        let mut unlogged = WriteOptions::default();
-        unlogged.disable_wal(true);
-        Ok(RocksStore { db, place: place.to_owned(), unlogged })
+        let inner = match DB::open(&options(settings), place) {
+            Ok(db) => Inner::Open(db),
+            Err(error) if is_full(&error) => {
+                // Nothing can be read where there is none yet.
+                let Ok(db) = DB::open_for_read_only(&options(settings), place, false) else {
+                    return Err(failed("opening", place, error));
+                };
+                tracing::error!(%error, place = %place.display(), "there is no room to open the store; it is only read until there is");
+                Inner::Waiting(Waiting::new(db))
+            }
+            Err(error) if is_damaged(&error) => Inner::Open(renew(place, settings, &error)?),
+            Err(error) => return Err(failed("opening", place, error)),
+        };
+        Ok(RocksStore { inner: RwLock::new(inner), place: place.to_owned(), settings })
     }
 
     /// Copies the store as it is now to a new directory: for backups and for standbys that start warm. Files are
     /// linked where the file system can.
     pub fn checkpoint(&self, to: &Path) -> Result<(), StoreError> {
-        Checkpoint::new(&self.db)
+        let inner = self.writable()?;
+        Checkpoint::new(inner.db())
             .and_then(|checkpoint| checkpoint.create_checkpoint(to))
             .map_err(|error| failed("copying", &self.place, error))
     }
 
     /// The memory that it uses now, in bytes: what is unflushed, and the cache.
     pub fn memory(&self) -> u64 {
-        let read = |name| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
+        let inner = self.inner();
+        let read = |name| inner.db().property_int_value(name).ok().flatten().unwrap_or(0);
         read(properties::SIZE_ALL_MEM_TABLES) + read(properties::BLOCK_CACHE_USAGE)
     }
 
     fn failed(&self, doing: &'static str, error: rocksdb::Error) -> StoreError {
         failed(doing, &self.place, error)
     }
+
+    fn inner(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store as one that can be written, which is tried again here where there was no room for it.
+    fn writable(&self) -> Result<RwLockReadGuard<'_, Inner>, StoreError> {
+        if matches!(&*self.inner(), Inner::Waiting(_)) {
+            let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+            if let Inner::Waiting(waiting) = &*inner {
+                let opened = DB::open(&options(self.settings), &self.place)
+                    .and_then(|db| waiting.move_to(&db).map(|()| db));
+                *inner = Inner::Open(opened.map_err(|error| self.failed("opening", error))?);
+                tracing::info!(place = %self.place.display(), "there is room for the store again");
+            }
+        }
+        Ok(self.inner())
+    }
+}
+
+impl Inner {
+    fn db(&self) -> &DB {
+        let (Inner::Open(db) | Inner::Waiting(Waiting { db, .. })) = self;
+        db
+    }
+}
+
+fn is_full(error: &rocksdb::Error) -> bool {
+    let text = error.as_ref();
+    ["No space left", "Disk quota exceeded", "File too large"].iter().any(|full| text.contains(full))
+}
+
+/// Whether the files are not what a store has written: what they say is no use to anybody. A disk that fails, a folder
+/// that may not be read and one that another process has are something else.
+fn is_damaged(error: &rocksdb::Error) -> bool {
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotFound => true,
+        ErrorKind::IOError => error.as_ref().contains("No such file"),
+        _ => false,
+    }
+}
+
+/// Moves a damaged store aside, over the last one that was, and makes an empty one.
+fn renew(place: &Path, settings: Settings, error: &rocksdb::Error) -> Result<DB, StoreError> {
+    let mut aside = place.as_os_str().to_owned();
+    aside.push(".damaged");
+    let aside = PathBuf::from(aside);
+    let moved = match std::fs::remove_dir_all(&aside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => std::fs::rename(place, &aside),
+    };
+    moved.map_err(|why| StoreError::Failed {
+        doing: "moving aside",
+        place: place.to_owned(),
+        why: format!("{why} (it is damaged: {error})"),
+    })?;
+    tracing::error!(
+        %error,
+        "{} is damaged; it was moved to {} and is made again from the log. Check the disk, then delete that folder",
+        place.display(),
+        aside.display()
+    );
+    DB::open(&options(settings), place).map_err(|error| failed("opening", place, error))
 }
 
 fn failed(doing: &'static str, place: &Path, error: rocksdb::Error) -> StoreError {
+    if is_full(&error) {
+        return StoreError::Full { doing, place: place.to_owned(), why: error.into_string() };
+    }
     StoreError::Failed { doing, place: place.to_owned(), why: error.into_string() }
+}
+
+/// The rows whose keys begin with `prefix`, in key order, after the key `after` where one is given.
+pub(crate) fn rows<'a>(
+    db: &'a DB,
+    prefix: &[u8],
+    after: Option<&'a [u8]>,
+) -> impl Iterator<Item = Result<Row, rocksdb::Error>> + use<'a> {
+    let from = IteratorMode::From(after.unwrap_or(prefix), Direction::Forward);
+    // With an end in sight it does not walk through what was removed behind the last row that is asked for.
+    let mut bounds = ReadOptions::default();
+    bounds.set_iterate_range(PrefixRange(prefix));
+    let rows = db.iterator_opt(from, bounds);
+    let rows = rows.filter(move |row| !row.as_ref().is_ok_and(|(key, _)| after == Some(&**key)));
+    rows.map(|row| row.map(|(key, value)| (key.into_vec(), value.into_vec())))
+}
+
+/// Writes a batch without a write-ahead log.
+pub(crate) fn apply(db: &DB, batch: Batch) -> Result<(), rocksdb::Error> {
+    let mut all = WriteBatch::default();
+    for (key, change) in batch.changes {
+        match change {
+            Change::Put(value) => all.put(key, value),
+            Change::Delete => all.delete(key),
+            Change::TakeBack => all.single_delete(key),
+        }
+    }
+    let mut unlogged = WriteOptions::default();
+    unlogged.disable_wal(true);
+    db.write_opt(all, &unlogged)
 }
 
 fn options(settings: Settings) -> Options {
@@ -106,42 +225,37 @@ fn options(settings: Settings) -> Options {
 
 impl Store for RocksStore {
     fn get(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        if let [key] = keys {
-            return Ok(vec![self.db.get(key).map_err(|error| self.failed("reading", error))?]);
+        let read = |error| self.failed("reading", error);
+        match (&*self.inner(), keys) {
+            (Inner::Waiting(waiting), _) => waiting.get(keys).map_err(read),
+            (Inner::Open(db), [key]) => Ok(vec![db.get(key).map_err(read)?]),
+            (Inner::Open(db), _) => db.multi_get(keys).into_iter().map(|row| row.map_err(read)).collect(),
         }
-        self.db
-            .multi_get(keys)
-            .into_iter()
-            .map(|row| row.map_err(|error| self.failed("reading", error)))
-            .collect()
     }
 
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
-        let from = IteratorMode::From(after.unwrap_or(prefix), Direction::Forward);
-        // With an end in sight it does not walk through what was removed behind the last row that is asked for.
-        let mut bounds = ReadOptions::default();
-        bounds.set_iterate_range(PrefixRange(prefix));
-        let rows = self.db.iterator_opt(from, bounds);
-        let rows = rows.filter(|row| !row.as_ref().is_ok_and(|(key, _)| after == Some(&**key)));
-        rows.take(limit)
-            .map(|row| row.map(|(key, value)| (key.into_vec(), value.into_vec())))
-            .collect::<Result<_, _>>()
-            .map_err(|error| self.failed("reading", error))
+        let found = match &*self.inner() {
+            Inner::Open(db) => rows(db, prefix, after).take(limit).collect(),
+            Inner::Waiting(waiting) => waiting.scan(prefix, after, limit),
+        };
+        found.map_err(|error| self.failed("reading", error))
     }
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
-        let mut all = WriteBatch::default();
-        for (key, change) in batch.changes {
-            match change {
-                Change::Put(value) => all.put(key, value),
-                Change::Delete => all.delete(key),
-                Change::TakeBack => all.single_delete(key),
+        match self.writable() {
+            Ok(inner) => apply(inner.db(), batch).map_err(|error| self.failed("writing", error)),
+            Err(_) => {
+                let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+                match &mut *inner {
+                    Inner::Waiting(waiting) => waiting.write(batch),
+                    Inner::Open(db) => apply(db, batch).map_err(|error| self.failed("writing", error))?,
+                }
+                Ok(())
             }
         }
-        self.db.write_opt(all, &self.unlogged).map_err(|error| self.failed("writing", error))
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.db.flush().map_err(|error| self.failed("flushing", error))
+        self.writable()?.db().flush().map_err(|error| self.failed("flushing", error))
     }
 }

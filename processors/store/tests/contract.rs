@@ -153,3 +153,99 @@ fn write_for_ever(place: &str) {
         }
     }
 }
+
+/// Damages a store, which is then empty and lies beside.
+#[track_caller]
+fn healed_after(damage: impl Fn(&std::path::Path)) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().join("index");
+    for _ in 0..2 {
+        let store = RocksStore::open(&place, Settings::default()).expect("a store");
+        store.write(batch(&[("a", Some("1"))])).expect("a write");
+        store.flush().expect("a flush");
+        drop(store);
+        damage(&place);
+        let healed = RocksStore::open(&place, Settings::default()).expect("a store that is made again");
+        assert_eq!(keys(&healed, "", None, 9), [""; 0]);
+        assert!(dir.path().join("index.damaged/CURRENT").exists(), "it was moved aside");
+        check(&healed);
+    }
+}
+
+#[test]
+fn a_store_whose_current_file_holds_garbage_is_moved_aside_and_made_again() {
+    healed_after(|place| std::fs::write(place.join("CURRENT"), "garbage").expect("a file"));
+    healed_after(|place| std::fs::write(place.join("CURRENT"), "MANIFEST-999999\n").expect("a file"));
+    healed_after(|place| std::fs::write(place.join("CURRENT"), [0xff; 64]).expect("a file"));
+}
+
+#[test]
+fn a_store_whose_manifest_is_garbage_is_moved_aside_and_made_again() {
+    healed_after(|place| {
+        for entry in std::fs::read_dir(place).expect("a directory") {
+            let path = entry.expect("a file").path();
+            if path.to_string_lossy().contains("MANIFEST") {
+                std::fs::write(path, [7; 4096]).expect("a file");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_store_that_another_has_open_is_not_moved_aside() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().join("index");
+    let store = RocksStore::open(&place, Settings::default()).expect("a store");
+    assert!(RocksStore::open(&place, Settings::default()).is_err());
+    assert!(!dir.path().join("index.damaged").exists());
+    drop(store);
+}
+
+/// Where this is set the test program may not make any file longer, which is as a full disk is.
+const CRAMPED: &str = "OMIUM_STORE_CRAMPED";
+
+#[test]
+fn a_store_that_there_is_no_room_to_open_is_read_and_keeps_what_is_written_until_there_is() {
+    if let Ok(place) = std::env::var(CRAMPED) {
+        return cramped(place.as_ref());
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = RocksStore::open(dir.path(), Settings::default()).expect("a new store");
+    store.write(batch(&[("a1", Some("1")), ("a2", Some("1")), ("a3", Some("1"))])).expect("a write");
+    store.flush().expect("a flush");
+    drop(store);
+    let name = "a_store_that_there_is_no_room_to_open_is_read_and_keeps_what_is_written_until_there_is";
+    let ended = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 0; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().expect("this test program"))
+        .args(["--exact", name, "--nocapture"])
+        .env(CRAMPED, dir.path())
+        .output()
+        .expect("the same program");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let store = RocksStore::open(dir.path(), Settings::default()).expect("the store");
+    assert_eq!(keys(&store, "a", None, 9), ["a0", "a2", "a3", "a4"]);
+}
+
+fn cramped(place: &std::path::Path) {
+    let store = RocksStore::open(place, Settings::default()).expect("a store that is read");
+    assert!(store.flush().expect_err("no room").to_string().contains("free some space"));
+    store.write(batch(&[("a0", Some("2")), ("a1", None), ("a2", Some("2"))])).expect("it is kept");
+    store.write(batch(&[("a4", Some("2")), ("b", Some("2")), ("b", None)])).expect("it is kept");
+    assert_eq!(keys(&store, "a", None, 9), ["a0", "a2", "a3", "a4"]);
+    assert_eq!(keys(&store, "a", Some("a2"), 1), ["a3"]);
+    assert_eq!(keys(&store, "a", Some("a3"), 9), ["a4"]);
+    assert_eq!(keys(&store, "b", None, 9), [""; 0]);
+    let found = store.get(&[b"a1".to_vec(), b"a2".to_vec(), b"a3".to_vec()]).expect("a read");
+    assert_eq!(found, [None, Some(b"2".to_vec()), Some(b"1".to_vec())]);
+    check_nothing_is_written(place);
+    let none = rustix::process::Rlimit { current: None, maximum: None };
+    rustix::process::setrlimit(rustix::process::Resource::Fsize, none).expect("the soft limit");
+    store.flush().expect("there is room again");
+    assert_eq!(keys(&store, "a", None, 9), ["a0", "a2", "a3", "a4"]);
+}
+
+fn check_nothing_is_written(place: &std::path::Path) {
+    let read = std::fs::read_to_string(place.join("CURRENT")).expect("a file");
+    assert!(place.join(read.trim_end()).exists(), "the store is as it was");
+}

@@ -208,6 +208,10 @@ impl Ledger for Gate {
         self.recorder(attempt).fail_model(call, failed).await.map_err(refused)
     }
 
+    fn lost(&self, attempt: &Attempt, call: Seq) {
+        self.0.in_flight.untrack(owner(attempt).key, call);
+    }
+
     async fn begin_tool(&self, attempt: &Attempt, call: ToolCall) -> Result<BegunTool, Refused> {
         let ToolCall { agent, caller, position, tool, effect, arguments, repeats } = call;
         let asker = Asker { agent: &agent, caller: &caller, position: position.as_deref() };

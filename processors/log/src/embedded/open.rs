@@ -128,7 +128,11 @@ fn settle<D: Disk>(
             let size = spare.map(|(_, file, _)| file.size()).transpose()?;
             let fits = size.is_some_and(|size| u64::from(length) + room(size) <= size);
             let serves = if fits { spare.take() } else { None };
-            copy_tail(disk, layout, from, number, length, sealed, serves.map(|(number, ..)| *number))?;
+            let serves = serves.map(|(number, ..)| *number);
+            match copy_tail(disk, layout, from, number, length, sealed, serves) {
+                Err(error) if error.fault.passes() => rewrite_tail(disk, layout, number, length)?,
+                copied => copied?,
+            }
             opened.copied = u64::from(length);
         }
         sync_names(disk, layout)?;
@@ -184,6 +188,17 @@ fn copy_tail<D: Disk>(
     to.sync()?;
     disk.rename(&beside, &layout.segment(number))?;
     disk.sync_dir(&layout.journal())
+}
+
+/// Where there is no room for a copy: writes the good part again to where it stands, zeros what was cut off, and syncs.
+/// Whatever a power cut leaves of that is what stood there before or the same.
+fn rewrite_tail<D: Disk>(disk: &D, layout: &Layout, number: u32, length: u32) -> Result<(), DiskError> {
+    // Whether this fails too changes nothing.
+    let _ = disk.remove(&layout.unfinished(number));
+    let file = disk.open(&layout.segment(number))?;
+    seals::copy(&file, &file, u64::from(length))?;
+    zero(&file, u64::from(length), file.size()?)?;
+    file.sync()
 }
 
 /// Makes names and small files durable that a process may have read from the page cache alone.

@@ -104,6 +104,7 @@ pub(crate) fn start<D: Disk>(
             told: Told::Nothing,
             blocks: Vec::new(),
             taken: Vec::new(),
+            aside: Vec::new(),
             first: 0,
             watermark,
         };
@@ -269,6 +270,8 @@ struct Writer<D: Disk> {
     told: Told,
     blocks: Vec<Bytes>,
     taken: Vec<Taken>,
+    /// Blocks, at most one of each partition, that wait for another segment.
+    aside: Vec<(Bytes, Taken)>,
     /// Which partition is asked first in the next round, so that none starves when a write is full.
     first: usize,
     watermark: Option<Watermark<D>>,
@@ -408,14 +411,27 @@ impl<D: Disk> Writer<D> {
     fn gather(&mut self) {
         let partitions = usize::from(self.shared.slots.partitions());
         let mut room = self.journal.room();
+        while let Some((block, taken)) = self.aside.pop_if(|(block, _)| block.len() <= room) {
+            room -= block.len();
+            self.blocks.push(block);
+            self.taken.push(taken);
+        }
         let first = self.first;
         for index in (first..partitions).chain(0..first) {
-            if room < MAX_BLOCK {
+            if room < MAX_BLOCK && self.told != Told::All {
                 // Whoever could not be asked now is asked first in the next round.
                 self.first = index;
                 break;
             }
+            if self.aside.iter().any(|(_, taken)| taken.index() == index) {
+                continue;
+            }
             if let Some((block, taken)) = self.shared.slots.take(index) {
+                if block.len() > room {
+                    // Small ones still find room, above all the first of a leader, whose readers wait for it.
+                    self.aside.push((block, taken));
+                    continue;
+                }
                 room -= block.len();
                 self.blocks.push(block);
                 self.taken.push(taken);
@@ -423,7 +439,11 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    fn close(self) -> Result<(), LogError> {
+    fn close(mut self) -> Result<(), LogError> {
+        for (_, taken) in self.aside.drain(..) {
+            // There was no room for them: nobody was told that they are there.
+            self.shared.slots.settle(taken, Err(LogError::Closed));
+        }
         self.shared.slots.end(LogError::Closed);
         let Writer { journal, wanted, made, .. } = self;
         wait_for_preparer(wanted, &made);
@@ -434,7 +454,7 @@ impl<D: Disk> Writer<D> {
     fn fail(mut self, error: LogError) -> LogError {
         (self.on_failure)(&error);
         self.shared.slots.end(error.clone());
-        for taken in self.taken.drain(..) {
+        for taken in self.taken.drain(..).chain(self.aside.drain(..).map(|(_, taken)| taken)) {
             self.shared.slots.settle(taken, Err(error.clone()));
         }
         wait_for_preparer(self.wanted, &self.made);

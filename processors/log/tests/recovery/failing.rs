@@ -103,6 +103,36 @@ fn a_killed_log_opens_on_a_full_disk_where_a_segment_was_prepared() {
     assert_eq!(directory.segments().len(), 1);
 }
 
+#[test]
+fn a_killed_log_opens_on_a_full_disk_where_no_segment_was_prepared_and_what_is_torn_is_cut() {
+    for torn in [false, true] {
+        let mut directory = Directory::new();
+        let mut journal = directory.open().unwrap();
+        directory.write(&mut journal, 5, 100);
+        drop(journal);
+        let last = directory.last();
+        let end = crate::directory::data_end(&last);
+        if torn {
+            flip_behind(&last, end);
+        }
+        let disk = FailingDisk::default();
+        disk.plan.no_new_file.store(true, Ordering::SeqCst);
+        let mut journal = directory.open_on(disk).unwrap();
+        assert_eq!(journal.opened().cut.is_some(), torn);
+        directory.assert_holds_all(&journal);
+        directory.write(&mut journal, 2, 100);
+        drop(journal);
+        directory.assert_holds_all(&directory.open().unwrap());
+    }
+}
+
+/// Leaves bytes behind the last write, as one that was torn does.
+fn flip_behind(segment: &std::path::Path, end: usize) {
+    let mut bytes = fs::read(segment).unwrap();
+    bytes[end..end + 5_000].fill(0xA5);
+    fs::write(segment, bytes).unwrap();
+}
+
 #[tokio::test]
 async fn what_is_no_block_of_the_partition_is_refused_and_harms_nobody() {
     let directory = Directory::new();

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use omium_log::{Appender, Log, LogError, Refused};
 use omium_processor::Processors;
@@ -87,6 +87,8 @@ pub(super) struct Cell<P: Processors> {
     appender: RwLock<Option<Box<dyn Appender>>>,
     leaving: mpsc::UnboundedSender<Leaving<P>>,
     pub(super) standing: watch::Sender<Standing>,
+    /// Why the log takes nothing, for who must not wait for a turn.
+    full: Mutex<Option<String>>,
     pub(super) world: Arc<dyn World>,
     pub(super) telemetry: Telemetry,
 }
@@ -117,7 +119,7 @@ impl<P: Processors> Cell<P> {
             refusing: None,
         };
         let (partition, appender) = (inside.shell.partition(), RwLock::new(None));
-        let turns = Turns::new(inside);
+        let turns = Turns::new(inside, Cell::broken);
         let standing = watch::Sender::new(Standing::Opening);
         let stored = AtomicU64::new(0);
         let (busy, busy_with) = (Busy::default(), Noted::default());
@@ -132,6 +134,7 @@ impl<P: Processors> Cell<P> {
             appender,
             leaving,
             standing,
+            full: Mutex::default(),
             world,
             telemetry,
         };
@@ -160,10 +163,21 @@ impl<P: Processors> Cell<P> {
         inside.life += 1;
         inside.told = Figures::default();
         inside.refusing = None;
+        self.say_full(None);
         let old = std::mem::replace(&mut inside.shell, shell);
         // Letting go of all that memory takes its time.
         drop(inside);
         drop(old);
+    }
+
+    pub(super) fn say_full(&self, refused: Option<&Refused>) {
+        let why = refused.map(|refused| refused.why().to_string());
+        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why the log takes nothing for now, where it does not. Waits for nobody.
+    pub(super) fn full(&self) -> Option<String> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The log takes nothing more from here, and whoever still waits learns that the outcome is unknown.
@@ -178,6 +192,19 @@ impl<P: Processors> Cell<P> {
                 }
             }
         });
+    }
+
+    /// Some work has panicked, so the shell is not to be trusted: it ends, and whoever waits for it learns that nobody
+    /// knows.
+    fn broken(&self, inside: &mut Inside<P>) {
+        let why = "a fault of this program: the partition panicked; its memory is thrown away".to_owned();
+        tracing::error!(partition = self.partition.0, "{why}");
+        // These go also where the shell panics once more.
+        let waiting: Vec<Ticket> = inside.answers.keys().chain(inside.views.keys()).copied().collect();
+        waiting.into_iter().for_each(|ticket| inside.answer(ticket, Answer::Unknown));
+        let now = clock::now();
+        inside.shell.handle(Input::Failed(Ended::Unreachable(why)), now);
+        self.carry_out(inside, now);
     }
 
     /// Waits for a turn: only for who takes the partition over, and so has to.

@@ -99,6 +99,8 @@ pub struct PartitionStanding {
     pub led: bool,
     /// Why it has ended on this node, where it has.
     pub ended: Option<String>,
+    /// Why its log takes nothing for now, where it does not.
+    pub full: Option<String>,
     /// For how long it has been computing without an end, where that is long.
     pub computing: Duration,
 }
@@ -297,6 +299,7 @@ impl<P: Processors> Node<P> {
                 partition: cell.partition(),
                 led: standing == Standing::Leading,
                 ended,
+                full: cell.full(),
                 computing,
             }
         };

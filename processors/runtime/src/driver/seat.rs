@@ -40,11 +40,15 @@ impl<P: Processors> Source for Seat<P> {
         if !self.is_of(&inside) {
             return None;
         }
-        let now = clock::now();
-        inside.taken_at = now.boot;
-        let bytes = inside.shell.take(now);
-        self.cell.carry_out(&mut inside, now);
-        bytes
+        // A panic must not end the thread that writes for all partitions.
+        let taken = inside.try_to(|cell, inside| {
+            let now = clock::now();
+            inside.taken_at = now.boot;
+            let bytes = inside.shell.take(now);
+            cell.carry_out(inside, now);
+            bytes
+        });
+        taken.flatten()
     }
 
     fn settled(&self, outcome: Result<Offset, LogError>) {
@@ -62,8 +66,9 @@ impl<P: Processors> Source for Seat<P> {
 
     fn refuse(&self, refused: Option<Refused>) {
         let life = self.life;
-        self.cell.turns.run(&self.cell, move |_, inside| {
+        self.cell.turns.run(&self.cell, move |cell, inside| {
             if inside.life == life {
+                cell.say_full(refused.as_ref());
                 inside.refusing = refused;
             }
         });

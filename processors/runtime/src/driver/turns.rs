@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -19,12 +20,14 @@ pub(super) struct Turns<C, T> {
     any_left: AtomicBool,
     /// Odd while somebody is in.
     count: AtomicU64,
+    /// What is done when some work has panicked: the value is not to be trusted, and who waits for it must hear so.
+    broken: fn(&C, &mut T),
 }
 
 impl<C, T> Turns<C, T> {
-    pub(super) fn new(value: T) -> Turns<C, T> {
+    pub(super) fn new(value: T, broken: fn(&C, &mut T)) -> Turns<C, T> {
         let (any_left, count) = (AtomicBool::new(false), AtomicU64::new(0));
-        Turns { value: Mutex::new(value), left: Mutex::default(), any_left, count }
+        Turns { value: Mutex::new(value), left: Mutex::default(), any_left, count, broken }
     }
 
     /// Which turn is being taken; nothing where none is. For who watches that each of them ends.
@@ -57,7 +60,7 @@ impl<C, T> Turns<C, T> {
     /// Does the work now, or leaves it to who is in. Whether it was done by the time this returns.
     pub(super) fn run(&self, of: &C, work: impl FnOnce(&C, &mut T) + Send + 'static) -> bool {
         if let Some(mut turn) = self.try_take(of) {
-            work(of, &mut turn);
+            turn.try_to(work);
             return true;
         }
         lock(&self.left).push_back(Box::new(work));
@@ -90,8 +93,24 @@ impl<C, T> Turn<'_, C, T> {
     fn do_what_was_left(&mut self) {
         while self.turns.any_left.swap(false, Ordering::SeqCst) {
             let left = std::mem::take(&mut *lock(&self.turns.left));
-            left.into_iter().for_each(|work| work(self.of, self));
+            for work in left {
+                self.try_to(work);
+            }
         }
+    }
+
+    /// Does some work. A panic ends that work alone: neither what was left behind it, nor the thread, which may be one
+    /// that everybody needs. Nothing where it panicked.
+    pub(super) fn try_to<R>(&mut self, work: impl FnOnce(&C, &mut T) -> R) -> Option<R> {
+        let (of, broken) = (self.of, self.turns.broken);
+        let value: &mut T = self;
+        if let Ok(done) = catch_unwind(AssertUnwindSafe(|| work(of, value))) {
+            return Some(done);
+        }
+        if catch_unwind(AssertUnwindSafe(|| broken(of, value))).is_err() {
+            tracing::error!("a partition panicked, and again while that was told");
+        }
+        None
     }
 }
 
@@ -141,7 +160,7 @@ mod tests {
 
     #[test]
     fn all_work_is_done_once_whoever_does_it() {
-        let turns: Arc<Turns<(), u64>> = Arc::new(Turns::new(0));
+        let turns: Arc<Turns<(), u64>> = Arc::default();
         let workers: Vec<_> = (0..8)
             .map(|_| {
                 let turns = turns.clone();
@@ -186,9 +205,26 @@ mod tests {
         assert_eq!(*turns.take(&()), [1, 2, 3]);
     }
 
-    impl<C, T: Default> Default for Turns<C, T> {
+    #[test]
+    fn a_panic_ends_its_own_work_alone_and_is_told() {
+        let turns: Arc<Turns<(), Vec<u8>>> = Arc::new(Turns::new(Vec::new(), |(), value| value.push(9)));
+        assert!(turns.run(&(), |(), _| panic!("a fault of the test")));
+        let turn = turns.take(&());
+        for number in 1..4 {
+            let work = move |(): &(), value: &mut Vec<u8>| match number {
+                2 => panic!("a fault of the test"),
+                number => value.push(number),
+            };
+            assert!(!turns.run(&(), work));
+        }
+        drop(turn);
+        assert_eq!((turns.waiting(), turns.now()), (0, None));
+        assert_eq!(*turns.take(&()), [9, 1, 9, 3]);
+    }
+
+    impl<T: Default> Default for Turns<(), T> {
         fn default() -> Self {
-            Turns::new(T::default())
+            Turns::new(T::default(), |(), _| {})
         }
     }
 }

@@ -13,6 +13,7 @@ mod faulty;
 mod full;
 mod intact;
 mod limits;
+mod panicking;
 mod place;
 mod reopening;
 mod retaking;

@@ -1,0 +1,233 @@
+//! What a node makes of its disk: one that is full, one that may not be written, and files that are damaged.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod desk;
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use desk::{OMIUM, REVIEW};
+use serde_json::Value;
+
+/// A file system of its own; nothing where mounting is not allowed.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount() -> Option<Small> {
+        let dir = tempfile::tempdir().unwrap();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=32m", "omium"]).arg(dir.path()).output();
+        if mount.is_ok_and(|said| said.status.success()) {
+            return Some(Small(dir));
+        }
+        eprintln!("skipped: mounting is not allowed here");
+        None
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn fill(&self) {
+        let mut filler =
+            File::options().create(true).append(true).open(self.0.path().join("filler")).unwrap();
+        for size in [1 << 20, 1 << 12, 1] {
+            while filler.write_all(&vec![1; size]).is_ok() {}
+        }
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.path().join("filler")).unwrap();
+    }
+
+    fn remount(&self, how: &str) {
+        let how = format!("remount,{how}");
+        assert!(Command::new("mount").args(["-o", &how]).arg(self.0.path()).status().unwrap().success());
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+/// A server that is killed with its test, and what it has said before it answered.
+struct Node {
+    child: Child,
+    said: String,
+    address: String,
+    key: String,
+}
+
+impl Node {
+    fn start(data: &Path) -> Node {
+        let mut child = Command::new(OMIUM)
+            .args(["serve", "--port", "0", "--data"])
+            .arg(data)
+            .env_remove("OMIUM_UPSTREAM_URL")
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("answers at") {
+            assert!(lines.read_line(&mut said).unwrap() > 0, "the server ended before it answered: {said}");
+        }
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        let last: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        let address = last["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
+        let key = std::fs::read_to_string(data.join("dev.key")).unwrap().trim().to_owned();
+        Node { child, said, address, key }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// The status of an answer, and its body.
+    fn ask(&self, head: &str, body: &str) -> (u16, String) {
+        let Node { address, key, .. } = self;
+        let length = body.len();
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "{head} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\ncontent-length: {length}\r\n\
+             content-type: application/json\r\nconnection: close\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), body.to_owned())
+    }
+
+    fn published(&self) {
+        assert_eq!(self.ask("POST /api/v1/workflows", REVIEW).0, 201);
+    }
+
+    fn start_one(&self) -> (u16, String) {
+        let body = r#"{"workflow": "review", "inputs": {"amount": 1}}"#;
+        self.ask("POST /api/v1/executions", body)
+    }
+
+    /// Tells an execution something long, of characters that do not squeeze.
+    fn signal(&self, id: &str) -> u16 {
+        let text: String =
+            (0..20_000_u64).map(|n| char::from(b'a' + (n * n * 7 + n / 3) as u8 % 26)).collect();
+        let body = serde_json::json!({ "name": "n", "body": text }).to_string();
+        self.ask(&format!("POST /api/v1/executions/{id}/signal"), &body).0
+    }
+
+    fn started(&self) -> String {
+        let (status, body) = self.start_one();
+        assert_eq!(status, 201, "{body}");
+        serde_json::from_str::<Value>(&body).unwrap()["id"].as_str().unwrap().to_owned()
+    }
+
+    #[track_caller]
+    fn shows(&self, id: &str, status: &str) {
+        let (code, body) = self.ask(&format!("GET /api/v1/executions/{id}"), "");
+        assert_eq!(code, 200, "{body}");
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["status"], status);
+        // Events first: they wait until the index has seen all of the log, which the list does not.
+        let (code, body) = self.ask(&format!("GET /api/v1/executions/{id}/events"), "");
+        assert!(code == 200 && body.contains("ExecutionStarted"), "{body}");
+        let (code, body) = self.ask("GET /api/v1/executions?limit=100", "");
+        assert!(code == 200 && body.contains(id), "{body}");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_on_a_full_disk_starts_reads_cancels_and_goes_on_once_there_is_room() {
+    let Some(small) = Small::mount() else { return };
+    let mut node = Node::start(&small.data());
+    node.published();
+    let ids: Vec<String> = (0..4).map(|_| node.started()).collect();
+    let reserve = small.data().join("log/journal/reserve");
+    let since = Instant::now();
+    while !reserve.exists() {
+        assert!(since.elapsed() < Duration::from_secs(30), "there is no reserve");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    small.fill();
+    // The log has room that it took beforehand: that is used up too.
+    while node.signal(&ids[3]) == 200 {}
+    for round in 0..3 {
+        if round == 2 {
+            // As if it had been used up before.
+            std::fs::remove_file(&reserve).unwrap();
+        }
+        node.kill();
+        small.fill();
+        node = Node::start(&small.data());
+        assert_eq!(node.ask("GET /ready?for=read", "").0, 200);
+        let (ready, why) = node.ask("GET /ready", "");
+        assert!(ready == 503 && why.contains("no room on the disk"), "{ready} {why}");
+        assert_eq!(node.start_one().0, 507);
+        node.shows(&ids[round], "running");
+        assert_eq!(node.ask(&format!("POST /api/v1/executions/{}/cancel", ids[round]), "").0, 200);
+        node.shows(&ids[round], "cancelled");
+    }
+    small.free();
+    let since = Instant::now();
+    while node.start_one().0 != 201 || node.ask("GET /ready", "").0 != 200 {
+        assert!(since.elapsed() < Duration::from_secs(30), "it does not go on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    node.kill();
+    let node = Node::start(&small.data());
+    node.shows(&ids[2], "cancelled");
+    node.shows(&ids[3], "running");
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_is_refused_with_what_to_do() {
+    let Some(small) = Small::mount() else { return };
+    let mut node = Node::start(&small.data());
+    node.kill();
+    small.remount("ro");
+    let refused =
+        Command::new(OMIUM).args(["serve", "--port", "0", "--data"]).arg(small.data()).output().unwrap();
+    small.remount("rw");
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    for part in
+        ["cannot be written", "Read-only file system", "Make it writable", "cp -a", "omium log verify"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("delete"), "{text}");
+}
+
+#[test]
+fn state_and_index_whose_current_file_is_garbage_are_made_again_from_the_log_with_an_alarm() {
+    let data = tempfile::tempdir().unwrap();
+    let mut node = Node::start(data.path());
+    node.published();
+    let id = node.started();
+    node.shows(&id, "running");
+    node.kill();
+    for folder in ["state", "index"] {
+        std::fs::write(data.path().join(folder).join("CURRENT"), "garbage").unwrap();
+    }
+    let node = Node::start(data.path());
+    node.shows(&id, "running");
+    for folder in ["state", "index"] {
+        assert!(node.said.contains(&format!("{folder} is damaged; it was moved to")), "{}", node.said);
+        assert!(data.path().join(format!("{folder}.damaged/CURRENT")).exists());
+    }
+}
