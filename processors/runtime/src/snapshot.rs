@@ -30,14 +30,16 @@ pub struct Position {
     pub ignored: u64,
     /// The book.
     pub book: Book,
+    /// The highest number of a key that content of the partition is sealed under.
+    pub keys: u64,
 }
 
 impl Position {
     /// Takes a filter's state; `prev` is the last block's hash.
-    pub fn new(layout: u64, next: Offset, filter: &Filter, prev: Digest, book: Book) -> Position {
+    pub fn new(layout: u64, next: Offset, filter: &Filter, prev: Digest, book: Book, keys: u64) -> Position {
         let Filter { epoch, no, time, ignored, .. } = *filter;
         let no = if Mutant::SnapshotOffByOne.on() { no.0 + 1 } else { no.0 };
-        Position { layout, next, epoch: epoch.0, no, prev, time, ignored, book }
+        Position { layout, next, epoch: epoch.0, no, prev, time, ignored, book, keys }
     }
 
     /// The filter as it was.

@@ -374,6 +374,7 @@ impl<P: Processors> Shell<P> {
             return Err(Lack::Needs(Needs { store: sealer.store, ..Needs::default() }).into());
         }
         let in_place = sealer.in_place;
+        self.keys = self.keys.max(sealer.data.as_ref().map(|data| data.id).unwrap_or_default());
         let (length, hash) = frame.finish();
         let last = Seq(first.0 + events.len() as u64);
         state.seq = last;

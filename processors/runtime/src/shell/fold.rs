@@ -6,7 +6,7 @@ use omium_log::Entry;
 use omium_processor::{Processors, Recorded};
 use omium_schemas::catalogue::{Command, Event, KeyUsed};
 use omium_schemas::mutant::Mutant;
-use omium_schemas::{Block, BlockError, BlockNo, DecodeError, Digest, Frame, Origin, Seq, Verdict};
+use omium_schemas::{Block, BlockError, BlockNo, DecodeError, Digest, Frame, KeyId, Origin, Seq, Verdict};
 
 use super::front::{Waiting, holds_copies};
 use super::{Role, Shell};
@@ -152,7 +152,8 @@ impl<P: Processors> Shell<P> {
         let record = records.next().expect("a frame holds at least its command");
         let (origin, mut command) = Command::decode(record.kind, record.body).map_err(words)?;
         if command.has_content() {
-            settle(key, frame.head.first, &origin, |visit| command.contents_mut(visit));
+            let keys = settle(key, frame.head.first, &origin, |visit| command.contents_mut(visit));
+            self.keys = self.keys.max(keys);
         }
         let mut state = Some(self.residents.take(&key));
         let mut started = None;
@@ -164,7 +165,8 @@ impl<P: Processors> Shell<P> {
                 decoded => decoded.map_err(words)?,
             };
             if event.has_content() {
-                settle(key, seq, &origin, |visit| event.contents_mut(visit));
+                let keys = settle(key, seq, &origin, |visit| event.contents_mut(visit));
+                self.keys = self.keys.max(keys);
             }
             let (tenant, stream, time) = (key.tenant, key.stream, frame.head.time);
             let recorded = Recorded { tenant, stream, seq, time, event: &event, command: &command };
@@ -241,17 +243,21 @@ fn words(error: DecodeError) -> String {
     error.to_string()
 }
 
-/// Gives content what it takes to be opened later: its place and the entropy.
+/// Gives content what it takes to be opened later: its place and the entropy. Says the highest number of the keys that
+/// it is sealed under.
 fn settle(
     stream: StreamKey,
     seq: Seq,
     origin: &Origin,
     visit: impl FnOnce(&mut dyn FnMut(u16, &mut omium_schemas::Content)),
-) {
+) -> KeyId {
+    let mut keys = KeyId(0);
     visit(&mut |field, content| {
+        keys = keys.max(content.sealed_under().unwrap_or_default());
         let taken = std::mem::replace(content, omium_schemas::Content::Open(bytes::Bytes::new()));
         *content = sealing::place(taken, &Place { stream, seq, field }, &origin.entropy);
     });
+    keys
 }
 
 #[cfg(test)]

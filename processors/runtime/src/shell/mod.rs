@@ -24,7 +24,8 @@ use std::sync::Arc;
 use omium_log::Entry;
 use omium_processor::Processors;
 use omium_schemas::{
-    Block, BlockBuilder, BlockNo, ClosedBlock, Digest, Epoch, Filter, Offset, Partition, Schema, Seq, Time,
+    Block, BlockBuilder, BlockNo, ClosedBlock, Digest, Epoch, Filter, KeyId, Offset, Partition, Schema, Seq,
+    Time,
 };
 
 use crate::book::Book;
@@ -146,6 +147,8 @@ pub struct Shell<P: Processors> {
 
     // What runs ahead of it.
     book: Book,
+    /// The highest number of a key that content is sealed under.
+    keys: KeyId,
     residents: Residents<P::State>,
     frozen: BTreeSet<StreamKey>,
     recent: Window,
@@ -205,9 +208,9 @@ impl<P: Processors> Shell<P> {
         position: Option<Position>,
     ) -> Shell<P> {
         let position = position.filter(|position| position.layout == P::layout());
-        let (filter, next, book) = match position {
-            Some(position) => (position.filter(), position.next, position.book),
-            None => (Filter::new(), Offset(0), Book::default()),
+        let (filter, next, book, keys) = match position {
+            Some(position) => (position.filter(), position.next, position.book, KeyId(position.keys)),
+            None => (Filter::new(), Offset(0), Book::default(), KeyId(0)),
         };
         let residents = Residents::new(config.residents);
         let stored = filter.no;
@@ -224,6 +227,7 @@ impl<P: Processors> Shell<P> {
             front: front::Front::default(),
             carrying: None,
             book,
+            keys,
             residents,
             frozen: BTreeSet::new(),
             recent: Window::default(),
@@ -259,6 +263,11 @@ impl<P: Processors> Shell<P> {
             moment: Now::default(),
             outputs: Vec::new(),
         }
+    }
+
+    /// The highest number of a key that content of the partition is sealed under.
+    pub fn keys(&self) -> KeyId {
+        self.keys
     }
 
     /// Changes the shell. What it wants done is in [`Shell::outputs`].

@@ -45,7 +45,7 @@ impl<P: Processors> Shell<P> {
 
     fn snapshot(&mut self, filter: &Filter, next: Offset, now: Now) -> Snapshot<P::State> {
         let prev = filter.prev.unwrap_or_default();
-        let position = Position::new(P::layout(), next, filter, prev, self.book.clone());
+        let position = Position::new(P::layout(), next, filter, prev, self.book.clone(), self.keys.0);
         let streams = self.residents.take_dirty().into_iter().map(|key| {
             let slot = self.residents.get(&key).expect("what changed is in memory");
             let value = slot.value();
