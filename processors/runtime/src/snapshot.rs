@@ -92,6 +92,8 @@ pub struct Changed<S> {
     pub value: Arc<StreamState<S>>,
     /// Whether it waits for something.
     pub open: bool,
+    /// The time of its last frame.
+    pub time: Time,
 }
 
 /// All that changed up to one block.
@@ -109,12 +111,24 @@ pub struct Snapshot<S> {
     pub forget: Option<Time>,
 }
 
+/// A row of the store: the state, and behind it the time of the stream's last frame, which is no part of the state.
+fn row<S: Serialize + for<'a> Deserialize<'a>>(value: &StreamState<S>, time: Time) -> Vec<u8> {
+    let mut row = value.bytes();
+    row.extend_from_slice(&time.0.to_le_bytes());
+    row
+}
+
+/// The time of the last frame of a stream, from its row.
+pub(crate) fn time_in(row: &[u8]) -> Time {
+    row.last_chunk().map_or(Time(0), |time| Time(u64::from_le_bytes(*time)))
+}
+
 impl<S: Serialize + for<'a> Deserialize<'a>> Snapshot<S> {
     /// What to write: one batch, because a position without its state would be a hole nobody ever fills.
     pub fn batches(&self) -> Vec<Batch> {
         let mut batch = Batch::default();
-        for Changed { key, value, open } in &self.streams {
-            batch.put(stream_key(self.partition, key), value.bytes());
+        for Changed { key, value, open, time } in &self.streams {
+            batch.put(stream_key(self.partition, key), row(value, *time));
             let mark = open_key(self.partition, key);
             if *open { batch.put(mark, Vec::new()) } else { batch.delete(mark) }
         }

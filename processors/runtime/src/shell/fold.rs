@@ -6,7 +6,9 @@ use omium_log::Entry;
 use omium_processor::{Processors, Recorded};
 use omium_schemas::catalogue::{Command, Event, KeyUsed};
 use omium_schemas::mutant::Mutant;
-use omium_schemas::{Block, BlockError, BlockNo, DecodeError, Digest, Frame, KeyId, Origin, Seq, Verdict};
+use omium_schemas::{
+    Block, BlockError, BlockNo, DecodeError, Digest, Frame, KeyId, Origin, Seq, Time, Verdict,
+};
 
 use super::front::{Waiting, holds_copies};
 use super::{Role, Shell};
@@ -80,7 +82,9 @@ impl<P: Processors> Shell<P> {
             self.need(stored, Vec::new());
             return Ok(false);
         }
-        new.into_iter().for_each(|key| self.residents.load(key, StreamState::default()));
+        for key in new {
+            self.residents.load(key, StreamState::default(), Time(0));
+        }
         let hashes: Vec<Option<Digest>> =
             frames.iter().map(|frame| self.config.verify.then(|| frame.hash())).collect();
         let hash = self.config.verify.then(|| block.hash_of(hashes.iter().flatten()));
@@ -196,7 +200,7 @@ impl<P: Processors> Shell<P> {
         if let Some(hash) = hash {
             state.hash = hash;
         }
-        self.residents.change(&key, state, last, self.filter.no);
+        self.residents.change(&key, state, (last, frame.head.time), self.filter.no);
         self.note_key(key, frame, origin);
         started.map_or(Ok(()), |at| self.close_front(at))
     }

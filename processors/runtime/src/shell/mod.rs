@@ -16,6 +16,7 @@ mod messages;
 mod needs;
 mod residents;
 mod save;
+mod scale;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -277,7 +278,9 @@ impl<P: Processors> Shell<P> {
         }
         self.moment = now;
         if matches!(self.role, Role::Leading(_)) {
+            let before = self.time(now);
             self.outputs.extend(self.belief.look(now).map(Output::Alarm));
+            self.keep_times(before, now);
         }
         match input {
             Input::Submit(submission) => self.submit(Asked::new(submission), now),
@@ -371,7 +374,7 @@ impl<P: Processors> Shell<P> {
         }
     }
 
-    /// The time of what is decided now. It may be before that of an earlier frame, whose leader had another clock: what
+    /// What is believed to be the time now. It may be before that of an earlier frame, whose leader had another clock: what
     /// is measured from it must not wait until a wrong time has come true.
     fn time(&self, now: Now) -> Time {
         self.belief.time(now)

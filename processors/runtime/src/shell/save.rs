@@ -49,7 +49,8 @@ impl<P: Processors> Shell<P> {
         let streams = self.residents.take_dirty().into_iter().map(|key| {
             let slot = self.residents.get(&key).expect("what changed is in memory");
             let value = slot.value();
-            Changed { key, value, open: !P::due(&slot.value.state).is_empty() || !slot.value.held.is_empty() }
+            let open = !P::due(&slot.value.state).is_empty() || !slot.value.held.is_empty();
+            Changed { key, value, open, time: slot.time }
         });
         let streams = streams.collect();
         let window = self.recent.take();
