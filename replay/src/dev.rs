@@ -17,10 +17,14 @@ use omium_schemas::catalogue::KeyRole;
 use omium_schemas::{Money, Price};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use crate::cli::{Running, data_dir, note_path};
 use crate::config::{self, Config};
-use omium_engine::{Engine, Gate, Host, Options, Served, Shown, Topics, publish, seat_native};
+use crate::entrance::Entrance;
+use omium_engine::{
+    Engine, Gate, Host, Opening, Options, Served, Shown, Topics, of_other_ages, publish, seat_native,
+};
 
 /// Where it answers, if that is free.
 pub(crate) const PORT: u16 = 7460;
@@ -177,32 +181,36 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
     private_folder(&data)?;
     let listener = listen(options.port).await?;
     let address = listener.local_addr()?;
-    let engine = open(&data, &kind, config.host(kind.is_dev())?).await?;
-    let models = Models::of(options.upstream.as_ref().or(config.upstream.as_ref()), &kind).await?;
-    let gate =
-        omium_llm::router(Arc::new(Gate::new(engine.clone())), models.gate().with_calls(limits.connections));
-    seat_native(&engine, models.native());
     let url = format!("http://{address}");
+    let connections = limits.connections;
+    let (entrance, stop) = (Entrance::default(), Stop::default());
+    let server = tokio::spawn(Server::new(listener, entrance.router(), limits, stop.clone())?.run());
+    tracing::info!(%url, data = %data.display(), "opening the log; {url}/ready says how far it is");
+    let engine = match open(&data, &kind, config.host(kind.is_dev())?, entrance.opening()).await {
+        Ok(engine) => engine,
+        Err(error) => return stay_closed(error, &data, url, &entrance, signals).await,
+    };
+    let models = Models::of(options.upstream.as_ref().or(config.upstream.as_ref()), &kind).await?;
+    let gate = omium_llm::router(Arc::new(Gate::new(engine.clone())), models.gate().with_calls(connections));
+    seat_native(&engine, models.native());
     let key = key(&engine, &data).await?;
     prepare(&engine, &kind, &models, &key).await?;
     note_soon(&data, Running { url: url.clone(), key, pid: std::process::id() })?;
+    entrance.open(omium_api::router(Arc::new(Served(engine.clone()))).merge(gate));
     tracing::info!(
         %url,
         data = %data.display(),
         log = %kind.log(),
         models = %models.shown(),
         tools = %granted,
-        connections = limits.connections,
+        connections,
         descriptors,
-        grace_s = limits.grace.as_secs(),
+        grace_s = grace.as_secs(),
         "omium {} answers at {url}; data in {}; the key is in {}; tools may use: {granted}",
         env!("CARGO_PKG_VERSION"),
         data.display(),
         note_path(&data).display()
     );
-    let router = omium_api::router(Arc::new(Served(engine.clone()))).merge(gate);
-    let stop = Stop::default();
-    let server = Server::new(listener, router, limits, stop.clone())?;
     run_until_told(&engine, server, stop, grace, signals).await?;
     let why = engine.ended().borrow().clone();
     if let Some(why) = why {
@@ -223,16 +231,40 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where parts of the data folder are older than others, nobody may write on; an operator has to see why, also one who asks
+/// over the network and would only meet a process that starts again and again. Every other failure ends the process.
+async fn stay_closed(
+    error: anyhow::Error,
+    data: &Path,
+    url: String,
+    entrance: &Entrance,
+    (mut terminate, mut interrupt): (Signal, Signal),
+) -> anyhow::Result<ExitCode> {
+    let Some(reasons) = of_other_ages(&error) else { return Err(error) };
+    reasons.iter().for_each(|reason| tracing::error!("{reason}"));
+    tracing::error!(
+        "nothing is served, and nothing was changed; stop this node, put the folder right and start it again"
+    );
+    entrance.close(reasons.join("; "));
+    let key = std::fs::read_to_string(data.join("dev.key")).unwrap_or_default().trim().to_owned();
+    note(data, &Running { url, key, pid: std::process::id() })?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    let _ = std::fs::remove_file(note_path(data));
+    Ok(ExitCode::FAILURE)
+}
+
 /// Serves until a signal, or until a partition has ended. Then what is in flight has its grace.
 async fn run_until_told(
     engine: &Arc<Engine>,
-    server: Server,
+    mut server: JoinHandle<usize>,
     stop: Stop,
     grace: Duration,
     (mut terminate, mut interrupt): (Signal, Signal),
 ) -> anyhow::Result<()> {
     let mut ended = engine.ended();
-    let mut server = tokio::spawn(server.run());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -276,14 +308,14 @@ impl Kind {
     }
 }
 
-async fn open(data: &Path, kind: &Kind, host: Host) -> anyhow::Result<Arc<Engine>> {
+async fn open(data: &Path, kind: &Kind, host: Host, opening: &Arc<Opening>) -> anyhow::Result<Arc<Engine>> {
     let (kafka, topics) = match kind {
         Kind::Serve { kafka: Some(kafka), topics } => (Some(kafka), Some(topics)),
         Kind::Serve { kafka: None, .. } | Kind::Dev { .. } => (None, None),
     };
     let partitions = kafka.map_or(4, |kafka| kafka.partitions);
     let options = Options { data: data.to_owned(), partitions, kafka: kafka.cloned(), host };
-    let engine = Engine::open(&options).await?;
+    let engine = Engine::open_telling(&options, opening).await?;
     if let (Some(kafka), Some(topics)) = (kafka, topics) {
         publish(&engine, data, kafka, topics).await?;
         tracing::info!("{}", topics.told());

@@ -13,6 +13,7 @@ mod config;
 mod conformance;
 mod demo;
 mod dev;
+mod entrance;
 mod log_tools;
 mod logging;
 mod mock;

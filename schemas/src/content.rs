@@ -102,6 +102,17 @@ impl Content {
         Content::Open(bytes.into())
     }
 
+    /// The data key that it is sealed under; nothing where it is plain.
+    pub fn sealed_under(&self) -> Option<KeyId> {
+        match self {
+            Content::Open(_) => None,
+            Content::Sealed { key, .. } => Some(*key),
+            Content::Blob(blob) => Some(blob.key),
+            Content::Moved(moved) => Some(moved.to.key),
+            Content::Kept(kept) => kept.content.sealed_under(),
+        }
+    }
+
     /// How many bytes it holds, in whichever form.
     pub fn length(&self) -> u64 {
         match self {

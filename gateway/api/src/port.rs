@@ -390,6 +390,11 @@ pub trait Engine: Programs {
     /// Whether all partitions are led.
     fn ready(&self) -> bool;
 
+    /// Why it is not ready, one sentence each.
+    fn wholeness(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether what is there can be read, also while not all can be written.
     fn readable(&self) -> bool {
         self.ready()

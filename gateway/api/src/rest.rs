@@ -96,14 +96,14 @@ async fn ready(
     let (ready, detail) = match r#for.as_deref() {
         None | Some("write") => (
             shared.engine.ready(),
-            if shared.engine.full() {
-                FULL
-            } else {
-                "this node is not whole, or does not lead all partitions yet; `/health` and the node's log say what is \
-                 missing"
+            match shared.engine.wholeness().as_slice() {
+                [] if shared.engine.full() => FULL.to_owned(),
+                [] => "this node does not lead all partitions yet; its lines on stderr say what is missing"
+                    .to_owned(),
+                reasons => reasons.join("; "),
             },
         ),
-        Some("read") => (shared.engine.readable(), "what is there cannot be read now"),
+        Some("read") => (shared.engine.readable(), "what is there cannot be read now".to_owned()),
         Some(_) => {
             let hint = "ask `?for=read`, or leave it out to be told whether all can be written too";
             return Err(Problem::new(

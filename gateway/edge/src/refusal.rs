@@ -22,7 +22,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(
+    /// A refusal with all that it says.
+    pub fn new(
         status: StatusCode,
         code: &'static str,
         detail: impl Into<String>,
@@ -65,7 +66,8 @@ impl Refusal {
         .to_string()
     }
 
-    pub(crate) fn response(&self) -> Response<Body> {
+    /// What is answered; where it may be sent again, with the time after which.
+    pub fn response(&self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.body()));
         *response.status_mut() = self.status;
         response.extensions_mut().insert(Code(self.code));

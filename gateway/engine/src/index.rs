@@ -172,6 +172,25 @@ impl Index {
         Index { store, progress, troubles, open: Mutex::default(), active }
     }
 
+    /// Why the log, whose partitions end so, is older than what the index was made from; nothing where it is not.
+    pub(crate) fn is_ahead(&self, log: [u8; 16], ends: &[Offset]) -> Option<String> {
+        // What cannot be read is met again where the index begins to follow, and said there.
+        let rows = |key: Vec<u8>| self.store.get(&[key]).ok()?.pop().flatten();
+        if rows(LOG.to_vec()).as_deref() != Some(&log) {
+            return None;
+        }
+        let next = |n| serde_json::from_slice::<Position>(&rows(position_key(Partition(n)))?).ok();
+        let ahead = |(n, end): (u16, &Offset)| {
+            next(n).map(|position| position.next).filter(|next| *next > end.0).map(|next| (n, *end, next))
+        };
+        let (partition, end, next) = (0..).zip(ends).find_map(ahead)?;
+        Some(format!(
+            "the log is older than the folder `index`: partition {partition} of the log ends before offset {end}, and the \
+             index was made from its records up to offset {next}. Bring the newest copy of the log back; if there is \
+             none, remove the folder `index`, which is made anew, to go on without the records that are missing"
+        ))
+    }
+
     /// What was kept of another log is forgotten: everything is folded again from this one.
     pub(crate) fn belongs_to(&self, log: [u8; 16]) -> anyhow::Result<()> {
         let known = self.store.get(&[LOG.to_vec()])?.pop().flatten();

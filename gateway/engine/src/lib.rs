@@ -19,6 +19,7 @@ mod keys;
 mod metrics;
 mod native;
 mod offline;
+mod opening;
 mod port;
 mod prices;
 mod programs;
@@ -41,7 +42,7 @@ use omium_log::{Blobs, KafkaLog, KafkaOptions};
 use omium_processor::Processors;
 use omium_recovery::Recovery;
 use omium_runtime::{Config, Dispatch, Ended, Node, NodeParts, StreamKey, StreamState, Vault, World};
-use omium_schemas::{Content, Digest, Partition, StreamId, TenantId};
+use omium_schemas::{Content, Digest, Offset, Partition, StreamId, TenantId};
 use omium_store::{RocksStore, Settings};
 use omium_workflow::Definition;
 use serde_json::Value;
@@ -57,6 +58,7 @@ pub use calls::Gate;
 pub use host::Host;
 pub use native::seat as seat_native;
 pub use offline::cancel as cancel_offline;
+pub use opening::{Opening, of_other_ages};
 pub use port::Served;
 pub use publish::{Shown, Topics, start as publish};
 
@@ -115,12 +117,24 @@ pub struct Engine {
 struct Outside {
     dispatches: mpsc::UnboundedSender<Dispatch>,
     ended: watch::Sender<Option<String>>,
+    index: OnceLock<Arc<Index>>,
+    published: PathBuf,
+    opening: Arc<Opening>,
 }
 
 impl World for Outside {
     fn dispatch(&self, dispatch: Dispatch) {
         // Nobody listens any more where the engine is being dropped.
         let _ = self.dispatches.send(dispatch);
+    }
+
+    fn folds(&self, partition: Partition, at: Offset, end: Offset) {
+        self.opening.folds(partition, at, end);
+    }
+
+    fn misfits(&self, log: [u8; 16], ends: &[Offset]) -> Vec<String> {
+        let index = self.index.get().and_then(|index| index.is_ahead(log, ends));
+        index.into_iter().chain(publish::is_ahead(&self.published, log, ends)).collect()
     }
 
     fn ended(&self, partition: Partition, why: Ended) {
@@ -133,16 +147,29 @@ impl World for Outside {
 impl Engine {
     /// Opens everything in a directory. Returns when all partitions are led.
     pub async fn open(options: &Options) -> anyhow::Result<Arc<Engine>> {
+        Engine::open_telling(options, &Arc::default()).await
+    }
+
+    /// The same, and says meanwhile how far it is.
+    pub async fn open_telling(options: &Options, opening: &Arc<Opening>) -> anyhow::Result<Arc<Engine>> {
         write_carefully()?;
         let (dispatches, incoming) = mpsc::unbounded_channel();
         let ended = watch::Sender::new(None);
-        let world = Arc::new(Outside { dispatches, ended: ended.clone() });
+        let published = options.data.join("published");
+        let world = Outside {
+            dispatches,
+            ended: ended.clone(),
+            index: OnceLock::new(),
+            published,
+            opening: opening.clone(),
+        };
+        let world = Arc::new(world);
         let config = Config { partitions: options.partitions, residents: RESIDENTS, ..Config::default() };
         let parts = match &options.kafka {
-            None => NodeParts::in_directory(&options.data, config, world),
+            None => NodeParts::in_directory(&options.data, config, world.clone()),
             Some(kafka) => {
                 let log = Arc::new(KafkaLog::open(kafka.clone()).await?);
-                NodeParts::beside(&options.data, log, config, world)
+                NodeParts::beside(&options.data, log, config, world.clone())
             }
         };
         let parts = parts.map_err(|error| in_use(&options.data, error.into()))?;
@@ -150,6 +177,7 @@ impl Engine {
         let store = RocksStore::open(&options.data.join("index"), small)
             .map_err(|error| in_use(&options.data, error.into()))?;
         let index = Arc::new(Index::new(Arc::new(store), parts.log.partitions()));
+        assert!(world.index.set(index.clone()).is_ok(), "nobody else sets it");
         let engine = Arc::new(Engine {
             node: OnceLock::new(),
             vault: parts.vault.clone(),

@@ -79,6 +79,10 @@ impl Port for Served {
         self.readable() && self.0.wholeness().is_empty()
     }
 
+    fn wholeness(&self) -> Vec<String> {
+        self.0.wholeness()
+    }
+
     fn readable(&self) -> bool {
         self.0.ended().borrow().is_none() && self.0.history.index.troubles().is_empty()
     }

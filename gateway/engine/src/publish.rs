@@ -108,6 +108,29 @@ pub async fn start(
     Ok(())
 }
 
+/// Why the log, whose partitions end so, is older than what was published of it; nothing where it is not.
+pub(crate) fn is_ahead(published: &std::path::Path, log: [u8; 16], ends: &[Offset]) -> Option<String> {
+    for file in std::fs::read_dir(published).ok()?.flatten() {
+        let name = file.file_name();
+        let partition = name.to_str().and_then(|name| name.strip_suffix(".json")?.rsplit_once('-'));
+        let partition = partition.and_then(|(_, number)| number.parse::<u16>().ok());
+        let Some((partition, end)) = partition.and_then(|n| Some((n, ends.get(usize::from(n))?))) else {
+            continue;
+        };
+        let Some(position) = Position::load(&file.path(), log).filter(|position| position.next > *end) else {
+            continue;
+        };
+        return Some(format!(
+            "the log is older than what was published of it: partition {partition} ends before offset {end}, and {} says \
+             that its records were published up to offset {}. Bring the newest copy of the log back; if there is none, \
+             remove the folder `published` to publish all of this log again and go on without the records that are missing",
+            file.path().display(),
+            position.next
+        ));
+    }
+    None
+}
+
 fn follow(engine: &Arc<Engine>, place: &std::path::Path, publication: Arc<dyn Publication>) {
     let log = engine.history.log.clone();
     for partition in (0..log.partitions()).map(Partition) {

@@ -1,6 +1,8 @@
 //! The engine without a network: published, started, performed, killed, opened again.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod ages;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

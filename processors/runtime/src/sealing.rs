@@ -62,6 +62,12 @@ pub trait Vault: Send + Sync {
         Ok(())
     }
 
+    /// Whether the keys are there up to the one of this number, the highest that the log names. Older keys than the log
+    /// are refused: a fresh key would take the place of one that is missing, and no newer copy could be put back then.
+    fn reaches(&self, _newest: KeyId) -> Result<(), VaultError> {
+        Ok(())
+    }
+
     /// Makes the keys of these streams where they are missing, and returns when they are durable. May block: whoever
     /// calls it ahead of [`Vault::sealing`] spares the partition the wait.
     fn provide(&self, _streams: &[StreamKey]) -> Result<(), String> {

@@ -13,7 +13,7 @@ use crate::key::{Lookup, StreamKey, WindowKey, open_key, position_key, stream_ke
 use crate::stream::StreamState;
 
 /// The version of the layout of what the runtime itself stores: positions, books, used keys, the frame around a state.
-pub const LAYOUT: u16 = 1;
+pub const LAYOUT: u16 = 2;
 
 /// The layout of all that lies in the store for these processors. A store with another one is made anew from the log.
 pub(crate) fn layout<P: Processors>() -> u64 {
@@ -39,14 +39,16 @@ pub struct Position {
     pub ignored: u64,
     /// The book.
     pub book: Book,
+    /// The highest number of a key that content of the partition is sealed under.
+    pub keys: u64,
 }
 
 impl Position {
     /// Takes a filter's state; `prev` is the last block's hash.
-    pub fn new(layout: u64, next: Offset, filter: &Filter, prev: Digest, book: Book) -> Position {
+    pub fn new(layout: u64, next: Offset, filter: &Filter, prev: Digest, book: Book, keys: u64) -> Position {
         let Filter { epoch, no, time, ignored, .. } = *filter;
         let no = if Mutant::SnapshotOffByOne.on() { no.0 + 1 } else { no.0 };
-        Position { layout, next, epoch: epoch.0, no, prev, time, ignored, book }
+        Position { layout, next, epoch: epoch.0, no, prev, time, ignored, book, keys }
     }
 
     /// The filter as it was.
@@ -99,6 +101,8 @@ pub struct Changed<S> {
     pub value: Arc<StreamState<S>>,
     /// Whether it waits for something.
     pub open: bool,
+    /// The time of its last frame.
+    pub time: Time,
 }
 
 /// All that changed up to one block.
@@ -116,12 +120,24 @@ pub struct Snapshot<S> {
     pub forget: Option<Time>,
 }
 
+/// A row of the store: the state, and behind it the time of the stream's last frame, which is no part of the state.
+fn row<S: Serialize + for<'a> Deserialize<'a>>(value: &StreamState<S>, time: Time) -> Vec<u8> {
+    let mut row = value.bytes();
+    row.extend_from_slice(&time.0.to_le_bytes());
+    row
+}
+
+/// The time of the last frame of a stream, from its row.
+pub(crate) fn time_in(row: &[u8]) -> Time {
+    row.last_chunk().map_or(Time(0), |time| Time(u64::from_le_bytes(*time)))
+}
+
 impl<S: Serialize + for<'a> Deserialize<'a>> Snapshot<S> {
     /// What to write: one batch, because a position without its state would be a hole nobody ever fills.
     pub fn batches(&self) -> Vec<Batch> {
         let mut batch = Batch::default();
-        for Changed { key, value, open } in &self.streams {
-            batch.put(stream_key(self.partition, key), value.bytes());
+        for Changed { key, value, open, time } in &self.streams {
+            batch.put(stream_key(self.partition, key), row(value, *time));
             let mark = open_key(self.partition, key);
             if *open { batch.put(mark, Vec::new()) } else { batch.delete(mark) }
         }

@@ -124,7 +124,7 @@ mod tests {
     const P: Partition = Partition(0);
 
     fn snapshot(forget: Option<Time>) -> Snapshot<<BankSuite as Processors>::State> {
-        let position = Position::new(1, Offset(1), &Filter::new(), Digest::default(), Book::default());
+        let position = Position::new(1, Offset(1), &Filter::new(), Digest::default(), Book::default(), 0);
         Snapshot { partition: P, position, streams: Vec::new(), window: Arc::default(), forget }
     }
 

@@ -4,7 +4,7 @@ use omium_runtime::Role;
 use omium_schemas::Partition;
 
 use crate::counts::Fault;
-use crate::node::CLOSE;
+use crate::node::OFF;
 use crate::world::{Action, World};
 
 /// What a run has to have seen before it may come to rest.
@@ -64,7 +64,7 @@ impl World {
             self.fault(Fault::ClockJump);
             let begins = |shell: &crate::world::Shell| matches!(shell.role(), Role::Opening(..));
             let begins = self.nodes[node].shells.iter().any(begins);
-            self.nodes[node].skew += if begins { by.clamp(-CLOSE, CLOSE) } else { by };
+            self.nodes[node].skew += if begins { by.clamp(-OFF, OFF) } else { by };
             let back = self.chance.between(200_000, 3_000_000);
             self.after(back, Action::Jump(node, 0));
         } else {

@@ -32,8 +32,9 @@ pub(crate) struct Node {
     pub(crate) skew: i64,
 }
 
-/// By how much a clock may be off at most where it is believed, in microseconds.
-pub(crate) const CLOSE: i64 = 30_000_000;
+/// By how much a clock may be off at most where it is believed at once, in microseconds. By one that is further ahead than
+/// idempotency keys are kept, all of them are old.
+pub(crate) const OFF: i64 = 11 * 3_600_000_000;
 
 pub(crate) const NEVER_FAILS: &str = "the store in memory never fails";
 
@@ -450,9 +451,8 @@ impl World {
         let seen = self.nodes[node].shells[at].epoch();
         let epoch = epoch.max(seen).next();
         self.leaders[at] = (node, epoch);
-        // Who begins to lead believes its clock, and what it writes by a clock that is an hour ahead is an hour late. What
-        // is looked for here is that a leader which knows better is not misled.
-        self.nodes[node].skew = self.nodes[node].skew.clamp(-CLOSE, CLOSE);
+        // Who begins to lead believes its clock. What it writes by one that is hours ahead must not be hours late.
+        self.nodes[node].skew = self.nodes[node].skew.clamp(-OFF, OFF);
         let (life, seed) = (self.life(node, partition), self.chance.bytes());
         self.feed(life, partition, Input::Lead(epoch, seed));
     }

@@ -30,6 +30,11 @@ pub(crate) fn note_path(data: &std::path::Path) -> PathBuf {
     data.join("dev.json")
 }
 
+/// Which server has noted itself in the data folder.
+pub(crate) fn noted() -> Option<Running> {
+    serde_json::from_slice(&std::fs::read(note_path(&data_dir())).ok()?).ok()
+}
+
 /// Why a command was not done.
 #[derive(Debug)]
 pub(crate) enum Trouble {
@@ -101,8 +106,7 @@ fn client(url: &str) -> reqwest::Client {
 
 impl Connection {
     pub(crate) fn new(target: &Target) -> Connection {
-        let noted = std::fs::read(note_path(&data_dir())).ok();
-        let noted: Option<Running> = noted.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let noted = noted();
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let url = target
             .url

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::connection::{Connection, Trouble, data_dir, note_path};
+use super::connection::{Connection, Trouble, data_dir, note_path, noted};
 use super::output::{document, print};
 use super::{Act, End, Target};
 use crate::config::{self, Config};
@@ -24,7 +24,13 @@ struct Finding {
 
 impl Act for Doctor {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
-        let findings = [disk(), answers(target).await, port(), self.tools(), clock(), version()];
+        let connection = Connection::new(target);
+        // This machine's disk, port, clock and grants say nothing of a server that runs somewhere else.
+        let findings = if is_of_this_folder(target, &connection) {
+            vec![disk(), answers(target, &connection, true).await, port(), self.tools(), clock(), version()]
+        } else {
+            vec![answers(target, &connection, false).await, its_version(&connection).await]
+        };
         let fine = findings.iter().all(|finding| finding.fine);
         if target.json {
             let all: Vec<_> = findings
@@ -81,14 +87,42 @@ fn disk() -> Finding {
     }
 }
 
-async fn answers(target: &Target) -> Finding {
+/// Whether the server that is asked is the one whose data folder this is, or would be.
+fn is_of_this_folder(target: &Target, connection: &Connection) -> bool {
+    !target.is_named() || noted().is_some_and(|noted| noted.url.trim_end_matches('/') == connection.url())
+}
+
+/// Of another server; which version it is, and whether it is that of these commands.
+async fn its_version(connection: &Connection) -> Finding {
+    let (what, ours) = ("version", env!("CARGO_PKG_VERSION"));
+    let text = match connection
+        .get("/health")
+        .await
+        .ok()
+        .and_then(|health| Some(health["version"].as_str()?.to_owned()))
+    {
+        Some(its) if its == ours => format!("omium {ours}, here and there"),
+        Some(its) => format!("the server is omium {its}, these commands are {ours}"),
+        None => format!("these commands are omium {ours}; the server does not say which one it is"),
+    };
+    Finding { what, fine: true, text }
+}
+
+async fn answers(target: &Target, connection: &Connection, here: bool) -> Finding {
     let what = "server";
-    match Connection::new(target).get("/ready").await {
-        Ok(_) => Finding { what, fine: true, text: "one answers and is ready".to_owned() },
-        Err(Trouble::Unreachable { url, .. }) => absent(target, &url),
+    match connection.get("/ready").await {
+        Ok(_) if here => Finding { what, fine: true, text: "one answers and is ready".to_owned() },
+        Ok(_) => {
+            let text = format!(
+                "{} answers and is ready; its disk, port, clock and grants can be looked at where it runs",
+                connection.url()
+            );
+            Finding { what, fine: true, text }
+        }
+        Err(Trouble::Unreachable { url, .. }) => absent(target, &url, here),
         Err(Trouble::Refused { body, .. }) => {
             let detail = body["detail"].as_str().unwrap_or("it does not say why");
-            let reads = Connection::new(target).get("/ready?for=read").await.is_ok();
+            let reads = connection.get("/ready?for=read").await.is_ok();
             let also = if reads { "what is there can be read" } else { "nothing can be read either" };
             let text = format!(
                 "one answers and is not ready: {detail}; {also}; what it says on stderr has the cause"
@@ -100,9 +134,9 @@ async fn answers(target: &Target) -> Finding {
 }
 
 /// Where somebody was named and nobody answers, something is wrong; a machine on which none was started yet is fine.
-fn absent(target: &Target, url: &str) -> Finding {
+fn absent(target: &Target, url: &str, here: bool) -> Finding {
     let what = "server";
-    if note_path(&data_dir()).exists() {
+    if here && note_path(&data_dir()).exists() {
         let text = format!("none answers at {url}, though dev.json names it: it has died; start it again");
         return Finding { what, fine: false, text };
     }

@@ -70,6 +70,13 @@ impl Dev {
         self.child = serve(self.data.path(), &self.words);
     }
 
+    /// Asks it to stop, and gives its folder once it has.
+    pub(crate) fn left(mut self) -> tempfile::TempDir {
+        self.terminate();
+        assert!(self.child.wait().unwrap().success());
+        std::mem::replace(&mut self.data, tempfile::tempdir().unwrap())
+    }
+
     /// Kills it and starts it again a week later, as far as it can tell. Nothing where the machine cannot shift a clock.
     pub(crate) fn kill_and_start_a_week_later(&mut self) -> Option<()> {
         let library = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"]
@@ -145,6 +152,9 @@ impl Dev {
 impl Drop for Dev {
     /// It is asked to stop, so that what it has done is counted as seen; one that does not is killed.
     fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         let id = self.child.id().to_string();
         let _ = Command::new("kill").arg(&id).status();
         let (over, waits) = std::sync::mpsc::channel::<()>();
@@ -194,8 +204,13 @@ fn serve_with(data: &Path, words: &[String], environment: &[(&str, &str)]) -> Ch
 }
 
 pub(crate) fn omium(data: &Path, words: &[&str]) -> Output {
+    omium_with(data, words, &[])
+}
+
+pub(crate) fn omium_with(data: &Path, words: &[&str], environment: &[(&str, &str)]) -> Output {
     let command = &mut Command::new(OMIUM);
     command.args(words).env("OMIUM_DATA", data).env_remove("OMIUM_URL").env_remove("OMIUM_KEY");
+    command.envs(environment.iter().copied());
     command.stdin(Stdio::null()).output().unwrap()
 }
 

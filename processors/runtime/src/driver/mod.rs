@@ -14,6 +14,7 @@ mod opening;
 mod places;
 mod retake;
 mod seat;
+mod seen;
 mod suspects;
 mod telemetry;
 mod trim;

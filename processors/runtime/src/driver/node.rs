@@ -8,7 +8,7 @@ use bytes::Bytes;
 use omium_log::{BlobError, Blobs, Log, LogError};
 use omium_processor::Processors;
 use omium_schemas::catalogue::{Command, Origin};
-use omium_schemas::{Branch, Digest, Epoch, Offset, Partition, Seq, StepId, StreamKind, TraceContext};
+use omium_schemas::{Branch, Digest, Epoch, KeyId, Offset, Partition, Seq, StepId, StreamKind, TraceContext};
 use omium_store::{Store, StoreError};
 use opentelemetry::trace::TraceContextExt;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use super::intact::Rests;
 use super::keys::Keys;
 use super::opening::{catch_up, open_shell};
 use super::places::Places;
+use super::seen::{self, Seen};
 use super::suspects::{Suspects, Working};
 use super::telemetry::Telemetry;
 use super::trim::{self, TrimError};
@@ -29,7 +30,7 @@ use super::{clock, deadline};
 use crate::key::StreamKey;
 use crate::port::{Answer, Dispatch, Ended, Input, Submission};
 use crate::sealing::Vault;
-use crate::shell::{Config, log_id};
+use crate::shell::{Config, Role, log_id};
 use crate::vault::VaultError;
 
 /// How often it is looked whether a partition has stopped, or never will.
@@ -44,6 +45,14 @@ pub trait World: Send + Sync {
 
     /// A block is durable and counts.
     fn publish(&self, _partition: Partition, _block: Bytes) {}
+
+    /// While the node is opened: a partition is folded up to `at`, and the log holds it up to `end`.
+    fn folds(&self, _partition: Partition, _at: Offset, _end: Offset) {}
+
+    /// Before anything is led: why what the world keeps beside this log, whose partitions end so, does not fit it.
+    fn misfits(&self, _log: [u8; 16], _ends: &[Offset]) -> Vec<String> {
+        Vec::new()
+    }
 
     /// An append failed, so what is in the log is not known: the partition's memory is thrown away, and this node takes
     /// over from itself. Until it leads again the partition answers [`Answer::NotLeading`].
@@ -88,6 +97,7 @@ pub struct Node<P: Processors> {
     watch: Mutex<Option<Watch>>,
     log_id: [u8; 16],
     places: Arc<Places>,
+    seen: Option<Seen>,
 }
 
 /// How one partition is doing, told without asking it.
@@ -142,6 +152,7 @@ impl<P: Processors> Node<P> {
             watch: Mutex::default(),
             log_id: [0; 16],
             places: Arc::new(Places::open(None, [0; 16], true)),
+            seen: None,
             deadline: Duration::from_micros(parts.config.deadline_micros),
             cells,
             tasks: Mutex::new(tasks),
@@ -152,13 +163,14 @@ impl<P: Processors> Node<P> {
             contents: Contents { vault: parts.vault.clone(), blobs: parts.blobs.clone() },
             keys: Keys::new(parts.vault.clone()),
         };
-        match node.take_over(parts.root.as_deref(), resting).await {
+        match node.take_over(parts.root.as_deref(), &*parts.world, resting).await {
             Ok((log_id, places)) => (node.log_id, node.places) = (log_id, places),
             Err(error) => {
                 node.halt().await;
                 return Err(error);
             }
         }
+        node.note_what_is_seen(parts.root.as_deref());
         let watch = Watch::begin(&node.cells, suspects, node.places.clone());
         *node.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
         convicted.iter().for_each(|key| node.suspects.acquit(key));
@@ -168,8 +180,13 @@ impl<P: Processors> Node<P> {
     async fn take_over(
         &self,
         root: Option<&Path>,
+        world: &dyn World,
         resting: Vec<Option<Rests>>,
     ) -> Result<([u8; 16], Arc<Places>), OpenError> {
+        // Whoever is told how far it is knows from the beginning how far there is to go.
+        for (partition, cell) in (0..).map(Partition).zip(&self.cells) {
+            world.folds(partition, cell.lock().shell.next(), *self.log.tail(partition)?.borrow());
+        }
         for ((partition, cell), rests) in (0..).map(Partition).zip(&self.cells).zip(resting) {
             let folded = catch_up(&*self.log, partition, cell, rests).await;
             folded.map_err(|why| OpenError::NotLed(partition, why))?;
@@ -180,6 +197,7 @@ impl<P: Processors> Node<P> {
         let log_id = if new { log_id(&seed) } else { book.id };
         // Before anything is written: keys that are not this log's must not seal anything of it.
         self.vault.bind(log_id, new)?;
+        self.fits(root, log_id, world)?;
         let places = Arc::new(Places::open(root, log_id, new));
         places.wholeness().iter().for_each(|reason| tracing::error!("{reason}"));
         for (at, cell) in self.cells.iter().enumerate() {
@@ -193,6 +211,38 @@ impl<P: Processors> Node<P> {
             }
         }
         Ok((log_id, places))
+    }
+
+    /// Before anything is led: an older copy among newer parts would be written on until nobody can tell any more.
+    fn fits(&self, root: Option<&Path>, log: [u8; 16], world: &dyn World) -> Result<(), OpenError> {
+        let read = |cell: &Arc<Cell<P>>| {
+            let shell = &cell.lock().shell;
+            (shell.role() != Role::Ended).then(|| (shell.next(), shell.keys()))
+        };
+        // A partition that could not be folded to its end says so itself.
+        let Some(read) = self.cells.iter().map(read).collect::<Option<Vec<_>>>() else { return Ok(()) };
+        let (ends, keys): (Vec<Offset>, Vec<KeyId>) = read.into_iter().unzip();
+        let mut reasons: Vec<String> =
+            root.and_then(|root| Seen::new(root, log).log_is_older(&ends)).into_iter().collect();
+        reasons.extend(world.misfits(log, &ends));
+        match self.vault.reaches(keys.into_iter().max().unwrap_or_default()) {
+            Err(why @ VaultError::Older { .. }) => reasons.push(why.to_string()),
+            other => other?,
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(OpenError::OtherAges(reasons)) }
+    }
+
+    /// From here on it is noted how far the log was seen, unless that would hide that something is older.
+    fn note_what_is_seen(&mut self, root: Option<&Path>) {
+        if !self.places.wholeness().is_empty() {
+            return;
+        }
+        self.seen = root.map(|root| Seen::new(root, self.log_id));
+        let (Some(seen), log, phase) = (self.seen.clone(), self.log.clone(), self.phase.subscribe()) else {
+            return;
+        };
+        let noting = tokio::spawn(seen::keep(seen, log, phase));
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(noting);
     }
 
     /// What tells this log from all others.
@@ -345,6 +395,9 @@ impl<P: Processors> Node<P> {
             self.stopped(cell).await;
         }
         self.halt().await;
+        if let Some(seen) = self.seen.clone() {
+            seen::note(&seen, &*self.log).await;
+        }
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.flush()).await.unwrap_or(Ok(()))
     }
@@ -437,6 +490,9 @@ pub enum OpenError {
     /// There is no place for all this.
     #[error("the directory {0} cannot be made: {1}; give another one, or make it yourself")]
     Directory(PathBuf, String),
+    /// Parts of the data folder are older than others; one sentence each.
+    #[error("{}", .0.join("; "))]
+    OtherAges(Vec<String>),
     /// A partition did not come under this node's lead.
     #[error("partition {0} cannot be led by this node: {1}")]
     NotLed(Partition, Ended),

@@ -57,6 +57,7 @@ pub(super) async fn catch_up<P: Processors>(
     }
     loop {
         let from = cell.lock().shell.next().max(log.start(partition)?);
+        cell.world.folds(partition, from, *log.tail(partition)?.borrow());
         let entries = log.read(partition, from, READ).await?;
         if entries.is_empty() {
             let known = cell.lock().shell.book().start;

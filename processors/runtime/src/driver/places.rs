@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::seen::Seen;
 use omium_log::disk::{Disk as _, RealDisk, read_small, replace};
 
 /// More than an id is no id.
@@ -50,6 +51,7 @@ impl Places {
         if let Some(root) = root {
             let blobs = root.join("blobs");
             found.extend(belongs(&blobs, log, new).err());
+            found.extend(Seen::new(root, log).blobs_are_older());
             let places = ["", "blobs", "keys", "state", "log", "log/journal", "log/FORMAT"];
             let there =
                 places.iter().map(|name| if name.is_empty() { root.to_owned() } else { root.join(name) });

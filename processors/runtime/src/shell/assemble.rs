@@ -80,7 +80,7 @@ impl<P: Processors> Shell<P> {
             self.refuse(ticket, refusal);
             return None;
         }
-        let time = self.time(now);
+        let time = self.time_of(&key, now);
         self.deciding.begin(&key);
         let outcome = match self.drafted(&asked.submission, time) {
             Ok(Ok(events)) if events.is_empty() && ticket.is_none() => return None,
@@ -119,7 +119,7 @@ impl<P: Processors> Shell<P> {
 
     fn trouble(&mut self, mut asked: Asked, trouble: Trouble, now: Now) {
         let Submission { ticket, key, .. } = *asked.submission;
-        let time = self.time(now);
+        let time = self.time_of(&key, now);
         match trouble {
             Trouble::Erased => self.without_content(asked, now),
             Trouble::Lacks(Lack::Unreadable(why)) => self.cannot_read(&asked, why),
@@ -166,7 +166,7 @@ impl<P: Processors> Shell<P> {
             let _ = self.decide(asked, now);
             return;
         }
-        let (received, time) = (MessageReceived { from_partition, number }.into(), self.time(now));
+        let (received, time) = (MessageReceived { from_partition, number }.into(), self.time_of(&key, now));
         if self.commit(&mut asked, vec![received], time).is_err() {
             self.freeze(key, ticket);
         }
@@ -374,6 +374,7 @@ impl<P: Processors> Shell<P> {
             return Err(Lack::Needs(Needs { store: sealer.store, ..Needs::default() }).into());
         }
         let in_place = sealer.in_place;
+        self.keys = self.keys.max(sealer.data.as_ref().map(|data| data.id).unwrap_or_default());
         let (length, hash) = frame.finish();
         let last = Seq(first.0 + events.len() as u64);
         state.seq = last;
@@ -387,7 +388,7 @@ impl<P: Processors> Shell<P> {
         let Submission { key, ref origin, .. } = *asked.submission;
         let first = Seq(last.0 - events.len() as u64);
         let no = self.ahead.no.next();
-        self.residents.change(&key, state, LastFrame::Hashed(hash), no);
+        self.residents.change(&key, state, (LastFrame::Hashed(hash), time), no);
         self.ahead.time = self.ahead.time.max(time);
         if let Some(window) = asked.window.take() {
             self.use_key(window, Used { first, last, at: time, request: origin.request });

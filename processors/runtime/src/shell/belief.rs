@@ -8,7 +8,7 @@ use crate::port::Now;
 /// By how many microseconds the wall clock may part without having to wait: what a clock that is kept right does.
 const SLEW: u64 = 500_000;
 /// From which distance on somebody should know.
-const PARTING: u64 = 10_000_000;
+pub(super) const PARTING: u64 = 10_000_000;
 /// After how long a clock that has been moved is believed.
 const STEADY: u64 = 30_000_000;
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use omium_processor::{Processors, Refusal};
+use omium_schemas::Time;
 use omium_schemas::catalogue::{Command, Origin};
 use omium_schemas::mutant::Mutant;
 
 use super::{Role, Shell};
 use crate::key::{StreamKey, WindowKey};
 use crate::port::{Answer, Done, Ended, Input, Loaded, Now, Output, Submission, Ticket};
-use crate::snapshot::Used;
+use crate::snapshot::{Used, time_in};
 use crate::stream::StreamState;
 
 /// A submission, and what its idempotency key is looked up by.
@@ -161,6 +162,7 @@ impl<P: Processors> Shell<P> {
         let mut keys = Vec::new();
         for (key, state) in loaded.streams {
             self.loading.remove(&key);
+            let time = state.as_deref().map_or(Time(0), time_in);
             let state = match state {
                 Some(bytes) => match StreamState::read(&bytes) {
                     Some(state) => state,
@@ -170,7 +172,9 @@ impl<P: Processors> Shell<P> {
                 },
                 None => StreamState::default(),
             };
-            self.residents.load(key, state);
+            if self.residents.load(key, state, time) {
+                self.set_ahead(&key, now);
+            }
             keys.push(key);
         }
         if !self.folding.is_empty() {

@@ -3,7 +3,7 @@
 use omium_processor::{Effect, Processors, Refusal, Why};
 use omium_schemas::catalogue::{Command, MeetDeadline};
 use omium_schemas::mutant::Mutant;
-use omium_schemas::{Branch, Epoch, StepId};
+use omium_schemas::{Branch, Epoch, StepId, Time};
 
 use super::{Role, Shell};
 use crate::key::StreamKey;
@@ -12,7 +12,7 @@ use crate::port::{Dispatch, Now, Output, Submission};
 impl<P: Processors> Shell<P> {
     /// Sends out what a stream now waits for and has not been sent, forgets what it no longer waits for, sets its timer.
     pub(super) fn settle_due(&mut self, key: &StreamKey, now: Now) {
-        let (time, Role::Leading(epoch)) = (self.time(now), self.role) else { return };
+        let (time, Role::Leading(epoch)) = (self.time_of(key, now), self.role) else { return };
         let Some(slot) = self.residents.get_mut(key) else { return };
         let due = P::due(&slot.value.state);
         if slot.value.quarantine.is_some() || self.suspects.contains(key) {
@@ -37,6 +37,7 @@ impl<P: Processors> Shell<P> {
                 sending.push((effect, self.delivery));
             }
         }
+        let timer = timer.map(|at| Time(at.0.saturating_sub(slot.ahead)));
         let before = std::mem::replace(&mut slot.timer, timer);
         if before != timer {
             before.map(|at| self.timers.remove(&(at, *key)));
@@ -140,7 +141,7 @@ impl<P: Processors> Shell<P> {
 
     fn ring(&mut self, key: StreamKey, now: Now) {
         let deadline = self.residents.get(&key).and_then(|slot| P::due(&slot.value.state).deadline);
-        if let Some(at) = deadline.filter(|at| *at <= self.time(now)) {
+        if let Some(at) = deadline.filter(|at| *at <= self.time_of(&key, now)) {
             let mark = self.figures.decided;
             self.issue(key, MeetDeadline { at }, now);
             if self.figures.decided == mark {
@@ -173,6 +174,7 @@ impl<P: Processors> Shell<P> {
         }
         self.outputs.push(Output::LoadWaiting);
         for key in self.residents.keys() {
+            self.set_ahead(&key, now);
             self.settle_due(&key, now);
             self.hear_held(&key, now);
         }

@@ -6,7 +6,9 @@ use omium_log::Entry;
 use omium_processor::{Processors, Recorded};
 use omium_schemas::catalogue::{Command, Event, KeyUsed};
 use omium_schemas::mutant::Mutant;
-use omium_schemas::{Block, BlockError, BlockNo, DecodeError, Digest, Frame, Origin, Seq, Verdict};
+use omium_schemas::{
+    Block, BlockError, BlockNo, DecodeError, Digest, Frame, KeyId, Origin, Seq, Time, Verdict,
+};
 
 use super::front::{Waiting, holds_copies};
 use super::{Role, Shell};
@@ -80,7 +82,9 @@ impl<P: Processors> Shell<P> {
             self.need(stored, Vec::new());
             return Ok(false);
         }
-        new.into_iter().for_each(|key| self.residents.load(key, StreamState::default()));
+        for key in new {
+            self.residents.load(key, StreamState::default(), Time(0));
+        }
         let hashes: Vec<Option<Digest>> =
             frames.iter().map(|frame| self.config.verify.then(|| frame.hash())).collect();
         let hash = self.config.verify.then(|| block.hash_of(hashes.iter().flatten()));
@@ -152,7 +156,8 @@ impl<P: Processors> Shell<P> {
         let record = records.next().expect("a frame holds at least its command");
         let (origin, mut command) = Command::decode(record.kind, record.body).map_err(words)?;
         if command.has_content() {
-            settle(key, frame.head.first, &origin, |visit| command.contents_mut(visit));
+            let keys = settle(key, frame.head.first, &origin, |visit| command.contents_mut(visit));
+            self.keys = self.keys.max(keys);
         }
         let mut state = Some(self.residents.take(&key));
         let mut started = None;
@@ -164,7 +169,8 @@ impl<P: Processors> Shell<P> {
                 decoded => decoded.map_err(words)?,
             };
             if event.has_content() {
-                settle(key, seq, &origin, |visit| event.contents_mut(visit));
+                let keys = settle(key, seq, &origin, |visit| event.contents_mut(visit));
+                self.keys = self.keys.max(keys);
             }
             let (tenant, stream, time) = (key.tenant, key.stream, frame.head.time);
             let recorded = Recorded { tenant, stream, seq, time, event: &event, command: &command };
@@ -194,7 +200,7 @@ impl<P: Processors> Shell<P> {
         if let Some(hash) = hash {
             state.hash = hash;
         }
-        self.residents.change(&key, state, last, self.filter.no);
+        self.residents.change(&key, state, (last, frame.head.time), self.filter.no);
         self.note_key(key, frame, origin);
         started.map_or(Ok(()), |at| self.close_front(at))
     }
@@ -241,17 +247,21 @@ fn words(error: DecodeError) -> String {
     error.to_string()
 }
 
-/// Gives content what it takes to be opened later: its place and the entropy.
+/// Gives content what it takes to be opened later: its place and the entropy. Says the highest number of the keys that
+/// it is sealed under.
 fn settle(
     stream: StreamKey,
     seq: Seq,
     origin: &Origin,
     visit: impl FnOnce(&mut dyn FnMut(u16, &mut omium_schemas::Content)),
-) {
+) -> KeyId {
+    let mut keys = KeyId(0);
     visit(&mut |field, content| {
+        keys = keys.max(content.sealed_under().unwrap_or_default());
         let taken = std::mem::replace(content, omium_schemas::Content::Open(bytes::Bytes::new()));
         *content = sealing::place(taken, &Place { stream, seq, field }, &origin.entropy);
     });
+    keys
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ impl<P: Processors> Shell<P> {
             return Ok(false);
         }
         let state = StreamState { seq: Seq(head.first.0 - 1), hash: head.prev, ..StreamState::default() };
-        self.residents.change(&key, state, LastFrame::Hashed(head.prev), self.filter.no);
+        self.residents.change(&key, state, (LastFrame::Hashed(head.prev), head.time), self.filter.no);
         Ok(true)
     }
 

@@ -16,6 +16,7 @@ mod messages;
 mod needs;
 mod residents;
 mod save;
+mod scale;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,7 +25,8 @@ use std::sync::Arc;
 use omium_log::Entry;
 use omium_processor::Processors;
 use omium_schemas::{
-    Block, BlockBuilder, BlockNo, ClosedBlock, Digest, Epoch, Filter, Offset, Partition, Schema, Seq, Time,
+    Block, BlockBuilder, BlockNo, ClosedBlock, Digest, Epoch, Filter, KeyId, Offset, Partition, Schema, Seq,
+    Time,
 };
 
 use crate::book::Book;
@@ -146,6 +148,8 @@ pub struct Shell<P: Processors> {
 
     // What runs ahead of it.
     book: Book,
+    /// The highest number of a key that content is sealed under.
+    keys: KeyId,
     residents: Residents<P::State>,
     frozen: BTreeSet<StreamKey>,
     recent: Window,
@@ -205,9 +209,9 @@ impl<P: Processors> Shell<P> {
         position: Option<Position>,
     ) -> Shell<P> {
         let position = position.filter(|position| position.layout == crate::snapshot::layout::<P>());
-        let (filter, next, book) = match position {
-            Some(position) => (position.filter(), position.next, position.book),
-            None => (Filter::new(), Offset(0), Book::default()),
+        let (filter, next, book, keys) = match position {
+            Some(position) => (position.filter(), position.next, position.book, KeyId(position.keys)),
+            None => (Filter::new(), Offset(0), Book::default(), KeyId(0)),
         };
         let residents = Residents::new(config.residents);
         let stored = filter.no;
@@ -224,6 +228,7 @@ impl<P: Processors> Shell<P> {
             front: front::Front::default(),
             carrying: None,
             book,
+            keys,
             residents,
             frozen: BTreeSet::new(),
             recent: Window::default(),
@@ -261,6 +266,11 @@ impl<P: Processors> Shell<P> {
         }
     }
 
+    /// The highest number of a key that content of the partition is sealed under.
+    pub fn keys(&self) -> KeyId {
+        self.keys
+    }
+
     /// Changes the shell. What it wants done is in [`Shell::outputs`].
     pub fn handle(&mut self, input: Input, now: Now) {
         if self.role == Role::Ended {
@@ -268,7 +278,9 @@ impl<P: Processors> Shell<P> {
         }
         self.moment = now;
         if matches!(self.role, Role::Leading(_)) {
+            let before = self.time(now);
             self.outputs.extend(self.belief.look(now).map(Output::Alarm));
+            self.keep_times(before, now);
         }
         match input {
             Input::Submit(submission) => self.submit(Asked::new(submission), now),
@@ -362,7 +374,7 @@ impl<P: Processors> Shell<P> {
         }
     }
 
-    /// The time of what is decided now. It may be before that of an earlier frame, whose leader had another clock: what
+    /// What is believed to be the time now. It may be before that of an earlier frame, whose leader had another clock: what
     /// is measured from it must not wait until a wrong time has come true.
     fn time(&self, now: Now) -> Time {
         self.belief.time(now)

@@ -21,6 +21,10 @@ pub(super) struct Slot<S> {
     pub(super) timer: Option<Time>,
     /// Whether it waits for something.
     pub(super) waits: bool,
+    /// The time of its last frame.
+    pub(super) time: Time,
+    /// By how many microseconds its own time is ahead of the believed one: see [`super::Shell::time_of`].
+    pub(super) ahead: u64,
     /// The highest idempotency key that it was ever given, where all of them were seen here; empty for none.
     highest: Option<Vec<u8>>,
     dirty: bool,
@@ -74,10 +78,10 @@ impl<S: Clone + Default> Residents<S> {
         keys
     }
 
-    /// Takes in a stream as the store has it. One that is here already is newer and stays.
-    pub(super) fn load(&mut self, key: StreamKey, value: StreamState<S>) {
+    /// Takes in a stream as the store has it. One that is here already is newer and stays: false.
+    pub(super) fn load(&mut self, key: StreamKey, value: StreamState<S>, time: Time) -> bool {
         if self.slots.contains_key(&key) {
-            return;
+            return false;
         }
         let last = LastFrame::Hashed(value.hash);
         let (sent, timer, waits) = (Vec::new(), None, false);
@@ -91,6 +95,8 @@ impl<S: Clone + Default> Residents<S> {
                 sent,
                 timer,
                 waits,
+                time,
+                ahead: 0,
                 highest,
                 dirty: false,
                 saving: false,
@@ -98,6 +104,7 @@ impl<S: Clone + Default> Residents<S> {
             },
         );
         self.clean.push_back(key);
+        true
     }
 
     /// Whether an idempotency key is above all that its stream was ever given, and so is new for certain. That is how
@@ -116,13 +123,19 @@ impl<S: Clone + Default> Residents<S> {
     }
 
     /// Gives a stream its next state, which this block holds.
-    pub(super) fn change(&mut self, key: &StreamKey, value: StreamState<S>, last: LastFrame, no: BlockNo) {
+    pub(super) fn change(
+        &mut self,
+        key: &StreamKey,
+        value: StreamState<S>,
+        (last, time): (LastFrame, Time),
+        no: BlockNo,
+    ) {
         let slot = self.slots.get_mut(key).expect("a stream is loaded before it is changed");
         match Arc::get_mut(&mut slot.value) {
             Some(place) => *place = value,
             None => slot.value = Arc::new(value),
         }
-        slot.last = last;
+        (slot.last, slot.time) = (last, time);
         slot.changed = no;
         if !slot.dirty {
             slot.dirty = true;
@@ -194,8 +207,8 @@ mod tests {
     fn a_key_above_all_is_new_only_where_the_whole_stream_was_seen() {
         let stream = |tenant| StreamKey::new(TenantId([tenant; 16]), StreamId::account());
         let mut residents: Residents<u8> = Residents::new(10);
-        residents.load(stream(1), StreamState::default());
-        residents.load(stream(2), StreamState { seq: Seq(3), ..StreamState::default() });
+        residents.load(stream(1), StreamState::default(), Time(0));
+        residents.load(stream(2), StreamState { seq: Seq(3), ..StreamState::default() }, Time(0));
         assert!(residents.is_above_all(&stream(1), b"4"));
         for tenant in [1, 2] {
             residents.note_key(&WindowKey { stream: stream(tenant), key: b"5".to_vec() });

@@ -45,11 +45,13 @@ impl<P: Processors> Shell<P> {
 
     fn snapshot(&mut self, filter: &Filter, next: Offset, now: Now) -> Snapshot<P::State> {
         let prev = filter.prev.unwrap_or_default();
-        let position = Position::new(crate::snapshot::layout::<P>(), next, filter, prev, self.book.clone());
+        let layout = crate::snapshot::layout::<P>();
+        let position = Position::new(layout, next, filter, prev, self.book.clone(), self.keys.0);
         let streams = self.residents.take_dirty().into_iter().map(|key| {
             let slot = self.residents.get(&key).expect("what changed is in memory");
             let value = slot.value();
-            Changed { key, value, open: !P::due(&slot.value.state).is_empty() || !slot.value.held.is_empty() }
+            let open = !P::due(&slot.value.state).is_empty() || !slot.value.held.is_empty();
+            Changed { key, value, open, time: slot.time }
         });
         let streams = streams.collect();
         let window = self.recent.take();

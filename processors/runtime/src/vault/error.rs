@@ -44,6 +44,22 @@ pub enum VaultError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The keys are those of an older moment than the log.
+    #[error(
+        "{keys} is older than the log: the log holds content that is sealed under key {newest}, and the file ends with key \
+         {last}. Bring the newest copy of the file back; if there is none, write {newest} into {accept} to go on without \
+         the content whose keys are missing"
+    )]
+    Older {
+        /// The file of keys.
+        keys: PathBuf,
+        /// The number of its last key.
+        last: u64,
+        /// The highest number that the log names.
+        newest: u64,
+        /// Where an operator says that it is to go on all the same.
+        accept: PathBuf,
+    },
     /// The keys are there and what opens them is not.
     #[error("{keys} holds keys, but the master key {master} that opens them {why}; restore it from a backup")]
     NoMaster {

@@ -184,6 +184,20 @@ impl Vault for FileVault {
         told.map_err(failed("writing", &self.place))
     }
 
+    fn reaches(&self, newest: KeyId) -> Result<(), VaultError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.0 < writer.slots {
+            return Ok(());
+        }
+        let (keys, accept) = (self.place.clone(), self.place.with_extension("older"));
+        let accepted = std::fs::read_to_string(&accept).is_ok_and(|text| text.trim() == newest.0.to_string());
+        if !accepted {
+            return Err(VaultError::Older { keys, last: writer.slots - 1, newest: newest.0, accept });
+        }
+        tracing::warn!(keys = %keys.display(), newest = newest.0, "going on without keys that are missing, as told");
+        writer.give_up(&self.file, newest.0).map_err(failed("writing", &self.place))
+    }
+
     fn has(&self, stream: &StreamKey) -> bool {
         self.known().streams.contains_key(stream)
     }
@@ -260,6 +274,7 @@ impl Writer {
             }
             Slot::Data(stream, _) => drop(known.streams.insert(stream, at)),
             Slot::Destroyed(stream) => drop(known.streams.insert(stream, 0)),
+            Slot::Lost => {}
         }
         Some(())
     }
@@ -268,6 +283,15 @@ impl Writer {
     /// itself need not be synced, the next keys' sync takes it along.
     fn tell(&self, file: &File) -> std::io::Result<()> {
         file.write_all_at(&Slot::Head { certain: self.slots, log: self.log }.bytes(), 0)
+    }
+
+    /// Takes every number up to this one, so that no new key gets the name of one that is missing.
+    fn give_up(&mut self, file: &File, newest: u64) -> std::io::Result<()> {
+        let lost = Slot::Lost.bytes().repeat((newest + 1 - self.slots) as usize);
+        file.write_all_at(&lost, self.slots * SLOT as u64)?;
+        file.sync_data()?;
+        self.slots = newest + 1;
+        self.tell(file)
     }
 
     /// New keys for these streams, and for tenants that have none yet.

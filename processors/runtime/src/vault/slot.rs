@@ -28,6 +28,8 @@ pub(super) enum Slot {
     Data(StreamKey, Wrapped),
     /// A stream's data key was here. Nobody can open what was sealed under it.
     Destroyed(StreamKey),
+    /// A key that an operator has given up was here. Its number stays taken.
+    Lost,
 }
 
 impl Slot {
@@ -53,6 +55,7 @@ impl Slot {
                 bytes[0] = 3;
                 write_stream(stream, &mut bytes);
             }
+            Slot::Lost => bytes[0] = 4,
         }
         let crc = crc32c::crc32c(&bytes[..CRC_AT]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
@@ -72,6 +75,7 @@ impl Slot {
             1 => Some(Slot::Tenant(TenantId(bytes[8..24].try_into().ok()?), Wrapped::read(bytes)?)),
             2 => Some(Slot::Data(read_stream(bytes)?, Wrapped::read(bytes)?)),
             3 => Some(Slot::Destroyed(read_stream(bytes)?)),
+            4 => Some(Slot::Lost),
             _ => None,
         }
     }

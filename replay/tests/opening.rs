@@ -1,0 +1,167 @@
+//! A node that is not open yet, or may not be, and what whoever asks it is told.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod desk;
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use desk::{Dev, OMIUM};
+use serde_json::Value;
+
+/// A node that dies with its test, whether it answers or not.
+struct Node {
+    child: Child,
+    url: String,
+}
+
+impl Node {
+    fn start(data: &Path) -> Node {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new(OMIUM)
+            .args(["serve", "--port", &port.to_string()])
+            .env("OMIUM_DATA", data)
+            .env_remove("OMIUM_UPSTREAM_URL")
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Node { child, url: format!("http://127.0.0.1:{port}") }
+    }
+
+    /// The status, the time to come again and the body of an answer, as soon as there is one.
+    async fn ask(&self, path: &str) -> (u16, Option<String>, Value) {
+        let began = Instant::now();
+        loop {
+            match reqwest::get(format!("{}{path}", self.url)).await {
+                Ok(answer) => {
+                    let again =
+                        answer.headers().get("retry-after").map(|time| time.to_str().unwrap().to_owned());
+                    let status = answer.status().as_u16();
+                    return (status, again, answer.json().await.unwrap_or_default());
+                }
+                Err(_) => tokio::task::yield_now().await,
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "it listens from the beginning");
+        }
+    }
+
+    /// Until `/ready` says so.
+    async fn until(&self, status: u16, code: &str) -> Value {
+        let began = Instant::now();
+        loop {
+            let (found, _, body) = self.ask("/ready").await;
+            if found == status && (code.is_empty() || body["code"] == code) {
+                return body;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{found} {body}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder that a node has worked in, and has left in order.
+fn used() -> tempfile::TempDir {
+    let dev = Dev::start_as(&["serve"]);
+    dev.started();
+    dev.left()
+}
+
+#[tokio::test]
+async fn whoever_asks_a_node_that_is_being_opened_is_told_how_far_it_is() {
+    let data = tokio::task::spawn_blocking(used).await.unwrap();
+    // Whoever opens this file waits for its other end.
+    let gate = data.path().join("seen");
+    std::fs::remove_file(&gate).unwrap();
+    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let node = Node::start(data.path());
+    let (status, again, body) = node.ask("/ready").await;
+    assert_eq!(
+        (status, body["code"].as_str(), again.as_deref()),
+        (503, Some("opening"), Some("1")),
+        "{body}"
+    );
+    assert!(body["detail"].as_str().unwrap().contains("the log is being opened"), "{body}");
+    let (status, _, body) = node.ask("/health").await;
+    assert_eq!((status, body["status"].as_str()), (200, Some("ok")), "{body}");
+    for path in ["/metrics", "/api/v1/executions", "/x/ex_1/v1/models", "/nothing"] {
+        let (status, again, body) = node.ask(path).await;
+        assert_eq!((status, body["code"].as_str()), (503, Some("opening")), "{path}: {body}");
+        assert!(again.is_some(), "{path}");
+    }
+    let said = desk::omium_with(data.path(), &["doctor"], &[("OMIUM_URL", &node.url)]);
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(!said.status.success() && text.contains("the log is being opened"), "{text}");
+    tokio::task::spawn_blocking(move || {
+        let other_end = OpenOptions::new().write(true).open(&gate).unwrap();
+        std::fs::remove_file(&gate).unwrap();
+        drop(other_end);
+    })
+    .await
+    .unwrap();
+    node.until(200, "").await;
+    assert_eq!(node.ask("/metrics").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_node_with_an_older_file_of_keys_says_so_and_serves_nothing() {
+    let data = tokio::task::spawn_blocking(used).await.unwrap();
+    let older = data.path().join("older");
+    std::fs::copy(data.path().join("keys"), &older).unwrap();
+    let mut node = Node::start(data.path());
+    node.until(200, "").await;
+    let run = desk::omium(
+        data.path(),
+        &["run", data.path().join("review.yaml").to_str().unwrap(), "--input", "{\"amount\":1}"],
+    );
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    node.child.kill().unwrap();
+    node.child.wait().unwrap();
+    std::fs::rename(&older, data.path().join("keys")).unwrap();
+    let mut node = Node::start(data.path());
+    let said = node.until(503, "other-ages").await;
+    assert!(said["detail"].as_str().unwrap().contains("keys is older than the log"), "{said}");
+    assert_eq!(node.ask("/api/v1/executions").await.0, 503);
+    assert_eq!(node.ask("/health").await.0, 200);
+    let doctor = desk::omium_with(data.path(), &["doctor"], &[("OMIUM_URL", &node.url)]);
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(!doctor.status.success() && text.contains("keys is older than the log"), "{text}");
+    Command::new("kill").arg(node.child.id().to_string()).status().unwrap();
+    assert_eq!(node.child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn doctor_looks_at_this_machine_only_where_the_server_is_its_own() {
+    let dev = Dev::start();
+    let (url, _) = dev.address();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let doctor = |data: &Path, url: &str| {
+        let said = desk::omium_with(data, &["doctor"], &[("OMIUM_URL", url)]);
+        (said.status.success(), String::from_utf8_lossy(&said.stdout).into_owned())
+    };
+    let (fine, text) = doctor(elsewhere.path(), &url);
+    assert!(
+        fine && text.contains(&format!("{url} answers and is ready")) && text.contains("here and there"),
+        "{text}"
+    );
+    for local in ["disk:", "port:", "tools:", "clock:"] {
+        assert!(!text.contains(local), "{text}");
+    }
+    let (fine, text) = doctor(dev.data.path(), &url);
+    assert!(fine && text.contains("disk:") && text.contains("port:"), "its own: {text}");
+    drop(dev);
+    let (fine, text) = doctor(elsewhere.path(), &url);
+    assert!(
+        !fine && text.contains("none answers at") && !text.contains("dev.json") && !text.contains("disk:"),
+        "{text}"
+    );
+}
