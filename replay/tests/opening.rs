@@ -4,6 +4,7 @@
 mod desk;
 
 use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -80,7 +81,8 @@ fn used() -> tempfile::TempDir {
 async fn whoever_asks_a_node_that_is_being_opened_is_told_how_far_it_is() {
     let data = tokio::task::spawn_blocking(used).await.unwrap();
     // Whoever opens this file waits for its other end.
-    let gate = data.path().join("seen");
+    let gate = data.path().join("master.key");
+    let key = std::fs::read(&gate).unwrap();
     std::fs::remove_file(&gate).unwrap();
     assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
     let node = Node::start(data.path());
@@ -102,9 +104,7 @@ async fn whoever_asks_a_node_that_is_being_opened_is_told_how_far_it_is() {
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(!said.status.success() && text.contains("the log is being opened"), "{text}");
     tokio::task::spawn_blocking(move || {
-        let other_end = OpenOptions::new().write(true).open(&gate).unwrap();
-        std::fs::remove_file(&gate).unwrap();
-        drop(other_end);
+        OpenOptions::new().write(true).open(&gate).unwrap().write_all(&key).unwrap();
     })
     .await
     .unwrap();
