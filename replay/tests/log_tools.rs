@@ -42,6 +42,8 @@ fn copy() -> (tempfile::TempDir, PathBuf) {
 fn segments(log: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(log.join("journal")).expect("a journal");
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    // Beside them lies the room that is kept in reserve.
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "seg"));
     files.sort();
     files
 }
