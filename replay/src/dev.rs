@@ -177,7 +177,7 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
         ..Limits::with_descriptors(descriptors)
     };
     // From here on a signal is an end like any other, also one that comes while the log is opened.
-    let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     private_folder(&data)?;
     let listener = listen(options.port).await?;
     let address = listener.local_addr()?;
@@ -186,7 +186,15 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
     let (entrance, stop) = (Entrance::default(), Stop::default());
     let server = tokio::spawn(Server::new(listener, entrance.router(), limits, stop.clone())?.run());
     tracing::info!(%url, data = %data.display(), "opening the log; {url}/ready says how far it is");
-    let engine = match open(&data, &kind, config.host(kind.is_dev())?, entrance.opening()).await {
+    let opening = open(&data, &kind, config.host(kind.is_dev())?, entrance.opening());
+    let opened = tokio::select! {
+        opened = opening => opened,
+        _ = told(&mut signals) => {
+            tracing::info!("stopped before the log was open");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let engine = match opened {
         Ok(engine) => engine,
         Err(error) => return stay_closed(error, &data, url, &entrance, signals).await,
     };
@@ -238,7 +246,7 @@ async fn stay_closed(
     data: &Path,
     url: String,
     entrance: &Entrance,
-    (mut terminate, mut interrupt): (Signal, Signal),
+    mut signals: (Signal, Signal),
 ) -> anyhow::Result<ExitCode> {
     let Some(reasons) = of_other_ages(&error) else { return Err(error) };
     reasons.iter().for_each(|reason| tracing::error!("{reason}"));
@@ -247,13 +255,19 @@ async fn stay_closed(
     );
     entrance.close(reasons.join("; "));
     let key = std::fs::read_to_string(data.join("dev.key")).unwrap_or_default().trim().to_owned();
-    note(data, &Running { url, key, pid: std::process::id() })?;
+    // It is found without the note too, and has to stay where there is no room for it.
+    let _ = note(data, &Running { url, key, pid: std::process::id() });
+    told(&mut signals).await;
+    let _ = std::fs::remove_file(note_path(data));
+    Ok(ExitCode::FAILURE)
+}
+
+/// Waits until somebody wants it to end.
+async fn told((terminate, interrupt): &mut (Signal, Signal)) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    let _ = std::fs::remove_file(note_path(data));
-    Ok(ExitCode::FAILURE)
 }
 
 /// Serves until a signal, or until a partition has ended. Then what is in flight has its grace.

@@ -94,15 +94,16 @@ async fn ready(
     const FULL: &str =
         "there is no room on the disk: commands are refused with 507 until there is, reads go on";
     let (ready, detail) = match r#for.as_deref() {
-        None | Some("write") => (
-            shared.engine.ready(),
-            match shared.engine.wholeness().as_slice() {
-                [] if shared.engine.full() => FULL.to_owned(),
-                [] => "this node does not lead all partitions yet; its lines on stderr say what is missing"
-                    .to_owned(),
-                reasons => reasons.join("; "),
-            },
-        ),
+        None | Some("write") => (shared.engine.ready(), {
+            let full = shared.engine.full().then(|| FULL.to_owned());
+            let reasons: Vec<String> = full.into_iter().chain(shared.engine.wholeness()).collect();
+            if reasons.is_empty() {
+                "this node does not lead all partitions yet; its lines on stderr say what is missing"
+                    .to_owned()
+            } else {
+                reasons.join("; ")
+            }
+        }),
         Some("read") => (shared.engine.readable(), "what is there cannot be read now".to_owned()),
         Some(_) => {
             let hint = "ask `?for=read`, or leave it out to be told whether all can be written too";

@@ -98,7 +98,6 @@ impl Dice {
                 "inputs.list",
                 "inputs.a",
                 "outputs",
-                "state",
                 "1",
                 "-9223372036854775808",
                 "0.0",
@@ -244,8 +243,13 @@ impl Dice {
         let prompt = quoted(self.spoiled(prompt));
         let part = match self.below(7) {
             0 => format!("ensure: {}", quoted(self.rule(depth))),
-            1 => format!("require: {}", quoted(self.rule(depth))),
-            2 => format!("constraints: [{{name: kept, rule: {}}}]", quoted(self.rule(depth))),
+            // Before a step there is no output of it.
+            1 => {
+                let rule = self.rule(depth).replace("outputs", "inputs").replace("output", "inputs");
+                format!("require: {}", quoted(rule))
+            }
+            // The last one is a name that no rule knows.
+            2 => format!("ensure: {}", self.of(&["output != null", "inputs != 1", "'true'", "state"])),
             3 => format!("output_schema: {}", self.schema(depth)),
             4 => format!("input_schema: {}", self.schema(depth)),
             5 => format!("input: {}", quoted(self.template(depth))),

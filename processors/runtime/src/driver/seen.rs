@@ -49,7 +49,10 @@ impl Seen {
     /// Why the blobs are older than the log; nothing where they are not.
     pub(super) fn blobs_are_older(&self) -> Option<String> {
         let seen = self.read(&self.root)?;
-        let blobs = self.read(&self.root.join("blobs")).unwrap_or_default();
+        let blobs = self.root.join("blobs");
+        // A note that is missing or of another log counts; what cannot be read for now does not.
+        read_small(&RealDisk, &blobs.join(NAME), LONGEST).ok()?;
+        let blobs = self.read(&blobs).unwrap_or_default();
         let behind = |(n, seen): (usize, &Offset)| blobs.get(n).is_none_or(|blobs| blobs < seen);
         let root = self.root.display();
         seen.iter().enumerate().any(behind).then(|| {

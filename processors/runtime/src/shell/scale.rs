@@ -28,8 +28,9 @@ impl<P: Processors> Shell<P> {
         }
     }
 
-    /// What is believed was another time `before`: executions that have begun go on by their own. Where the clock was
-    /// behind, they are late for what has passed, as everybody is.
+    /// What is believed was another time `before`: executions that have begun by it go on by their own. Where the clock
+    /// was behind, they are late for what has passed, as everybody is; those that wrote nothing by a clock that was ahead
+    /// have nothing to keep.
     pub(super) fn keep_times(&mut self, before: Time, now: Now) {
         let time = self.time(now);
         if before.0.abs_diff(time.0) <= PARTING {
@@ -37,7 +38,8 @@ impl<P: Processors> Shell<P> {
         }
         for key in self.residents.keys().into_iter().filter(measures) {
             let Some(slot) = self.residents.get_mut(&key) else { continue };
-            if slot.value.seq > Seq(0) {
+            let began_by_it = before < time || slot.time.0.saturating_sub(time.0) > PARTING;
+            if slot.value.seq > Seq(0) && began_by_it {
                 slot.ahead = slot.ahead.saturating_add(before.0).saturating_sub(time.0);
             }
             self.settle_due(&key, now);
@@ -158,6 +160,17 @@ mod tests {
         let at = world.given_up_at(25, 60).expect("not an hour later");
         assert_eq!(at / SECOND, 45, "an attempt may take 20 s; the clock was believed after 32 s");
         assert!(world.shell.time(world.now(at)).0 < BEGIN + HOUR, "what is believed is right by then");
+    }
+
+    #[test]
+    fn what_was_begun_before_a_clock_was_ahead_keeps_its_own_time_and_no_other() {
+        let mut world = World::leading(Vec::new(), 0, 0, 1);
+        world.start(SECOND);
+        let now = world.now(2 * SECOND);
+        let right = world.shell.time(now);
+        world.shell.keep_times(Time(right.0 - HOUR), now);
+        world.shell.keep_times(Time(right.0 + HOUR), now);
+        assert_eq!(world.shell.time_of(&job(), now), right);
     }
 
     #[test]
