@@ -103,11 +103,21 @@ async fn whoever_asks_a_node_that_is_being_opened_is_told_how_far_it_is() {
     let said = desk::omium_with(data.path(), &["doctor"], &[("OMIUM_URL", &node.url)]);
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(!said.status.success() && text.contains("the log is being opened"), "{text}");
+    let mut waiting = Command::new(OMIUM)
+        .arg("list")
+        .env("OMIUM_DATA", data.path())
+        .env("OMIUM_URL", &node.url)
+        .env("OMIUM_KEY", std::fs::read_to_string(data.path().join("dev.key")).unwrap().trim())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     tokio::task::spawn_blocking(move || {
         OpenOptions::new().write(true).open(&gate).unwrap().write_all(&key).unwrap();
     })
     .await
     .unwrap();
+    let listed = tokio::task::spawn_blocking(move || waiting.wait()).await.unwrap().unwrap();
+    assert!(listed.success(), "a command waits until the node is open");
     node.until(200, "").await;
     assert_eq!(node.ask("/metrics").await.0, 200);
 }

@@ -1,11 +1,16 @@
 //! Finds the running Omium and speaks to it.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{End, Target};
+
+/// How long a command waits for a node that opens its log, and how often it asks.
+const OPENS: Duration = Duration::from_secs(60);
+const LOOKS: Duration = Duration::from_millis(100);
 
 /// Where `omium dev` answers, as it notes in its data folder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -192,13 +197,24 @@ impl Connection {
         if let Some(accept) = accept {
             request = request.header("accept", accept);
         }
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        if response.status().is_success() {
-            return Ok(response);
+        let since = Instant::now();
+        loop {
+            let again = request.try_clone();
+            let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            let status = response.status().as_u16();
+            let body = response.bytes().await.unwrap_or_default();
+            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            // Nothing was done yet, and soon can be. Whoever asks how the node is wants to know it now.
+            let opens = status == 503 && body["code"] == "opening" && !matches!(path, "/ready" | "/health");
+            match again.filter(|_| opens && since.elapsed() < OPENS) {
+                Some(again) => request = again,
+                None => return Err(Trouble::Refused { status, body }),
+            }
+            tokio::time::sleep(LOOKS).await;
         }
-        let status = response.status().as_u16();
-        let body = response.bytes().await.unwrap_or_default();
-        Err(Trouble::Refused { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Trouble {
