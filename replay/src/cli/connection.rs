@@ -208,7 +208,8 @@ impl Connection {
             let body = response.bytes().await.unwrap_or_default();
             let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
             // Nothing was done yet, and soon can be. Whoever asks how the node is wants to know it now.
-            let opens = status == 503 && body["code"] == "opening" && !matches!(path, "/ready" | "/health");
+            let patient = !path.starts_with("/ready") && !path.starts_with("/health");
+            let opens = patient && status == 503 && body["code"] == "opening";
             match again.filter(|_| opens && since.elapsed() < OPENS) {
                 Some(again) => request = again,
                 None => return Err(Trouble::Refused { status, body }),
