@@ -12,6 +12,7 @@ use omium_schemas::catalogue::{
     RetryExecution, RollBack, SignalExecution, StartExecution, StartFork, TakeCheckpoint,
 };
 use omium_schemas::{Content, Digest, ExecutionId, Seq, StreamKind, Time};
+use omium_workflow::Definition;
 use serde_json::{Value, json};
 
 use super::index::{Standing, Wanted};
@@ -96,16 +97,7 @@ impl Engine {
     pub(super) async fn begin(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {
         let control = self.control().await?;
         let (_, version, definition) = self.version(&control, caller, &request.workflow).await?;
-        if let Some(schema) = &definition.inputs {
-            dispatch::fits(schema, &request.inputs).map_err(|why| {
-                Failure::new(
-                    FailureKind::Invalid,
-                    "bad-inputs",
-                    format!("the inputs do not fit the schema of `{}`: {why}", definition.name),
-                    "`omium workflows show` prints the schema",
-                )
-            })?;
-        }
+        takes(&definition, &request.inputs)?;
         let inputs = request.inputs.to_string();
         bounded(&inputs)?;
         let key =
@@ -301,10 +293,16 @@ impl Engine {
     ) -> Result<Started, Failure> {
         let key = self.key_of(caller, execution)?;
         let stream = self.stream(key).await?;
+        let run = stream.state.0.run().expect("`stream` gives runs only");
+        if let Some(inputs) = &inputs
+            && let Some(definition) = self.definition_of(caller.tenant, run).await?
+        {
+            takes(&definition, inputs)?;
+        }
         let asked = json!({ "fork": execution, "at": at, "inputs": inputs });
         let to = StreamKey::new(caller.tenant, self.new_id(caller, idempotency.as_deref())?.stream());
         let named = || idempotency.clone().map(|name| (name, &asked));
-        let done = match place(stream.state.0.run().expect("`stream` gives runs only"), execution, at) {
+        let done = match place(run, execution, at) {
             Ok(at) => self.tell(caller, key, ForkExecution { to: to.stream, at }, named()).await?,
             Err(failure) => {
                 let before = self.done_before(caller, key, idempotency.clone(), &asked).await?;
@@ -399,6 +397,19 @@ impl Engine {
         self.history.fold(&key, last, seen).await.map_err(|error| answers::broken(&error))?;
         Ok(views)
     }
+}
+
+/// Refuses inputs that do not fit the workflow's schema of them.
+fn takes(definition: &Definition, inputs: &Value) -> Result<(), Failure> {
+    let Some(schema) = &definition.inputs else { return Ok(()) };
+    dispatch::fits(schema, inputs).map_err(|why| {
+        Failure::new(
+            FailureKind::Invalid,
+            "bad-inputs",
+            format!("the inputs do not fit the schema of `{}`: {why}", definition.name),
+            "`omium workflows show` prints the schema",
+        )
+    })
 }
 
 fn checkpoint(mark: &Mark, there: &State) -> CheckpointView {

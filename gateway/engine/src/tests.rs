@@ -688,6 +688,16 @@ async fn a_workflow_with_a_rule_that_cannot_be_used_is_not_published() {
 }
 
 #[tokio::test]
+async fn a_fork_with_inputs_that_do_not_fit_is_refused_like_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (desk, id) = Desk::with_a_loan(dir.path()).await;
+    let wrong = Some(json!({ "income": 1 }));
+    let refused = desk.served.fork(&desk.caller, &id, "1", wrong, None).await.unwrap_err();
+    assert_eq!((refused.kind, refused.code), (omium_api::port::FailureKind::Invalid, "bad-inputs"));
+    desk.engine.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_quarantined_takes_commands_again_when_an_admin_releases_it() {
     let dir = tempfile::tempdir().unwrap();
     let desk = Desk::open(dir.path()).await;
