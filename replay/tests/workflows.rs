@@ -180,4 +180,8 @@ fn a_file_is_read_before_anybody_is_asked() {
             "{words:?}"
         );
     }
+    let wrong = file("wrong.yaml", b"name: w\nagents: [{id: a, framewrok: native}]\n");
+    let both = omium(alone.path(), &["workflows", "validate", missing, &wrong]);
+    let said = String::from_utf8_lossy(&both.stderr).into_owned();
+    assert!(said.contains(&not_there) && said.contains("has no `framewrok`"), "{said}");
 }

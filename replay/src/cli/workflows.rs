@@ -39,9 +39,21 @@ pub(crate) struct Diff {
 
 impl Act for Validate {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
-        let mut all = Vec::new();
+        let (mut all, mut unread) = (Vec::new(), false);
         for file in &self.files {
-            let text = read_file(file)?;
+            let text = match read_file(file) {
+                Ok(text) => text,
+                // The others are looked at all the same.
+                Err(Trouble::Here(why)) => {
+                    if !target.json {
+                        eprintln!("error: {why}");
+                    }
+                    all.push(json!({ "file": file, "problems": [{ "text": why }] }));
+                    unread = true;
+                    continue;
+                }
+                Err(trouble) => return Err(trouble),
+            };
             match omium_workflow::parse(file, &text) {
                 Ok(definition) if !target.json => print(&format!(
                     "{file}: {} is sound, {} agents",
@@ -60,7 +72,11 @@ impl Act for Validate {
         if target.json {
             document(&json!({ "valid": all.is_empty(), "files": all }));
         }
-        Ok(if all.is_empty() { End::Done } else { End::Refused })
+        Ok(match all.as_slice() {
+            [] => End::Done,
+            _ if unread => End::Failed,
+            _ => End::Refused,
+        })
     }
 }
 
