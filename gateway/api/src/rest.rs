@@ -269,7 +269,7 @@ async fn list(
             StatusCode::UNPROCESSABLE_ENTITY,
             "bad-limit",
             format!("limit {limit} is not from 1 to 1000"),
-            "leave it out for 50",
+            "leave it out for the usual number",
         ));
     }
     Ok(Json(shared.engine.list(&caller, Filter { workflow, status, cursor, limit }).await?).into_response())

@@ -130,9 +130,16 @@ impl<'n> Fields<'n> {
     /// `{usd: 0.05}`.
     pub(crate) fn budget(&mut self, key: &'static str, found: &mut Found) -> Option<Money> {
         let node = self.get(key)?;
-        let mut fields = Fields::of(node, "a budget", found)?;
-        let amount = fields.get("usd");
-        fields.end(found);
+        // Whoever writes the amount alone is told where it belongs, below.
+        let amount = match &node.value {
+            Value::Map(_) => {
+                let mut fields = Fields::of(node, "a budget", found)?;
+                let amount = fields.get("usd");
+                fields.end(found);
+                amount
+            }
+            _ => None,
+        };
         let parsed = amount.and_then(|amount| match &amount.value {
             Value::Number(number) => parse_money(&number.to_string()),
             Value::Text(text) => parse_money(text),

@@ -45,6 +45,17 @@ fn a_definition_becomes_a_plan() {
 }
 
 #[test]
+fn an_amount_alone_is_told_where_it_belongs() {
+    wrong(
+        "name: w\nbudget: 20000.0\nagents: [{id: a}]",
+        &[
+            "w.yaml:2:9: `budget` says no amount of money",
+            "  hint: write `budget: {usd: 0.05}`, at most twelve decimals",
+        ],
+    );
+}
+
+#[test]
 fn rules_and_schemas_that_cannot_be_used_and_what_has_no_effect_are_told_where_they_stand() {
     let text = r#"
 name: w
