@@ -400,11 +400,6 @@ pub trait Engine: Programs {
         self.ready()
     }
 
-    /// Whether there is no room for what begins something.
-    fn full(&self) -> bool {
-        false
-    }
-
     /// Its parts and whether each is well.
     fn health(&self) -> Vec<(String, bool)> {
         vec![("engine".to_owned(), self.ready())]

@@ -31,11 +31,11 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/api/v1/executions", || get(list).post(start)),
     ("/api/v1/executions/{id}", || get(show)),
     ("/api/v1/executions/{id}/content/{content}", || get(content)),
-    ("/api/v1/executions/{id}/pause", || post(pause)),
-    ("/api/v1/executions/{id}/resume", || post(resume)),
-    ("/api/v1/executions/{id}/cancel", || post(cancel)),
-    ("/api/v1/executions/{id}/retry", || post(retry)),
-    ("/api/v1/executions/{id}/release", || post(release)),
+    ("/api/v1/executions/{id}/pause", || acts(Role::Developer, Action::Pause)),
+    ("/api/v1/executions/{id}/resume", || acts(Role::Developer, Action::Resume)),
+    ("/api/v1/executions/{id}/cancel", || acts(Role::Developer, Action::Cancel)),
+    ("/api/v1/executions/{id}/retry", || acts(Role::Developer, Action::Retry)),
+    ("/api/v1/executions/{id}/release", || acts(Role::Admin, Action::Release)),
     ("/api/v1/executions/{id}/signal", || post(signal)),
     ("/api/v1/executions/{id}/answer", || post(crate::answer::answer)),
     ("/api/v1/executions/{id}/rollback", || post(roll_back)),
@@ -91,19 +91,15 @@ async fn ready(
     State(shared): State<Shared>,
     InQuery(ReadyFor { r#for }): InQuery<ReadyFor>,
 ) -> Answer<Json<Ready>> {
-    const FULL: &str =
-        "there is no room on the disk: commands are refused with 507 until there is, reads go on";
     let (ready, detail) = match r#for.as_deref() {
-        None | Some("write") => (shared.engine.ready(), {
-            let full = shared.engine.full().then(|| FULL.to_owned());
-            let reasons: Vec<String> = full.into_iter().chain(shared.engine.wholeness()).collect();
-            if reasons.is_empty() {
-                "this node does not lead all partitions yet; its lines on stderr say what is missing"
-                    .to_owned()
-            } else {
-                reasons.join("; ")
-            }
-        }),
+        None | Some("write") => (
+            shared.engine.ready(),
+            match shared.engine.wholeness().as_slice() {
+                [] => "this node does not lead all partitions yet; its lines on stderr say what is missing"
+                    .to_owned(),
+                reasons => reasons.join("; "),
+            },
+        ),
         Some("read") => (shared.engine.readable(), "what is there cannot be read now".to_owned()),
         Some(_) => {
             let hint = "ask `?for=read`, or leave it out to be told whether all can be written too";
@@ -329,54 +325,11 @@ async fn act(
     Ok(Json(shared.act(caller, id, action, idempotency(headers)?).await?))
 }
 
-async fn pause(
-    State(shared): State<Shared>,
-    known: Known,
-    InPath(id): InPath,
-    headers: HeaderMap,
-) -> Answer<Json<Done>> {
-    let caller = known.may(Role::Developer)?;
-    act(&shared, &caller, &id, &headers, Action::Pause).await
-}
-
-async fn resume(
-    State(shared): State<Shared>,
-    known: Known,
-    InPath(id): InPath,
-    headers: HeaderMap,
-) -> Answer<Json<Done>> {
-    let caller = known.may(Role::Developer)?;
-    act(&shared, &caller, &id, &headers, Action::Resume).await
-}
-
-async fn cancel(
-    State(shared): State<Shared>,
-    known: Known,
-    InPath(id): InPath,
-    headers: HeaderMap,
-) -> Answer<Json<Done>> {
-    let caller = known.may(Role::Developer)?;
-    act(&shared, &caller, &id, &headers, Action::Cancel).await
-}
-
-async fn retry(
-    State(shared): State<Shared>,
-    known: Known,
-    InPath(id): InPath,
-    headers: HeaderMap,
-) -> Answer<Json<Done>> {
-    let caller = known.may(Role::Developer)?;
-    act(&shared, &caller, &id, &headers, Action::Retry).await
-}
-
-async fn release(
-    State(shared): State<Shared>,
-    known: Known,
-    InPath(id): InPath,
-    headers: HeaderMap,
-) -> Answer<Json<Done>> {
-    let caller = known.may(Role::Admin)?;
-    act(&shared, &caller, &id, &headers, Action::Release).await
+/// An action that takes nothing but its execution.
+fn acts(role: Role, action: Action) -> MethodRouter<Shared> {
+    post(async move |State(shared): State<Shared>, known: Known, InPath(id): InPath, headers: HeaderMap| {
+        act(&shared, &known.may(role)?, &id, &headers, action).await
+    })
 }
 
 /// A signal.

@@ -250,7 +250,9 @@ impl Engine {
         let Some(node) = self.node.get() else { return vec!["the node is being opened".to_owned()] };
         let mut reasons = node.wholeness();
         reasons.extend(self.history.index.troubles());
-        reasons.extend(self.full());
+        reasons.extend(self.full().map(|why| {
+            format!("there is no room on the disk: commands are refused with 507 until there is, reads go on ({why})")
+        }));
         for standing in node.standing() {
             let omium_runtime::PartitionStanding { partition, led, ended, full: _, computing } = standing;
             match ended {

@@ -87,10 +87,6 @@ impl Port for Served {
         self.0.ended().borrow().is_none() && self.0.history.index.troubles().is_empty()
     }
 
-    fn full(&self) -> bool {
-        self.0.full().is_some()
-    }
-
     fn health(&self) -> Vec<(String, bool)> {
         let running = self.0.ended().borrow().is_none();
         vec![
