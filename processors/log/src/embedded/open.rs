@@ -116,19 +116,15 @@ fn settle<D: Disk>(
     }
     let mut spare =
         survey.unused.iter().find(|(number, _, blank)| *blank && *number == survey.last.number + 1);
-    let length = survey.last.sealed.unwrap_or(survey.last.end);
     if tail_must_be_copied(survey) {
         if let Some(from) = survey.last.file.as_ref() {
+            let length = survey.last.sealed.unwrap_or(survey.last.end);
             let number = survey.last.number;
             let sealed = survey.last.sealed.is_some();
             // One that was made of the reserve may be too small for it, and for the seal behind it.
-            let room = |size: u64| {
-                if sealed { 0 } else { segment::seal_room(identity.partitions, size as u32) as u64 }
-            };
-            let size = spare.map(|(_, file, _)| file.size()).transpose()?;
-            let fits = size.is_some_and(|size| u64::from(length) + room(size) <= size);
-            let serves = if fits { spare.take() } else { None };
-            let serves = serves.map(|(number, ..)| *number);
+            let size = spare.map(|(_, file, _)| file.size()).transpose()?.unwrap_or_default();
+            let seal = if sealed { 0 } else { segment::seal_room(identity.partitions, size as u32) as u64 };
+            let serves = spare.take_if(|_| u64::from(length) + seal <= size).map(|(number, ..)| *number);
             match copy_tail(disk, layout, from, number, length, sealed, serves) {
                 Err(error) if error.fault.passes() => rewrite_tail(disk, layout, number, length)?,
                 copied => copied?,
