@@ -14,7 +14,7 @@ mod window;
 
 pub use book::{Book, Unacknowledged};
 pub use driver::{
-    Node, NodeParts, OpenError, PartitionStanding, Request, Telemetry, TrimError, Working, World, ends_work,
+    Node, NodeParts, OpenError, PartitionStanding, Request, Telemetry, TrimError, Working, World,
     opens_execution,
 };
 pub use key::{

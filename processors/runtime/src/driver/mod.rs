@@ -21,7 +21,7 @@ mod trim;
 mod turns;
 mod watch;
 
-pub use node::{Node, NodeParts, OpenError, PartitionStanding, Request, World, ends_work, opens_execution};
+pub use node::{Node, NodeParts, OpenError, PartitionStanding, Request, World, opens_execution};
 pub use suspects::Working;
 pub use telemetry::Telemetry;
 pub use trim::TrimError;

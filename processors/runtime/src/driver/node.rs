@@ -505,7 +505,7 @@ pub fn opens_execution(command: &Command) -> bool {
 
 /// Whether a command brings the end of what is under way: that was paid for already, or stops what costs more. A log
 /// without room for anything else keeps some for it.
-pub fn ends_work(command: &Command) -> bool {
+fn ends_work(command: &Command) -> bool {
     matches!(
         command,
         Command::CancelExecution(_)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omium_log::Log;
-use omium_log::disk::{RealDisk, read_small, replace};
+use omium_log::disk::{DiskError, RealDisk, read_small, replace};
 use omium_schemas::{Offset, Partition};
 use tokio::sync::watch;
 
@@ -35,7 +35,7 @@ impl Seen {
 
     /// Why the log, which ends so, is older than what lies beside it; nothing where it is not.
     pub(super) fn log_is_older(&self, ends: &[Offset]) -> Option<String> {
-        let seen = self.read(&self.root)?;
+        let seen = self.read(&self.root).ok()??;
         let behind = |(_, (end, seen)): &(usize, (&Offset, &Offset))| end < seen;
         let (partition, (end, seen)) = ends.iter().zip(&seen).enumerate().find(behind)?;
         let root = self.root.display();
@@ -48,11 +48,9 @@ impl Seen {
 
     /// Why the blobs are older than the log; nothing where they are not.
     pub(super) fn blobs_are_older(&self) -> Option<String> {
-        let seen = self.read(&self.root)?;
-        let blobs = self.root.join("blobs");
+        let seen = self.read(&self.root).ok()??;
         // A note that is missing or of another log counts; what cannot be read for now does not.
-        read_small(&RealDisk, &blobs.join(NAME), LONGEST).ok()?;
-        let blobs = self.read(&blobs).unwrap_or_default();
+        let blobs = self.read(&self.root.join("blobs")).ok()?.unwrap_or_default();
         let behind = |(n, seen): (usize, &Offset)| blobs.get(n).is_none_or(|blobs| blobs < seen);
         let root = self.root.display();
         seen.iter().enumerate().any(behind).then(|| {
@@ -73,12 +71,12 @@ impl Seen {
         Ok(())
     }
 
-    /// What cannot be read, or is of another log, claims nothing.
-    fn read(&self, place: &Path) -> Option<Vec<Offset>> {
-        let bytes = read_small(&RealDisk, &place.join(NAME), LONGEST).ok().flatten()?;
-        let text = String::from_utf8(bytes.to_vec()).ok()?;
-        let ends = text.strip_prefix(&self.log)?.lines().skip(1);
-        ends.map(|line| line.parse().ok().map(Offset)).collect()
+    /// What a note says; one of another log, or that is no note, says nothing.
+    fn read(&self, place: &Path) -> Result<Option<Vec<Offset>>, DiskError> {
+        let bytes = read_small(&RealDisk, &place.join(NAME), LONGEST)?;
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
+        let ends = text.as_deref().and_then(|text| text.strip_prefix(&self.log));
+        Ok(ends.and_then(|ends| ends.lines().skip(1).map(|line| line.parse().ok().map(Offset)).collect()))
     }
 }
 
