@@ -267,27 +267,32 @@ mod tests {
     #[derive(Default)]
     struct Lost(Mutex<Vec<Seq>>);
 
+    /// What the test asks for is told as lost; nothing else is there.
+    fn not_asked<T>() -> Result<T, Refused> {
+        let (code, detail, hint) = ("not-asked", "this test asks for nothing else".to_owned(), String::new());
+        Err(Refused { status: 500, code, detail, hint, again: false })
+    }
+
     #[async_trait]
-    #[expect(clippy::unimplemented, reason = "a test that asks for nothing else")]
     impl Ledger for Lost {
         async fn attempt(&self, _: &str, _: &str) -> Result<Attempt, Refused> {
-            unimplemented!()
+            not_asked()
         }
 
         fn digest(&self, _: &Attempt, _: &[u8]) -> Result<Digest, Refused> {
-            unimplemented!()
+            not_asked()
         }
 
         fn label(&self, _: &Attempt, _: &[u8]) -> Result<Digest, Refused> {
-            unimplemented!()
+            not_asked()
         }
 
         async fn look(&self, _: &Attempt, _: &Question<'_>) -> Result<Looked, Refused> {
-            unimplemented!()
+            not_asked()
         }
 
         async fn changes(&self, _: &Attempt, _: &str) -> Result<Looked, Refused> {
-            unimplemented!()
+            not_asked()
         }
 
         async fn begin(
@@ -298,15 +303,15 @@ mod tests {
             _: Option<&str>,
             _: Seen,
         ) -> Result<Seq, Refused> {
-            unimplemented!()
+            not_asked()
         }
 
         async fn answered(&self, _: &Attempt, _: Seq, _: Answered) -> Result<Verdict, Refused> {
-            unimplemented!()
+            not_asked()
         }
 
         async fn failed(&self, _: &Attempt, _: Seq, _: Failed) -> Result<(), Refused> {
-            unimplemented!()
+            not_asked()
         }
 
         fn lost(&self, _: &Attempt, call: Seq) {
@@ -314,15 +319,15 @@ mod tests {
         }
 
         async fn begin_tool(&self, _: &Attempt, _: ToolCall) -> Result<BegunTool, Refused> {
-            unimplemented!()
+            not_asked()
         }
 
         async fn fence(&self, _: &Attempt, _: &str) -> Result<(), Refused> {
-            unimplemented!()
+            not_asked()
         }
 
         async fn end_tool(&self, _: &Attempt, _: Seq, _: ToolEnd) -> Result<(), Refused> {
-            unimplemented!()
+            not_asked()
         }
     }
 
