@@ -23,7 +23,8 @@ use crate::cli::{Running, data_dir, note_path};
 use crate::config::{self, Config};
 use crate::entrance::Entrance;
 use omium_engine::{
-    Engine, Gate, Host, Opening, Options, Served, Shown, Topics, of_other_ages, publish, seat_native,
+    Engine, Gate, Host, Opening, Options, Served, Shown, StoreError, Topics, of_other_ages, publish,
+    seat_native,
 };
 
 /// Where it answers, if that is free.
@@ -34,6 +35,7 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// How long the state may take to be saved at the end.
 const SAVES: Duration = Duration::from_secs(15);
+const FOLDED_AGAIN: &str = "all of it is in the log, and is folded again at the next start";
 
 /// How often the note of a running server is tried again where there is no room for it.
 const NOTE_AGAIN: Duration = Duration::from_secs(2);
@@ -228,13 +230,14 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
     }
     let stopped = tokio::time::timeout(SAVES, engine.stop()).await;
     let _ = std::fs::remove_file(note_path(&data));
-    let Ok(stopped) = stopped else {
-        tracing::error!(
-            "the state could not be saved; all of it is in the log, and is folded again at the next start"
-        );
-        return Ok(ExitCode::FAILURE);
-    };
-    stopped?;
+    match stopped {
+        Ok(Err(error @ StoreError::Full { .. })) => tracing::warn!("{error}; {FOLDED_AGAIN}"),
+        Ok(stopped) => stopped?,
+        Err(_) => {
+            tracing::error!("the state could not be saved within {} s; {FOLDED_AGAIN}", SAVES.as_secs());
+            return Ok(ExitCode::FAILURE);
+        }
+    }
     tracing::info!("stopped; what was acknowledged is in the log");
     Ok(ExitCode::SUCCESS)
 }

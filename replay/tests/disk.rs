@@ -3,11 +3,13 @@
 
 mod desk;
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use desk::{OMIUM, REVIEW};
@@ -20,7 +22,7 @@ impl Small {
     fn mount() -> Option<Small> {
         let dir = tempfile::tempdir().unwrap();
         let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=32m", "omium"]).arg(dir.path()).output();
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "omium"]).arg(dir.path()).output();
         if mount.is_ok_and(|said| said.status.success()) {
             return Some(Small(dir));
         }
@@ -65,6 +67,7 @@ impl Drop for Small {
 struct Node {
     child: Child,
     said: String,
+    rest: mpsc::Receiver<String>,
     address: String,
     key: String,
 }
@@ -84,16 +87,30 @@ impl Node {
         while !said.contains("answers at") {
             assert!(lines.read_line(&mut said).unwrap() > 0, "the server ended before it answered: {said}");
         }
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        let (say, rest) = mpsc::channel();
+        std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
         let last: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
         let address = last["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
         let key = std::fs::read_to_string(data.join("dev.key")).unwrap().trim().to_owned();
-        Node { child, said, address, key }
+        Node { child, said, rest, address, key }
     }
 
     fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Tells it to stop, and gives what it says from then on, line by line; it has to end with 0.
+    fn stop(&mut self, heard: impl Fn(&str)) -> String {
+        self.rest.try_iter().for_each(drop);
+        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        let mut said = String::new();
+        for line in self.rest.iter() {
+            heard(&line);
+            said += &(line + "\n");
+        }
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{said}");
+        said
     }
 
     /// The status of an answer, and its body.
@@ -202,6 +219,31 @@ fn a_server_that_is_killed_on_a_full_disk_starts_reads_cancels_and_goes_on_once_
     let node = Node::start(&small.data());
     node.shows(&ids[2], "cancelled");
     node.shows(&ids[3], "running");
+}
+
+#[test]
+fn a_server_that_is_stopped_while_its_disk_is_full_or_just_was_ends_well_and_loses_nothing() {
+    let Some(small) = Small::mount() else { return };
+    let mut node = Node::start(&small.data());
+    node.published();
+    for freed in [true, false] {
+        let id = node.started();
+        small.fill();
+        until("a full log", || node.signal(&id) == 507);
+        let full = Cell::new(true);
+        let said = node.stop(|line| {
+            if freed && line.contains("could not be saved") && full.take() {
+                small.free();
+            }
+        });
+        assert!(said.contains("stopped; what was acknowledged is in the log"), "{said}");
+        assert_eq!(said.contains("is folded again at the next start"), !freed, "{said}");
+        if !freed {
+            small.free();
+        }
+        node = Node::start(&small.data());
+        node.shows(&id, "running");
+    }
 }
 
 #[test]

@@ -43,6 +43,7 @@ use omium_processor::Processors;
 use omium_recovery::Recovery;
 use omium_runtime::{Config, Dispatch, Ended, Node, NodeParts, StreamKey, StreamState, Vault, World};
 use omium_schemas::{Content, Digest, Offset, Partition, StreamId, TenantId};
+pub use omium_store::StoreError;
 use omium_store::{RocksStore, Settings};
 use omium_workflow::Definition;
 use serde_json::Value;
@@ -274,7 +275,7 @@ impl Engine {
     }
 
     /// Saves everything and stops.
-    pub async fn stop(&self) -> anyhow::Result<()> {
+    pub async fn stop(&self) -> Result<(), StoreError> {
         self.ended.send_if_modified(|why| {
             let first = why.is_none();
             why.get_or_insert_with(|| "stopped".to_owned());
@@ -286,7 +287,7 @@ impl Engine {
             // One that panicked has said so; nothing is lost with it.
             let _ = follower.await;
         }
-        Ok(stopped?)
+        stopped
     }
 
     fn moved(self: &Arc<Self>, moved: index::Moved) {

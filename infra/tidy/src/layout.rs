@@ -66,6 +66,31 @@ pub fn nameless(files: &[File]) -> Vec<String> {
         .collect()
 }
 
+/// Scripts that now and then fail for nothing: under `pipefail` a reader that leaves early fails whoever still writes to it.
+pub fn early_leavers(files: &[File]) -> Vec<String> {
+    let leaves = |line: &str| {
+        let line = line.replace("||", ";");
+        let mut readers = line.split('|').skip(1).map(|part| part.split_whitespace().collect::<Vec<_>>());
+        !line.trim_start().starts_with('#')
+            && readers.any(|words| match words.as_slice() {
+                ["head", ..] => true,
+                ["grep", options, ..] => options.starts_with('-') && options.contains('q'),
+                _ => false,
+            })
+    };
+    let scripts = files.iter().filter(|file| file.text.contains("pipefail") && file.text.starts_with("#!"));
+    scripts
+        .flat_map(|file| file.text.lines().zip(1..).map(move |(line, no)| (file, line, no)))
+        .filter(|(_, line, _)| leaves(line))
+        .map(|(file, _, no)| {
+            format!(
+                "{}:{no}: `head` and `grep -q` leave early and fail what is before them; use awk",
+                file.path
+            )
+        })
+        .collect()
+}
+
 /// Crates that do nothing: no function in their sources.
 pub fn empty_crates(graph: &Graph, files: &[File]) -> Vec<String> {
     graph

@@ -124,6 +124,18 @@ fn a_guide_to_what_is_not_there_is_found() {
 }
 
 #[test]
+fn a_reader_that_leaves_early_is_found_where_it_fails_what_is_before_it() {
+    let strict = "#!/usr/bin/env bash\nset -euo pipefail\n";
+    let found = layout::early_leavers(&[
+        file("a", &format!("{strict}sort x | head -n 3\nps | grep -qx y && z")),
+        file("b", &format!("{strict}# sort x | head\nx || head y\nsort x | awk 'NR <= 3' | grep y\nhead x")),
+        file("c", "#!/bin/sh\nsort x | head"),
+    ]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("a:3: ") && found[1].starts_with("a:4: "), "{found:?}");
+}
+
+#[test]
 fn words_about_the_making_are_found_whole_and_in_any_case() {
     let found = words::unwanted(&[
         file("a.md", "fine\nA ToDo: later\nmethodology, hackney"),

@@ -31,6 +31,11 @@ fn source_files_stay_short_and_are_named_after_an_idea() {
 }
 
 #[test]
+fn no_script_fails_because_a_reader_left_early() {
+    none(layout::early_leavers(&files()));
+}
+
+#[test]
 fn no_crate_is_empty_and_all_are_in_architecture_md() {
     none(layout::empty_crates(&graph(), &files()));
     let architecture =

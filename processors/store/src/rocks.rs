@@ -256,6 +256,10 @@ impl Store for RocksStore {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.writable()?.db().flush().map_err(|error| self.failed("flushing", error))
+        let inner = self.writable()?;
+        let db = inner.db();
+        // After a full disk it takes no writes until it has recovered by itself. A flush meanwhile would fail, queue a job
+        // that sleeps for a second, and the recovery would wait for all of those; an empty write only tells.
+        apply(db, Batch::default()).and_then(|()| db.flush()).map_err(|error| self.failed("flushing", error))
     }
 }

@@ -37,6 +37,10 @@ use crate::vault::VaultError;
 const LOOK: Duration = Duration::from_millis(500);
 /// After how many microseconds of one turn nobody waits for a partition any more.
 const HOPELESS: u64 = 5_000_000;
+/// How long a store that met a full disk is asked again at the end: it looks for room every five seconds.
+const ROOM_WITHIN: Duration = Duration::from_secs(7);
+/// How often it is asked.
+const ROOM_AGAIN: Duration = Duration::from_millis(100);
 
 /// What a node does to the world outside.
 pub trait World: Send + Sync {
@@ -398,8 +402,23 @@ impl<P: Processors> Node<P> {
         if let Some(seen) = self.seen.clone() {
             seen::note(&seen, &*self.log).await;
         }
-        let store = self.store.clone();
-        tokio::task::spawn_blocking(move || store.flush()).await.unwrap_or(Ok(()))
+        self.flush().await
+    }
+
+    /// Writes what the store keeps in memory to its files. A store that has met a full disk looks for room only every few
+    /// seconds, so it is asked again for a while.
+    async fn flush(&self) -> Result<(), StoreError> {
+        let mut left = ROOM_WITHIN;
+        loop {
+            let store = self.store.clone();
+            match tokio::task::spawn_blocking(move || store.flush()).await.unwrap_or(Ok(())) {
+                Err(StoreError::Full { .. }) if !left.is_zero() => {
+                    left = left.saturating_sub(ROOM_AGAIN);
+                    tokio::time::sleep(ROOM_AGAIN).await;
+                }
+                flushed => return flushed,
+            }
+        }
     }
 
     /// Waits for a partition to stop, but not for one that computes without an end.
