@@ -40,6 +40,7 @@ struct Server {
     upstream: Option<Spanned<String>>,
     host_names: Vec<String>,
     grace: Option<Spanned<String>>,
+    keep: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -63,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) upstream: Option<String>,
     pub(crate) host_names: Vec<String>,
     pub(crate) grace: Option<Duration>,
+    pub(crate) keep: Option<Duration>,
     /// Nothing where the file says nothing, which is not the same as an empty list.
     programs: Option<Vec<Program>>,
     private: Option<Vec<PrivateHost>>,
@@ -102,7 +104,8 @@ impl Config {
             at: error.span().map_or(0, |span| span.start),
             said: secrets::without_values(error.message()),
         })?;
-        let Server { upstream, host_names, grace } = written.server;
+        let Server { upstream, host_names, grace, keep } = written.server;
+        let keep = keep.map(|time| valued(&time, |text| crate::dev::kept(text), "server.keep"));
         let upstream =
             upstream.map(|url| valued(&url, |url| crate::dev::upstream_url(url), "server.upstream"));
         let grace = grace.map(|time| {
@@ -131,6 +134,7 @@ impl Config {
             upstream: upstream.transpose()?,
             host_names,
             grace: grace.transpose()?,
+            keep: keep.transpose()?,
             programs: allowed.map(|list| programs(&list, "host.programs")).transpose()?,
             private: private.map(|list| hosts_of(&list, "host.private")).transpose()?,
             tenants,

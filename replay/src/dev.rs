@@ -72,9 +72,21 @@ struct NodeOptions {
     /// How long calls in flight may take to end once the process is told to (30s); a second signal ends it at once.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     grace: Option<Duration>,
+    /// How long executions are kept after they have ended (90d), a day at least; a workflow may say otherwise. Without it
+    /// everything is kept.
+    #[arg(long, value_name = "TIME", value_parser = kept)]
+    keep: Option<Duration>,
     /// What is granted to tools of workflows, and settings; else omium.toml in the data folder, if it is there.
     #[arg(long, value_name = "FILE", env = "OMIUM_CONFIG")]
     config: Option<PathBuf>,
+}
+
+pub(crate) fn kept(text: &str) -> Result<Duration, String> {
+    let keep = humantime::parse_duration(text).map_err(|why| format!("{why}; write 90d"))?;
+    if keep < omium_engine::SHORTEST_KEEP {
+        return Err("what has ended is kept for a day at least; write 1d or more".to_owned());
+    }
+    Ok(keep)
 }
 
 pub(crate) fn upstream_url(text: &str) -> Result<String, String> {
@@ -203,6 +215,9 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
     let models = Models::of(options.upstream.as_ref().or(config.upstream.as_ref()), &kind).await?;
     let gate = omium_llm::router(Arc::new(Gate::new(engine.clone())), models.gate().with_calls(connections));
     seat_native(&engine, models.native());
+    if let Some(keep) = options.keep.or(config.keep) {
+        engine.keep(keep);
+    }
     let key = key(&engine, &data).await?;
     prepare(&engine, &kind, &models, &key).await?;
     note_soon(&data, Running { url: url.clone(), key, pid: std::process::id() })?;

@@ -76,6 +76,7 @@ enum Command {
     /// Lists and sets what models cost.
     #[command(subcommand)]
     Prices(cli::Prices),
+    Trim(cli::Trim),
     Doctor(cli::Doctor),
     Log(log_tools::Options),
     Story(story::Options),
@@ -151,6 +152,7 @@ fn main() -> ExitCode {
         Command::Workflows(workflows) => Ok(cli::run(&target, &workflows)),
         Command::Keys(keys) => Ok(cli::run(&target, &keys)),
         Command::Prices(prices) => Ok(cli::run(&target, &prices)),
+        Command::Trim(trim) => Ok(cli::run(&target, &trim)),
         Command::Doctor(doctor) => Ok(cli::run(&target, &doctor)),
         Command::Log(options) => Ok(log_tools::run(&options)),
         Command::Story(options) => story::tell(&options),

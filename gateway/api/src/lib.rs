@@ -13,6 +13,7 @@ mod problem;
 mod programs;
 mod request;
 mod rest;
+mod trim;
 pub mod views;
 mod workers;
 

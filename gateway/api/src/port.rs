@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 pub use crate::programs::{Decision, ProgramRequest, Programs};
 use crate::views::{
     CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView, IssuedKey,
-    KeyView, Page, PriceView, PricesView, Started, WorkflowView,
+    KeyView, LetGo, Page, PriceView, PricesView, Started, WorkflowView,
 };
 
 /// Who asks, as his key says.
@@ -431,6 +431,9 @@ pub trait Engine: Programs {
 
     /// Sets what a token of a model costs, for executions that begin from now on.
     async fn set_price(&self, caller: &Caller, model: String, price: Price) -> Result<PriceView, Failure>;
+
+    /// Lets go at once of what was kept long enough.
+    async fn trim(&self, caller: &Caller) -> Result<LetGo, Failure>;
 
     /// Starts an execution.
     async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure>;

@@ -46,6 +46,7 @@ pub(crate) const ROUTES: &[Route] = &[
     ("/api/v1/keys", || get(crate::keys::keys).post(crate::keys::issue)),
     ("/api/v1/keys/{key}", || delete(crate::keys::revoke)),
     ("/api/v1/prices", || get(crate::prices::prices).put(crate::prices::set)),
+    ("/api/v1/trim", || post(crate::trim::trim)),
     ("/api/v1/programs", || post(crate::programs::open)),
     ("/api/v1/executions/{id}/attempts", || post(crate::programs::begin)),
     ("/api/v1/executions/{id}/attempts/end", || post(crate::programs::end)),

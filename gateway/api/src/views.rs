@@ -339,6 +339,32 @@ pub struct PricesView {
     pub list: Option<String>,
 }
 
+/// What was let go of, because it was kept long enough.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LetGo {
+    /// How long what has ended is kept, in milliseconds, where its workflow does not say it.
+    pub keep_ms: u64,
+    /// What became of each partition of the log.
+    pub partitions: Vec<LetGoPartition>,
+    /// How many long values were removed that nothing names any more.
+    pub blobs_removed: u64,
+    /// How many bytes that gave back.
+    pub blob_bytes: u64,
+}
+
+/// What became of a partition of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LetGoPartition {
+    /// Its number.
+    pub partition: u16,
+    /// The offset that it starts at now.
+    pub starts_at: u64,
+    /// How many records were dropped.
+    pub dropped: u64,
+    /// Why nothing could be dropped, where that was tried.
+    pub kept_because: Option<String>,
+}
+
 /// A checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckpointView {

@@ -171,7 +171,7 @@ impl Engine {
         }
     }
 
-    async fn definition(&self, version: &Version) -> Result<Arc<Definition>, Failure> {
+    pub(super) async fn definition(&self, version: &Version) -> Result<Arc<Definition>, Failure> {
         if let Some(known) =
             self.definitions.lock().unwrap_or_else(PoisonError::into_inner).get(&version.digest)
         {

@@ -38,6 +38,12 @@ impl Engine {
 
     pub(super) async fn stream(&self, key: StreamKey) -> Result<Arc<super::State>, Failure> {
         match self.node().view(key).await {
+            Ok(Some(stream)) if stream.state.0.run().is_some_and(|run| run.let_go) => Err(Failure::new(
+                FailureKind::NotFound,
+                "let-go",
+                format!("the records of {} were let go of", key.stream),
+                "they were kept as long as its workflow (`keep:`) and the server (`--keep`) say",
+            )),
             Ok(Some(stream)) if stream.state.0.run().is_some() => Ok(stream),
             Ok(_) => Err(Failure::new(
                 FailureKind::NotFound,
@@ -115,6 +121,7 @@ impl Engine {
             slice,
             deadline: definition.timeout_ms.map(|millis| now.plus_millis(millis)),
             price_list: control.prices.get(&caller.tenant).and_then(omium_execution::Prices::version),
+            keep_ms: definition.keep_ms.map(|millis| i64::try_from(millis).unwrap_or(i64::MAX)),
         };
         let asked = json!({ "workflow": request.workflow, "inputs": request.inputs, "budget": request.budget.map(view::dollars) });
         let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;
@@ -359,6 +366,7 @@ impl Engine {
             deadline: run.deadline.map(|deadline| Time(now().0 + deadline.0.saturating_sub(run.started.0))),
             done,
             price_list: run.price_list,
+            keep_ms: run.keep_ms.map(|millis| i64::try_from(millis).unwrap_or(i64::MAX)),
         })
     }
 

@@ -32,22 +32,26 @@ impl History {
         let partition = self.partition(key);
         self.index.caught_up(&*self.log, partition).await?;
         let mut found: Vec<Frame> = Vec::new();
-        let (mut left, mut bytes) = (records as i64, 0_usize);
-        for offset in self.index.offsets(key)? {
-            for frame in self.of_block(key, partition, offset).await? {
-                // A frame that was carried forward stands in the log twice.
-                let new = found.last().is_none_or(|last| frame.head.first > last.head.first);
-                if new && frame.last() >= from {
-                    left -= frame.count() as i64;
-                    bytes += frame.records().map(|record| record.body.len()).sum::<usize>();
-                    found.push(frame);
+        let (mut left, mut bytes, mut next) = (records as i64, 0_usize, from);
+        loop {
+            let places = self.index.places(key, next)?;
+            let Some(last) = places.last() else { return Ok(found) };
+            next = last.last.next();
+            for place in places {
+                for frame in self.of_block(key, partition, place.offset).await? {
+                    // A frame that was carried forward stands in the log twice.
+                    let new = found.last().is_none_or(|last| frame.head.first > last.head.first);
+                    if new && frame.last() >= from {
+                        left -= frame.count() as i64;
+                        bytes += frame.records().map(|record| record.body.len()).sum::<usize>();
+                        found.push(frame);
+                    }
+                }
+                if left <= 0 || bytes >= PAGE {
+                    return Ok(found);
                 }
             }
-            if left <= 0 || bytes >= PAGE {
-                break;
-            }
         }
-        Ok(found)
     }
 
     /// The same, decoded.
@@ -76,32 +80,44 @@ impl History {
     ) -> anyhow::Result<State> {
         let partition = self.partition(key);
         self.index.caught_up(&*self.log, partition).await?;
-        let (mut state, mut last) = (State::default(), Seq(0));
-        for offset in self.index.offsets(key)? {
-            if last >= until {
-                break;
-            }
-            for frame in self.of_block(key, partition, offset).await? {
-                // A frame that was carried forward stands in the log twice.
-                if frame.head.first > last {
-                    last = frame.last();
-                    state = apply(state, &Told::read(&frame)?, key, until, &mut seen);
+        let (mut state, mut last, mut next) = (State::default(), Seq(0), Seq(0));
+        while last < until {
+            let places = self.index.places(key, next)?;
+            let Some(end) = places.last() else { break };
+            next = end.last.next();
+            for place in places {
+                if last >= until {
+                    break;
+                }
+                for frame in self.of_block(key, partition, place.offset).await? {
+                    // A frame that was carried forward stands in the log twice.
+                    if frame.head.first > last {
+                        last = frame.last();
+                        state = apply(state, &Told::read(&frame)?, key, until, &mut seen);
+                    }
                 }
             }
         }
         Ok(state)
     }
 
+    /// None where the front of the log was dropped with it: what is still needed of it stands further on.
     async fn of_block(
         &self,
         key: &StreamKey,
         partition: Partition,
         offset: omium_schemas::Offset,
     ) -> anyhow::Result<Vec<Frame>> {
-        let entry = self.log.read(partition, offset, 1).await?.into_iter().next();
+        let read = self.log.read(partition, offset, 1).await;
+        if offset < self.log.start(partition)? {
+            return Ok(Vec::new());
+        }
+        let entry = read?.into_iter().next();
         let entry = entry.with_context(|| format!("offset {offset} of partition {partition} is gone"))?;
         let mut frames = Block::trusted(entry.bytes)?.frames()?;
         frames.retain(|frame| (frame.head.tenant, frame.head.stream) == (key.tenant, key.stream));
+        // Copies stand in the order in which they were met.
+        frames.sort_by_key(|frame| frame.head.first);
         Ok(frames)
     }
 

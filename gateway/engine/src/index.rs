@@ -1,7 +1,7 @@
-//! Where things stand in the log: for each stream the offsets of its blocks, and a line per execution for lists. A fold
-//! of the log like all else, in a store of its own that may be deleted at any time.
+//! Where things stand in the log: for each stream its blocks and the seqs in them, and a line per execution for lists. A
+//! fold of the log like all else, in a store of its own that may be deleted at any time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,8 +21,10 @@ use tokio::sync::watch;
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long somebody waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Under this key it says which log it is of. No other key begins so.
+/// Under this key it says which log it is of, and how its rows are laid out. No other key begins so.
 const LOG: &[u8] = b"\xfflog";
+/// Changes when rows do. An index of another layout is made anew.
+const LAYOUT: u8 = 2;
 
 /// A line of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,15 @@ pub(crate) struct Line {
     pub(crate) status: Standing,
     pub(crate) started: Time,
     pub(crate) ended: Option<Time>,
+    /// The seq of the event that says how it stands: what is carried forward later says nothing new.
+    pub(crate) at: Seq,
+}
+
+/// A block that holds frames of a stream, and which seqs they have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) last: Seq,
+    pub(crate) offset: Offset,
 }
 
 /// How an execution stands, as lists say it.
@@ -94,6 +105,8 @@ type Active = BTreeMap<String, i64>;
 const WITHDRAW: [TypeId; 3] = [StepCancelled::TYPE_ID, StepTimedOut::TYPE_ID, BranchRaised::TYPE_ID];
 /// How much of the log is read at once.
 const READ: usize = 1 << 20;
+/// How many places are given at once.
+const PLACES: usize = 1_000;
 
 // Every key but the positions begins with the tenant.
 fn key(tenant: TenantId, space: u8, rest: &[&[u8]]) -> Vec<u8> {
@@ -118,6 +131,62 @@ fn count(active: &mut Active, before: Option<&Line>, line: &Line) {
         (true, false) => *of -= 1,
         _ => {}
     }
+}
+
+/// What tells the index of a log from all others.
+fn identity(log: [u8; 16]) -> Vec<u8> {
+    [log.as_slice(), &[LAYOUT]].concat()
+}
+
+/// By the last seq that the block holds of the stream, so that whoever wants what follows a seq begins at its row.
+fn place_key(key_of: &StreamKey, last: Seq) -> Vec<u8> {
+    key(key_of.tenant, b'o', &[key_of.stream.bytes(), &last.0.to_be_bytes()])
+}
+
+fn placed(row: &[u8], value: &[u8]) -> Option<(StreamKey, Place)> {
+    let (tenant, rest) = row.split_first_chunk::<16>()?;
+    let (stream, last) = rest.strip_prefix(b"o")?.split_first_chunk::<16>()?;
+    let key_of = StreamKey::new(TenantId(*tenant), StreamId::from_bytes(*stream).ok()?);
+    let number = |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?));
+    Some((key_of, Place { last: Seq(number(last)?), offset: Offset(number(value)?) }))
+}
+
+/// When the execution began, by which its line is found.
+fn begun_key(key_of: &StreamKey) -> Vec<u8> {
+    key(key_of.tenant, b'x', &[key_of.stream.bytes()])
+}
+
+/// How an execution stands whose beginning is still to come.
+fn early_key(key_of: &StreamKey) -> Vec<u8> {
+    key(key_of.tenant, b'u', &[key_of.stream.bytes()])
+}
+
+fn standing_after(event: &str) -> Option<Standing> {
+    match event {
+        "ExecutionStarted" | "ExecutionResumed" | "BranchRaised" => Some(Standing::Running),
+        "ExecutionSuspended" => Some(Standing::Suspended),
+        "ExecutionPaused" => Some(Standing::Paused),
+        "ExecutionCompleted" => Some(Standing::Completed),
+        "ExecutionFailed" => Some(Standing::Failed),
+        "ExecutionCancelled" => Some(Standing::Cancelled),
+        _ => None,
+    }
+}
+
+/// The workflow of an execution that begins with this frame, and who performs its first step.
+fn begun(frame: &Frame) -> anyhow::Result<Option<(String, String)>> {
+    let told = Told::read(frame)?;
+    let plan = match &told.command {
+        Command::StartExecution(start) => start.plan.first(),
+        Command::StartFork(fork) => fork.plan.first(),
+        _ => None,
+    };
+    // A program has no plan: it decides its own steps.
+    let framework = plan.map_or_else(|| "program".to_owned(), |plan| plan.framework.clone());
+    Ok(told.events.into_iter().find_map(|(_, event)| match event {
+        Event::ExecutionStarted(started) => Some((started.workflow, framework.clone())),
+        _ => None,
+    }))
 }
 
 /// Newest first: the time counts down.
@@ -176,7 +245,7 @@ impl Index {
     pub(crate) fn is_ahead(&self, log: [u8; 16], ends: &[Offset]) -> Option<String> {
         // What cannot be read is met again where the index begins to follow, and said there.
         let rows = |key: Vec<u8>| self.store.get(&[key]).ok()?.pop().flatten();
-        if rows(LOG.to_vec()).as_deref() != Some(&log) {
+        if rows(LOG.to_vec()) != Some(identity(log)) {
             return None;
         }
         let next = |n| serde_json::from_slice::<Position>(&rows(position_key(Partition(n)))?).ok();
@@ -191,10 +260,10 @@ impl Index {
         ))
     }
 
-    /// What was kept of another log is forgotten: everything is folded again from this one.
+    /// What was kept of another log, or in another layout, is forgotten: everything is folded again from this one.
     pub(crate) fn belongs_to(&self, log: [u8; 16]) -> anyhow::Result<()> {
         let known = self.store.get(&[LOG.to_vec()])?.pop().flatten();
-        if known.as_deref() == Some(&log) {
+        if known == Some(identity(log)) {
             return Ok(());
         }
         loop {
@@ -207,7 +276,7 @@ impl Index {
             self.store.write(batch)?;
         }
         let mut batch = Batch::default();
-        batch.put(LOG.to_vec(), log.to_vec());
+        batch.put(LOG.to_vec(), identity(log));
         self.store.write(batch)?;
         Ok(self.store.flush()?)
     }
@@ -331,87 +400,96 @@ impl Index {
         if filter.admit(&block.head, None) != Verdict::Counts {
             return Ok(());
         }
-        let mut seen: BTreeSet<StreamKey> = BTreeSet::new();
-        for frame in block.frames()? {
+        let frames = block.frames()?;
+        let copies = omium_runtime::holds_copies(&frames);
+        // A row for the last frame of each stream; for each frame among copies, which stand in the order they were met in.
+        let mut last: BTreeMap<(StreamKey, Seq), Seq> = BTreeMap::new();
+        for frame in frames {
             let key_of = StreamKey::new(frame.head.tenant, frame.head.stream);
             if !matches!(key_of.stream.kind(), StreamKind::Execution | StreamKind::Control) {
                 continue;
             }
-            if seen.insert(key_of) {
-                let rest: [&[u8]; 2] = [key_of.stream.bytes(), &entry.offset.0.to_be_bytes()];
-                rows.plain.put(key(key_of.tenant, b'o', &rest), Vec::new());
-            }
+            last.insert((key_of, if copies { frame.head.first } else { Seq(0) }), frame.last());
             let change = if key_of.stream.kind() == StreamKind::Execution {
-                self.change(&key_of, &frame, rows)?
+                self.change(&key_of, &frame, copies, rows)?
             } else {
                 None
             };
             let withdraws = frame.records().skip(1).any(|record| WITHDRAW.contains(&record.kind));
             news.push(Moved { key: key_of, last: frame.last(), change, withdraws });
         }
+        for ((key_of, _), last) in last {
+            // What is carried forward takes the place of what stood below the mark.
+            rows.plain.put(place_key(&key_of, last), entry.offset.0.to_be_bytes().to_vec());
+        }
         Ok(())
     }
 
-    /// What a frame does to the execution's line. Only frames that may hold such an event are decoded whole.
+    /// What a frame does to the execution's line. Only frames that may hold such an event are decoded whole. Where the front
+    /// of the log was dropped, what was carried forward comes behind frames that go on from it.
     fn change(
         &self,
         key_of: &StreamKey,
         frame: &Frame,
+        copied: bool,
         rows: &mut Rows,
     ) -> anyhow::Result<Option<(Option<Line>, Line)>> {
-        let mut standing = None;
-        let mut workflow = None;
-        for record in frame.records().skip(1) {
-            match omium_schemas::schema(record.kind).map(|schema| schema.name) {
-                Some("ExecutionStarted") => {
-                    let told = Told::read(frame)?;
-                    let plan = match &told.command {
-                        Command::StartExecution(start) => start.plan.first(),
-                        Command::StartFork(fork) => fork.plan.first(),
-                        _ => None,
-                    };
-                    // A program has no plan: it decides its own steps.
-                    let framework = plan.map_or_else(|| "program".to_owned(), |plan| plan.framework.clone());
-                    workflow = told.events.into_iter().find_map(|(_, event)| match event {
-                        Event::ExecutionStarted(started) => Some((started.workflow, framework.clone())),
-                        _ => None,
-                    });
-                    standing = Some(Standing::Running);
-                }
-                Some("ExecutionSuspended") => standing = Some(Standing::Suspended),
-                Some("ExecutionPaused") => standing = Some(Standing::Paused),
-                Some("ExecutionResumed" | "BranchRaised") => standing = Some(Standing::Running),
-                Some("ExecutionCompleted") => standing = Some(Standing::Completed),
-                Some("ExecutionFailed") => standing = Some(Standing::Failed),
-                Some("ExecutionCancelled") => standing = Some(Standing::Cancelled),
-                _ => {}
+        let mut said = None;
+        let mut names = None;
+        for (record, seq) in frame.records().zip(frame.head.first.0..).skip(1) {
+            let name = omium_schemas::schema(record.kind).map(|schema| schema.name);
+            if name == Some("ExecutionCarried") {
+                self.goes(key_of, rows)?;
+                return Ok(None);
+            }
+            if name == Some("ExecutionStarted") {
+                names = begun(frame)?;
+            }
+            if let Some(status) = name.and_then(standing_after) {
+                said = Some((status, Seq(seq)));
             }
         }
-        let Some(status) = standing else { return Ok(None) };
+        let Some((status, at)) = said else { return Ok(None) };
         let time = frame.head.time;
-        let before = match &workflow {
-            Some(_) => None,
-            None => {
-                rows.lines.get(key_of).cloned().map_or_else(|| self.line(key_of), |line| Ok(Some(line)))?
+        // A stream begins once, so only copies are asked whether it is known.
+        let before = if names.is_some() && !copied { None } else { self.known(key_of, rows)? };
+        if copied && before.as_ref().is_some_and(|line| line.at >= at) {
+            return Ok(None);
+        }
+        let ended = (!status.is_open()).then_some(time);
+        let mut line = match (&before, names) {
+            (Some(line), _) => Line { status, ended, at, ..line.clone() },
+            (None, Some((workflow, framework))) => {
+                Line { workflow, framework, status, started: time, ended, at }
+            }
+            (None, None) => {
+                // It begins in what is still to come.
+                let (workflow, framework) = (String::new(), String::new());
+                let line = Line { workflow, framework, status, started: time, ended, at };
+                rows.plain.put(early_key(key_of), serde_json::to_vec(&line)?);
+                rows.early.insert(*key_of, line);
+                return Ok(None);
             }
         };
-        let ((workflow, framework), started) = match (&before, workflow) {
-            (_, Some(names)) => (names, time),
-            (Some(line), None) => ((line.workflow.clone(), line.framework.clone()), line.started),
-            (None, None) => return Ok(None),
-        };
-        let line = Line { workflow, framework, status, started, ended: (!status.is_open()).then_some(time) };
+        if copied
+            && before.is_none()
+            && let Some(early) = self.early(key_of, rows)?
+        {
+            rows.plain.delete(early_key(key_of));
+            rows.early.remove(key_of);
+            (line.status, line.ended, line.at) = (early.status, early.ended, early.at);
+        }
         for old in before.iter().flat_map(Wanted::others) {
-            rows.leaves(old.row(key_of, started));
+            rows.leaves(old.row(key_of, line.started));
         }
         for new in Wanted::others(&line) {
-            rows.enters(new.row(key_of, started));
+            rows.enters(new.row(key_of, line.started));
         }
-        rows.lines.insert(*key_of, line.clone());
-        rows.plain.put(line_key(key_of, started), serde_json::to_vec(&line)?);
-        rows.plain.put(key(key_of.tenant, b'x', &[key_of.stream.bytes()]), started.0.to_be_bytes().to_vec());
+        rows.lines.insert(*key_of, Some(line.clone()));
+        rows.plain.put(line_key(key_of, line.started), serde_json::to_vec(&line)?);
+        rows.plain.put(begun_key(key_of), line.started.0.to_be_bytes().to_vec());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if status.is_open() {
+        if line.status.is_open() {
             open.insert(*key_of, line.clone())
         } else {
             open.remove(key_of)
@@ -419,11 +497,59 @@ impl Index {
         Ok(Some((before, line)))
     }
 
+    /// An execution whose records are let go of stands in no list any more.
+    fn goes(&self, key_of: &StreamKey, rows: &mut Rows) -> anyhow::Result<()> {
+        if let Some(line) = self.known(key_of, rows)? {
+            for old in Wanted::others(&line) {
+                rows.leaves(old.row(key_of, line.started));
+            }
+            rows.plain.delete(line_key(key_of, line.started));
+            rows.plain.delete(begun_key(key_of));
+        }
+        rows.plain.delete(early_key(key_of));
+        rows.early.remove(key_of);
+        rows.lines.insert(*key_of, None);
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(key_of);
+        Ok(())
+    }
+
+    fn known(&self, key_of: &StreamKey, rows: &Rows) -> anyhow::Result<Option<Line>> {
+        rows.lines.get(key_of).cloned().map_or_else(|| self.line(key_of), Ok)
+    }
+
+    fn early(&self, key_of: &StreamKey, rows: &Rows) -> anyhow::Result<Option<Line>> {
+        if let Some(line) = rows.early.get(key_of) {
+            return Ok(Some(line.clone()));
+        }
+        let row = self.store.get(&[early_key(key_of)])?.pop().flatten();
+        Ok(row.and_then(|row| serde_json::from_slice(&row).ok()))
+    }
+
+    /// Forgets where things stood that the log does not hold any more: partitions begin at these offsets now.
+    pub(crate) fn let_go(&self, starts: &[Offset]) -> anyhow::Result<()> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let rows = self.store.scan(&[], after.as_deref(), 10_000)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = Some(last.clone());
+            let mut batch = Batch::default();
+            for (row, value) in &rows {
+                if let Some((key_of, place)) = placed(row, value)
+                    && place.offset
+                        < starts[usize::from(key_of.stream.partition(key_of.tenant, starts.len() as u16).0)]
+                {
+                    batch.delete(row.clone());
+                }
+            }
+            self.store.write(batch)?;
+        }
+    }
+
     fn line(&self, key_of: &StreamKey) -> anyhow::Result<Option<Line>> {
         if let Some(line) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(key_of) {
             return Ok(Some(line.clone()));
         }
-        let row = self.store.get(&[key(key_of.tenant, b'x', &[key_of.stream.bytes()])])?.pop().flatten();
+        let row = self.store.get(&[begun_key(key_of)])?.pop().flatten();
         let Some(started) = row.and_then(|row| row.try_into().ok()).map(u64::from_be_bytes) else {
             return Ok(None);
         };
@@ -444,19 +570,12 @@ impl Index {
         Ok(())
     }
 
-    /// The offsets of the blocks that hold frames of a stream, in order.
-    pub(crate) fn offsets(&self, key_of: &StreamKey) -> anyhow::Result<Vec<Offset>> {
+    /// Where frames of a stream stand that hold seqs from `from` on, in the order of these; no more than a page of them.
+    pub(crate) fn places(&self, key_of: &StreamKey, from: Seq) -> anyhow::Result<Vec<Place>> {
         let prefix = key(key_of.tenant, b'o', &[key_of.stream.bytes()]);
-        let mut offsets = Vec::new();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let rows = self.store.scan(&prefix, after.as_deref(), 10_000)?;
-            let Some((last, _)) = rows.last() else { return Ok(offsets) };
-            after = Some(last.clone());
-            offsets.extend(rows.iter().filter_map(|(row, _)| {
-                Some(Offset(u64::from_be_bytes(row.get(prefix.len()..)?.try_into().ok()?)))
-            }));
-        }
+        let after = from.0.checked_sub(1).map(|before| place_key(key_of, Seq(before)));
+        let rows = self.store.scan(&prefix, after.as_deref(), PLACES)?;
+        Ok(rows.iter().filter_map(|(row, value)| Some(placed(row, value)?.1)).collect())
     }
 
     /// Lines of a tenant, newest first, after a cursor; and the cursor of the last one where there may be more.
@@ -491,8 +610,10 @@ impl Index {
 #[derive(Default)]
 struct Rows {
     plain: Batch,
-    /// Lines as they are now, which the store does not know yet.
-    lines: BTreeMap<StreamKey, Line>,
+    /// Lines as they are now, which the store does not know yet; nothing where one is gone.
+    lines: BTreeMap<StreamKey, Option<Line>>,
+    /// How executions stand whose beginning is still to come.
+    early: BTreeMap<StreamKey, Line>,
     /// Rows of lists, and whether they come or go.
     lists: BTreeMap<Vec<u8>, bool>,
 }

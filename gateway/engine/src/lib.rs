@@ -26,6 +26,7 @@ mod programs;
 mod publish;
 pub mod readable;
 mod reading;
+mod retention;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -34,6 +35,7 @@ mod view;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use omium_detector::Detector;
@@ -62,6 +64,7 @@ pub use offline::cancel as cancel_offline;
 pub use opening::{Opening, of_other_ages};
 pub use port::Served;
 pub use publish::{Shown, Topics, start as publish};
+pub use retention::SHORTEST as SHORTEST_KEEP;
 
 /// What a partition runs.
 pub type Suite = (Execution, Detector, Recovery);
@@ -112,6 +115,10 @@ pub struct Engine {
     room: calls::Room,
     verified: keys::Verified,
     native_calls: draining::Calls,
+    /// How long what has ended is kept, where that is said.
+    keep: OnceLock<Duration>,
+    letting_go: tokio::sync::Mutex<()>,
+    published: publish::Reached,
 }
 
 /// What the node does to the world: hands work on, and says when a partition has ended.
@@ -200,6 +207,9 @@ impl Engine {
             room: calls::Room::default(),
             verified: keys::Verified::default(),
             native_calls: draining::Calls::default(),
+            keep: OnceLock::new(),
+            letting_go: tokio::sync::Mutex::default(),
+            published: publish::Reached::default(),
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;

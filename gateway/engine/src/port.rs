@@ -11,7 +11,7 @@ use omium_api::port::{
 };
 use omium_api::views::{
     AttemptView, CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
-    GuardView, IssuedKey, KeyView, Page, PriceView, PricesView, Started, WorkflowView,
+    GuardView, IssuedKey, KeyView, LetGo, Page, PriceView, PricesView, Started, WorkflowView,
 };
 use omium_schemas::{Price, Seq};
 use serde_json::Value;
@@ -130,6 +130,10 @@ impl Port for Served {
 
     async fn set_price(&self, caller: &Caller, model: String, price: Price) -> Result<PriceView, Failure> {
         self.0.price_set(caller, model, price).await
+    }
+
+    async fn trim(&self, _caller: &Caller) -> Result<LetGo, Failure> {
+        self.0.let_go_now().await
     }
 
     async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {

@@ -5,6 +5,7 @@ mod events;
 mod position;
 mod results;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -85,6 +86,23 @@ impl Troubles {
     }
 }
 
+/// Up to where each topic has been published: the log keeps what stands behind that.
+#[derive(Default)]
+pub(super) struct Reached(Mutex<BTreeMap<(String, Partition), Offset>>);
+
+impl Reached {
+    /// Up to where all of them are; nothing where nothing is published.
+    pub(super) fn reached(&self, partition: Partition) -> Option<Offset> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter(|((_, of), _)| *of == partition).map(|(_, reached)| *reached).min()
+    }
+
+    fn note(&self, topic: &str, partition: Partition, reached: Offset) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert((topic.to_owned(), partition), reached);
+    }
+}
+
 /// Publishes until the engine ends. Returns when the topics are there.
 pub async fn start(
     engine: &Arc<Engine>,
@@ -142,6 +160,8 @@ fn follow(engine: &Arc<Engine>, place: &std::path::Path, publication: Arc<dyn Pu
             publication: publication.clone(),
             file: place.join(format!("{}-{}.json", publication.topic().name(), partition.0)),
         };
+        let reached = Position::load(&follower.file, follower.id).map(|position| position.next);
+        engine.published.note(publication.topic().name(), partition, reached.unwrap_or_default());
         let mut ended = engine.ended();
         let task = tokio::spawn(async move {
             tokio::select! {
@@ -225,6 +245,9 @@ impl Follower {
                 let reached = Position::new(self.id, next, filter);
                 // Only what is acknowledged is behind a position: a crash in between doubles records and loses none.
                 reached.save(&self.file)?;
+                if let Some(engine) = self.engine.upgrade() {
+                    engine.published.note(self.publication.topic().name(), self.partition, next);
+                }
                 *position = Some(reached);
             }
             self.note(false);
@@ -248,7 +271,11 @@ fn take(
         BlockKind::Epoch => None,
     };
     if filter.admit(&block.head, hash) == Verdict::Counts {
-        frames.extend(block.frames()?);
+        let of_block = block.frames()?;
+        // What is carried forward was published where it stood first.
+        if !omium_runtime::holds_copies(&of_block) {
+            frames.extend(of_block);
+        }
     }
     Ok(())
 }

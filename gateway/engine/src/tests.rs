@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod ages;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::path::Path;

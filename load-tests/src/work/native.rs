@@ -138,6 +138,7 @@ async fn begin(line: Arc<Line>) {
         workflow: "native".to_owned(),
         workflow_version: None,
         price_list: None,
+        keep_ms: None,
         inputs: Some(Content::open("{}")),
         account: None,
         steps: 0,

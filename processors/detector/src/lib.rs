@@ -6,7 +6,7 @@ mod number;
 mod state;
 mod verdict;
 
-use omium_processor::{Context, Processor, Recorded};
+use omium_processor::{Context, Keep, Processor, Recorded};
 use omium_schemas::Content;
 use omium_schemas::catalogue::{CheckPassed, Event, FindingReported};
 
@@ -48,9 +48,8 @@ impl Processor for Detector {
         state
     }
 
-    fn carry(state: &State) -> Option<Vec<Event>> {
+    fn carry(_state: &State, _keep: &Keep) -> Option<Vec<Event>> {
         // What is carried forward has ended: there is nothing left to check.
-        let _ = state;
         Some(Vec::new())
     }
 }

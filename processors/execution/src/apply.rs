@@ -40,7 +40,8 @@ impl Run {
         match event {
             Event::ExecutionStarted(started) => self.start(started, time, command),
             Event::ExecutionCarried(ExecutionCarried { spent, .. }) => {
-                *self = Run { spent: *spent, status: Status::Completed, ended: Some(time), ..Run::default() };
+                let (status, ended) = (Status::Completed, Some(time));
+                *self = Run { spent: *spent, status, ended, let_go: true, ..Run::default() };
             }
             Event::VersionsPinned(VersionsPinned { workflow, price, .. }) => {
                 let of_command = match command {
@@ -247,9 +248,11 @@ impl Run {
             *self = Run::of_program(start, time);
             return;
         }
-        let (plan, on_failure, inputs, budget) = match command {
-            Command::StartExecution(start) => (&start.plan, start.on_failure, &start.inputs, start.slice),
-            Command::StartFork(fork) => (&fork.plan, fork.on_failure, &fork.inputs, fork.slice),
+        let (plan, on_failure, inputs, budget, keep) = match command {
+            Command::StartExecution(start) => {
+                (&start.plan, start.on_failure, &start.inputs, start.slice, start.keep_ms)
+            }
+            Command::StartFork(fork) => (&fork.plan, fork.on_failure, &fork.inputs, fork.slice, fork.keep_ms),
             _ => return,
         };
         *self = Run {
@@ -259,6 +262,7 @@ impl Run {
             inputs: inputs.clone(),
             started: time,
             deadline: started.deadline,
+            keep_ms: keep.and_then(|millis| u64::try_from(millis).ok()),
             steps: vec![Step::default(); plan.len()],
             budget,
             ..Run::default()

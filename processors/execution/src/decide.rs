@@ -47,6 +47,13 @@ pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>
                 format!("there is no execution {}; `omium list` shows those that there are", context.stream);
             return Err(Refusal::new(Why::NotFound, text));
         }
+        (Some(run), _) if run.let_go => {
+            let text = format!(
+                "the records of {} were let go of: they were kept as long as its workflow and the server say",
+                context.stream
+            );
+            return Err(Refusal::new(Why::NotFound, text));
+        }
         (Some(run), _) => run,
     };
     bounds::room(run, command, context)?;

@@ -18,9 +18,9 @@ mod schedule;
 mod state;
 mod writes;
 
-use omium_processor::{Context, Due, Processor, Recorded, Refusal};
+use omium_processor::{Context, Due, Keep, Processor, Recorded, Refusal};
 use omium_schemas::StreamKind;
-use omium_schemas::catalogue::{Command, Event, ExecutionCancelled, ExecutionCarried};
+use omium_schemas::catalogue::{Command, Event, ExecutionCancelled, ExecutionCarried, ExecutionFailed};
 
 pub use control::{Control, Key, SetGuards, Version};
 pub use matching::{Found, Wanted};
@@ -37,7 +37,7 @@ impl Processor for Execution {
     type State = State;
 
     const NAME: &'static str = "execution";
-    const LAYOUT: u16 = 7;
+    const LAYOUT: u16 = 8;
 
     fn decide(state: &State, command: &Command, context: &Context<'_>) -> Result<Vec<Event>, Refusal> {
         match context.stream.kind() {
@@ -66,18 +66,26 @@ impl Processor for Execution {
         state.run().map(due::due).unwrap_or_default()
     }
 
-    fn carry(state: &State) -> Option<Vec<Event>> {
-        match state {
-            State::Empty => Some(Vec::new()),
-            State::Run(run) if !run.status.is_open() && !matches!(run.status, Status::Failed(_)) => {
-                let (steps, spent) = (run.plan.len() as i32, run.spent);
-                let mut events = vec![ExecutionCarried { steps, account: None, slice: None, spent }.into()];
-                // What is carried counts as completed unless more is said.
-                events.extend((run.status == Status::Cancelled).then(|| ExecutionCancelled {}.into()));
-                Some(events)
+    fn carry(state: &State, keep: &Keep) -> Option<Vec<Event>> {
+        let run = match state {
+            State::Empty => return Some(Vec::new()),
+            State::Run(run)
+                if !run.status.is_open()
+                    && run.ended.is_some_and(|ended| !keep.holds(ended, run.keep_ms)) =>
+            {
+                run
             }
-            State::Run(_) | State::Control(_) => None,
-        }
+            State::Run(_) | State::Control(_) => return None,
+        };
+        let (steps, spent) = (run.plan.len() as i32, run.spent);
+        let mut events = vec![ExecutionCarried { steps, account: None, slice: None, spent }.into()];
+        // What is carried counts as completed unless more is said.
+        events.extend(match run.status {
+            Status::Cancelled => Some(ExecutionCancelled {}.into()),
+            Status::Failed(class) => Some(ExecutionFailed { class }.into()),
+            Status::Completed | Status::Running | Status::Paused => None,
+        });
+        Some(events)
     }
 }
 

@@ -90,6 +90,10 @@ pub struct Run {
     pub ended: Option<Time>,
     /// When it fails if it has not ended.
     pub deadline: Option<Time>,
+    /// How long its records are kept after it has ended, where its workflow says so.
+    pub keep_ms: Option<u64>,
+    /// Its records are gone, all but that it ended.
+    pub let_go: bool,
     /// The generation of its effects.
     pub branch: Branch,
     /// Its steps, in the plan's order.

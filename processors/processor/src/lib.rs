@@ -10,4 +10,4 @@ pub mod testkit;
 pub use context::{Context, Recorded};
 pub use due::{Due, Effect};
 pub use refusal::{Refusal, Why};
-pub use suite::{Processor, Processors};
+pub use suite::{Keep, Processor, Processors};

@@ -1,5 +1,6 @@
 //! A processor, and several of them over the same streams.
 
+use omium_schemas::Time;
 use omium_schemas::catalogue::{Command, Event};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,9 +41,30 @@ pub trait Processor: Send + Sync + 'static {
     }
 
     /// The events that stand for this state once the front of the log is gone: applied to any state, they give the
-    /// same one. Nothing where the stream's frames have to be kept as they are, because work on it goes on.
-    fn carry(_state: &Self::State) -> Option<Vec<Event>> {
+    /// same one. Nothing where the stream's frames have to be kept as they are, because work on it goes on, or because
+    /// it is to be kept.
+    fn carry(_state: &Self::State, _keep: &Keep) -> Option<Vec<Event>> {
         None
+    }
+}
+
+/// How long streams are kept after they have ended, when the front of the log is dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// When it is dropped.
+    pub now: Time,
+    /// How long, in microseconds, where a stream does not say it itself.
+    pub micros: u64,
+}
+
+impl Keep {
+    /// Nothing that has ended is kept.
+    pub const NOTHING: Keep = Keep { now: Time(u64::MAX), micros: 0 };
+
+    /// Whether a stream that ended then is still kept. What it says itself counts before all else.
+    pub fn holds(&self, ended: Time, own_millis: Option<u64>) -> bool {
+        let micros = own_millis.map_or(self.micros, |millis| millis.saturating_mul(1_000));
+        ended.0.saturating_add(micros) > self.now.0
     }
 }
 
@@ -70,7 +92,7 @@ pub trait Processors: Send + Sync + 'static {
     fn due(state: &Self::State) -> Due;
 
     /// See [`Processor::carry`]; nothing as soon as one of them needs the frames.
-    fn carry(state: &Self::State) -> Option<Vec<Event>>;
+    fn carry(state: &Self::State, keep: &Keep) -> Option<Vec<Event>>;
 }
 
 macro_rules! processors {
@@ -113,10 +135,10 @@ macro_rules! processors {
                 due
             }
 
-            fn carry(state: &Self::State) -> Option<Vec<Event>> {
+            fn carry(state: &Self::State, keep: &Keep) -> Option<Vec<Event>> {
                 #[allow(unused_mut, reason = "a suite of one has nothing to add")]
-                let mut events = $first::carry(&state.0)?;
-                $(events.extend($rest::carry(&state.$at)?);)*
+                let mut events = $first::carry(&state.0, keep)?;
+                $(events.extend($rest::carry(&state.$at, keep)?);)*
                 Some(events)
             }
         }

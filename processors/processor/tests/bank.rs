@@ -75,6 +75,7 @@ fn a_job_starts_once_and_asks_for_its_slice_first() {
         slice: Some(Money::dollars(1)),
         deadline: None,
         price_list: None,
+        keep_ms: None,
     };
     let events = job(vec![]).when::<Bank>(start.clone()).expect("a new job");
     assert_eq!(names(&events), ["ExecutionStarted", "MessageSent"]);

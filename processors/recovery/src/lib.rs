@@ -4,7 +4,7 @@ mod known;
 mod patch;
 mod remedies;
 
-use omium_processor::{Context, Processor, Recorded};
+use omium_processor::{Context, Keep, Processor, Recorded};
 use omium_schemas::catalogue::{
     AnswersCondemned, ApprovalAsked, ApprovalSubject, ChosenBy, Event, FindingReported, RecoveryMode,
     RemedyApplied, RemedyChosen, RemedyFailed, RemedySucceeded, RemedySuggested, Severity,
@@ -45,7 +45,7 @@ impl Processor for Recovery {
         state
     }
 
-    fn carry(_state: &State) -> Option<Vec<Event>> {
+    fn carry(_state: &State, _keep: &Keep) -> Option<Vec<Event>> {
         // What is carried forward has ended: nothing of it is repaired any more.
         Some(Vec::new())
     }

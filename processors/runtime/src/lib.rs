@@ -26,7 +26,7 @@ pub use port::{
     Ticket,
 };
 pub use sealing::{DataKey, Place, Unreadable, Vault, open, open_blob, place, seal, seal_blob};
-pub use shell::{Config, Deciding, Figures, Role, Shell};
+pub use shell::{Config, Deciding, Figures, Role, Shell, holds_copies};
 pub use snapshot::{Changed, LAYOUT, Position, Snapshot, Used};
 pub use stream::{Held, StreamState};
 pub use told::Told;

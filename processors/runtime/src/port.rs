@@ -129,7 +129,8 @@ pub enum Input {
     Lost(StreamKey, StepId, Branch, Epoch, i64),
     /// Records of the log's front, in order, from its first one on, which are to be dropped once what is still needed
     /// of them is carried forward. No records: there are no more. Asked again with none until nothing is left to carry.
-    Carry(Ticket, Vec<Entry>),
+    /// Streams that ended no longer ago than so many microseconds are kept, where they do not say themselves how long.
+    Carry(Ticket, Vec<Entry>, u64),
     /// Time has passed.
     Tick,
     /// Finish what is on its way, save, and take nothing new.

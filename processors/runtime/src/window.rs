@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use omium_processor::Processors;
+use omium_processor::{Keep, Processors};
 use omium_schemas::{Partition, Time};
 use omium_store::{Batch, Store, StoreError};
 
@@ -105,7 +105,7 @@ fn forget<P: Processors>(
 
 /// Whether no work goes on, so that a trim keeps no frames of the stream either.
 fn is_over<P: Processors>(stream: &StreamState<P::State>) -> bool {
-    stream.quarantine.is_none() && stream.held.is_empty() && P::carry(&stream.state).is_some()
+    stream.quarantine.is_none() && stream.held.is_empty() && P::carry(&stream.state, &Keep::NOTHING).is_some()
 }
 
 #[cfg(test)]

@@ -314,6 +314,7 @@ impl World {
             slice: paid.then_some(slice),
             deadline: None,
             price_list: None,
+            keep_ms: None,
         };
         (job, start.into())
     }

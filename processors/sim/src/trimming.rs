@@ -16,6 +16,8 @@ impl World {
     /// Gives the leader a part of its log's front, and goes on until it has carried all that is needed.
     pub(crate) fn trim(&mut self, partition: Partition) {
         let life = self.life(self.leaders[usize::from(partition.0)].0, partition);
+        // What has just ended is kept now and then, and let go of the next time.
+        let keep = self.chance.below(2) * 500_000;
         let Some(shell) = self.shell(life, partition) else { return self.trim_again() };
         if !matches!(shell.role(), Role::Leading(_)) {
             return self.trim_again();
@@ -33,7 +35,7 @@ impl World {
         let ticket = Ticket(self.tickets);
         let asked = Asked { asker: Asker::Trimmer(None), key: StreamKey::book(partition), seen: Seq(0) };
         self.asked.insert(ticket, asked);
-        self.feed(life, partition, Input::Carry(ticket, entries));
+        self.feed(life, partition, Input::Carry(ticket, entries, keep));
         let carrying = self.shell(life, partition).is_some_and(|shell| shell.is_carrying());
         if carrying {
             return self.soon(20_000, Action::Trim(partition));

@@ -13,6 +13,7 @@ mod output;
 mod prices;
 mod run;
 mod tree;
+mod trim;
 mod workflows;
 
 pub(crate) use answer::Answer;
@@ -27,6 +28,7 @@ pub(crate) use guard::Guard;
 pub(crate) use keys::Keys;
 pub(crate) use run::Run;
 pub(crate) use tree::tree;
+pub(crate) use trim::Trim;
 
 use std::process::ExitCode;
 

@@ -92,6 +92,7 @@ async fn begin(node: &Node<BankSuite>) -> anyhow::Result<()> {
         slice: Some(Money::dollars(1)),
         deadline: None,
         price_list: None,
+        keep_ms: None,
     };
     expect(node.submit(Request::new(job(), start)).await)
 }

@@ -25,6 +25,8 @@ pub struct Definition {
     pub on_failure: OnFailure,
     /// How long all of it may take.
     pub timeout_ms: Option<u64>,
+    /// How long records of its executions are kept after they have ended, where the node lets go of them.
+    pub keep_ms: Option<u64>,
     /// What all of it may cost.
     pub budget: Option<Money>,
     /// What it results in; the outputs of the last agents where it is not said.

@@ -12,7 +12,7 @@ pub use definition::{Agent, Definition, Order, Retry};
 pub use fields::{closest, listed, parse_money};
 pub use plan::version;
 pub use problem::{Place, Problem, Problems};
-pub use read::{HUMAN, MAX_AGENTS};
+pub use read::{HUMAN, MAX_AGENTS, SHORTEST_KEEP_MS};
 pub use source::MAX_BYTES;
 pub use template::{Missing, NotFilled, Part, Template};
 

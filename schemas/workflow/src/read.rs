@@ -14,6 +14,8 @@ use crate::template;
 
 /// How many agents a workflow may have.
 pub const MAX_AGENTS: usize = 1_000;
+/// How long what has ended is kept at least.
+pub const SHORTEST_KEEP_MS: u64 = 24 * 60 * 60 * 1_000;
 /// The framework of a step that a person or another system completes.
 pub const HUMAN: &str = "human";
 const FRAMEWORKS: &[(&str, ())] = &[
@@ -44,6 +46,7 @@ pub(crate) fn definition(root: &Node, found: &mut Found) -> Option<Definition> {
     let failure = [("finish_others", OnFailure::FinishOthers), ("cancel_others", OnFailure::CancelOthers)];
     let on_failure = fields.choice("on_failure", &failure, found).unwrap_or(OnFailure::FinishOthers);
     let timeout_ms = fields.duration("timeout", found);
+    let keep_ms = keep(&mut fields, found);
     let budget = fields.budget("budget", found);
     let tools = tools(&mut fields, found);
     fields.not_yet(
@@ -75,10 +78,25 @@ pub(crate) fn definition(root: &Node, found: &mut Found) -> Option<Definition> {
         order,
         on_failure,
         timeout_ms,
+        keep_ms,
         budget,
         output,
         tools,
     })
+}
+
+/// A day at least: for so long an idempotency key is known, and what it stands for with it.
+fn keep(fields: &mut Fields<'_>, found: &mut Found) -> Option<u64> {
+    let place = fields.get("keep")?.place;
+    let keep = fields.duration("keep", found)?;
+    if keep < SHORTEST_KEEP_MS {
+        found.add(
+            place,
+            "`keep` is shorter than a day",
+            "keep what has ended for a day at least: `keep: 1d`",
+        );
+    }
+    Some(keep)
 }
 
 fn identifier(fields: &mut Fields<'_>, key: &'static str, found: &mut Found) -> Option<String> {

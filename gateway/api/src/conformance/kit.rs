@@ -16,8 +16,8 @@ use crate::port::{
     Task, ToWorker, WorkerInfo, WorkerSeat,
 };
 use crate::views::{
-    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, IssuedKey, KeyView, Page,
-    PriceView, PricesView, Started, WorkflowView,
+    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, IssuedKey, KeyView, LetGo,
+    Page, PriceView, PricesView, Started, WorkflowView,
 };
 
 /// The key of the worker under test.
@@ -250,6 +250,10 @@ impl Engine for Kit {
     }
 
     async fn revoke_key(&self, _: &Caller, _: &str) -> Result<KeyView, Failure> {
+        not_here()
+    }
+
+    async fn trim(&self, _: &Caller) -> Result<LetGo, Failure> {
         not_here()
     }
 

@@ -12,7 +12,8 @@ use crate::programs::{Begin, Decide, End, Open};
 use crate::rest::{Back, ForkBody, Named, SignalBody, Start};
 use crate::views::{
     AttemptView, CheckpointView, DeltaView, Done, EventPage, ExecutionSummary, ExecutionView, GuardView,
-    Health, IssuedKey, Items, KeyView, Page, PriceView, PricesView, Ready, Started, Validated, WorkflowView,
+    Health, IssuedKey, Items, KeyView, LetGo, Page, PriceView, PricesView, Ready, Started, Validated,
+    WorkflowView,
 };
 
 pub(super) struct Operation {
@@ -88,6 +89,7 @@ pub(super) fn all(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     all.extend(programs(schemas));
     all.extend(keys(schemas));
     all.extend(money(schemas));
+    all.extend(kept(schemas));
     all.extend(service(schemas));
     all
 }
@@ -451,6 +453,16 @@ fn money(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             )
         },
     ]
+}
+
+fn kept(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let partition = json!({ "partition": 0, "starts_at": 1200, "dropped": 1200, "kept_because": null });
+    let example = json!({
+        "keep_ms": 7_776_000_000_u64, "partitions": [partition], "blobs_removed": 3, "blob_bytes": 1_572_864,
+    });
+    let done = json_of::<LetGo>(schemas, example);
+    let summary = "Lets go at once of what ended longer ago than the server keeps it";
+    vec![Operation { role: Some(Role::Admin), ..post("/api/v1/trim", "trim", summary, done) }]
 }
 
 fn service(schemas: &mut SchemaGenerator) -> Vec<Operation> {

@@ -11,7 +11,7 @@ use omium_api::port::{
 };
 use omium_api::views::{
     AttemptView, CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView,
-    GuardView, IssuedKey, KeyView, Page, PriceView, PricesView, Started, WorkflowView,
+    GuardView, IssuedKey, KeyView, LetGo, Page, PriceView, PricesView, Started, WorkflowView,
 };
 use omium_schemas::{Money, Price, Seq, TenantId};
 use serde_json::{Value, json};
@@ -258,6 +258,10 @@ impl Engine for Served {
         }
         let hint = "`omium keys list` shows those that there are";
         Err(Failure::new(FailureKind::NotFound, "not-found", format!("there is no key `{name}`"), hint))
+    }
+
+    async fn trim(&self, _: &Caller) -> Result<LetGo, Failure> {
+        Ok(LetGo::default())
     }
 
     async fn prices(&self, _: &Caller) -> Result<PricesView, Failure> {

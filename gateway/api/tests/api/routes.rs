@@ -66,6 +66,7 @@ const TABLE: &[(&str, &str, Option<Role>, &str, u16)] = &[
         r#"{"model": "m", "input_usd": "1", "output_usd": "2.5"}"#,
         200,
     ),
+    ("POST", "/api/v1/trim", Some(Role::Admin), "", 200),
     ("GET", "/api/v1/schemas/workflow", None, "", 200),
     ("GET", "/health", None, "", 200),
     ("GET", "/ready", None, "", 200),

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use omium_api::views::ExecutionView;
 use omium_log::{KafkaTopic, Outgoing};
 use omium_runtime::{Answer, StreamKey};
-use omium_schemas::catalogue::{ExecutionCancelled, ExecutionCompleted, ExecutionFailed};
+use omium_schemas::catalogue::{ExecutionCancelled, ExecutionCarried, ExecutionCompleted, ExecutionFailed};
 use omium_schemas::{Frame, StreamKind, TypeId};
 use serde_json::{Value, json};
 
@@ -54,6 +54,7 @@ impl Publication for Results {
             .iter()
             .filter(|frame| frame.head.stream.kind() == StreamKind::Execution)
             .filter(|frame| frame.records().skip(1).any(|record| ENDS.contains(&record.kind)))
+            .filter(|frame| !frame.records().any(|record| record.kind == ExecutionCarried::TYPE_ID))
             .map(|frame| StreamKey::new(frame.head.tenant, frame.head.stream))
             .collect();
         let mut records = Vec::new();

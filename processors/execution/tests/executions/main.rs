@@ -5,7 +5,7 @@ mod asked;
 mod story;
 
 use omium_execution::{Execution, Phase, Status};
-use omium_processor::{Processor, Why};
+use omium_processor::{Keep, Processor, Why};
 use omium_schemas::catalogue::{
     CancelExecution, CompleteLlmCall, CompleteToolCall, EffectClass, Event, FailStep, FailureClass,
     FinishReason, ForkExecution, ForkedStep, LoseStep, LossReason, MeetDeadline, OnFailure, PauseExecution,
@@ -247,6 +247,7 @@ fn a_fork_begins_where_its_source_was() {
         slice: None,
         deadline: None,
         price_list: None,
+        keep_ms: None,
         done,
     });
     assert_eq!(
@@ -442,7 +443,7 @@ fn a_word_that_did_not_do_is_used_up_and_another_try_waits_for_another() {
 fn a_cancelled_execution_stays_cancelled_when_the_front_of_its_log_goes() {
     let mut story = Story::of(three());
     story.does(CancelExecution {});
-    let events = Execution::carry(&story.state).expect("it has ended");
+    let events = Execution::carry(&story.state, &Keep::NOTHING).expect("it has ended");
     let names: Vec<&str> = events.iter().map(Event::name).collect();
     assert_eq!(names, ["ExecutionCarried", "ExecutionCancelled"]);
 }
@@ -461,6 +462,7 @@ fn a_fork_does_not_begin_with_what_no_checkpoint_holds() {
         slice: None,
         deadline,
         price_list: None,
+        keep_ms: None,
         done: done.iter().map(|step| ForkedStep { step: StepId(*step), output: None }).collect(),
     };
     Story::new().refuses(fork(&[1, 1], None), "not twice");

@@ -44,6 +44,7 @@ pub(crate) fn start(plan: Vec<PlannedStep>) -> StartExecution {
         slice: None,
         deadline: None,
         price_list: None,
+        keep_ms: None,
     }
 }
 

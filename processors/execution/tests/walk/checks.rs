@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use omium_execution::{CallKind, Execution, Outcome, Phase, Run, State, Status, Step};
-use omium_processor::{Effect, Processor};
+use omium_processor::{Effect, Keep, Processor};
 use omium_schemas::catalogue::{BranchRaised, Command, Event, MeetDeadline, RollBack, TakeCheckpoint};
 use omium_schemas::{Money, Seq, StepId};
 
@@ -240,7 +240,7 @@ fn deadline_passes(walk: &mut Walk) {
 
 /// What stands for a run once the front of its log is gone gives the same to those who have the front and to others.
 fn can_be_carried(walk: &Walk) {
-    let Some(events) = Execution::carry(&walk.state) else { return };
+    let Some(events) = Execution::carry(&walk.state, &Keep::NOTHING) else { return };
     let command = Command::from(TakeCheckpoint { name: String::new() });
     let here = carried(walk.state.clone(), &events, &command, walk.now);
     let elsewhere = carried(State::default(), &events, &command, walk.now);

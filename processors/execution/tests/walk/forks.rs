@@ -28,6 +28,7 @@ impl Walk {
             slice: None,
             deadline: self.chance.percent(20).then(|| self.now.plus_millis(60_000)),
             price_list: there.price_list,
+            keep_ms: None,
             done: done(there),
         };
         for (broken, why) in broken(&begin, there) {

@@ -26,6 +26,7 @@ pub(crate) fn start(chance: &mut Chance, now: Time) -> StartExecution {
         slice: money(chance, 25, 12),
         deadline: chance.percent(20).then(|| now.plus_millis(1 + chance.below(200_000))),
         price_list: None,
+        keep_ms: None,
     }
 }
 

@@ -8,7 +8,7 @@ use omium_schemas::{Money, Partition, StreamId, StreamKind};
 use serde::{Deserialize, Serialize};
 
 use super::{Account, Job, Lesson};
-use crate::{Context, Due, Processor, Recorded, Refusal, Why};
+use crate::{Context, Due, Keep, Processor, Recorded, Refusal, Why};
 
 /// The label under which outcomes are learned; a few, so that a report has an order.
 const LABELS: [&str; 5] = ["retry", "wait", "ask", "switch", "trim"];
@@ -81,7 +81,7 @@ impl Processor for Bank {
         if let BankState::Job(job) = state { job.due() } else { Due::default() }
     }
 
-    fn carry(state: &BankState) -> Option<Vec<Event>> {
+    fn carry(state: &BankState, _keep: &Keep) -> Option<Vec<Event>> {
         match state {
             BankState::New => None,
             BankState::Account(account) => Some(vec![account.carry()]),
@@ -207,7 +207,7 @@ impl Processor for Auditor {
     }
 
     /// It starts anew from what the bank carries.
-    fn carry(_: &Ledger) -> Option<Vec<Event>> {
+    fn carry(_: &Ledger, _keep: &Keep) -> Option<Vec<Event>> {
         Some(Vec::new())
     }
 }

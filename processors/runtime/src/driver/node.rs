@@ -386,9 +386,15 @@ impl<P: Processors> Node<P> {
     }
 
     /// Drops records of a partition before this offset, or somewhat earlier, from the log. What is still needed of them
-    /// is written again first: steps that go on, balances, lessons, idempotency keys, messages, schemas. One at a time.
-    pub async fn trim(&self, partition: Partition, before: Offset) -> Result<Offset, TrimError> {
-        trim::trim(&*self.log, partition, &self.cells[usize::from(partition.0)], before).await
+    /// is written again first: what goes on, what ended no longer ago than `keep` or than it says itself, balances, lessons,
+    /// idempotency keys, messages, schemas. One at a time.
+    pub async fn trim(
+        &self,
+        partition: Partition,
+        before: Offset,
+        keep: Duration,
+    ) -> Result<Offset, TrimError> {
+        trim::trim(&*self.log, partition, &self.cells[usize::from(partition.0)], before, keep).await
     }
 
     /// Finishes what is on its way, writes the state to the store and stops.

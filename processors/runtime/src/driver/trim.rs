@@ -1,5 +1,7 @@
 //! Dropping the front of a partition's log, after all that is still needed of it was carried forward.
 
+use std::time::Duration;
+
 use omium_log::{Log, LogError};
 use omium_processor::Processors;
 use omium_schemas::{Offset, Partition};
@@ -27,19 +29,21 @@ pub(super) async fn trim<P: Processors>(
     partition: Partition,
     cell: &Cell<P>,
     before: Offset,
+    keep: Duration,
 ) -> Result<Offset, TrimError> {
     // What is written on the way is not to be carried forward in turn: that would never end.
     let before = before.min(*log.tail(partition)?.borrow());
+    let keep = u64::try_from(keep.as_micros()).unwrap_or(u64::MAX);
     let mut from = log.start(partition)?;
     while from < before {
         let mut entries = log.read(partition, from, BATCH).await?;
         entries.retain(|entry| entry.offset < before);
         let Some(last) = entries.last() else { break };
         from = last.offset.next();
-        ask(partition, cell, move |ticket| Input::Carry(ticket, entries)).await?;
+        ask(partition, cell, move |ticket| Input::Carry(ticket, entries, keep)).await?;
     }
     loop {
-        ask(partition, cell, |ticket| Input::Carry(ticket, Vec::new())).await?;
+        ask(partition, cell, move |ticket| Input::Carry(ticket, Vec::new(), keep)).await?;
         let (carrying, start) = cell.carried();
         if !carrying {
             log.trim(partition, start).await?;

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use omium_log::Entry;
-use omium_processor::{Processors, Refusal, Why};
+use omium_processor::{Keep, Processors, Refusal, Why};
 use omium_schemas::catalogue::{
     CarryStream, Command, Event, KeyUsed, KeysCarried, LogStarted, SchemaTaught, TrimLog,
 };
@@ -41,6 +41,8 @@ pub(super) struct Carry {
     taught: BTreeMap<i32, SchemaTaught>,
     /// The keys that were used on the book itself.
     of_book: BTreeMap<Seq, KeyUsed>,
+    /// How many microseconds streams are kept after they have ended.
+    keep: u64,
     /// Whether all records have come.
     complete: bool,
 }
@@ -51,7 +53,7 @@ impl<P: Processors> Shell<P> {
         self.carrying.is_some()
     }
 
-    pub(super) fn carry(&mut self, ticket: Ticket, entries: Vec<Entry>, now: Now) {
+    pub(super) fn carry(&mut self, ticket: Ticket, entries: Vec<Entry>, keep: u64, now: Now) {
         if !matches!(self.role, Role::Leading(_)) || self.stopping {
             return self.answer_at_once(Some(ticket), Answer::NotLeading);
         }
@@ -59,6 +61,7 @@ impl<P: Processors> Shell<P> {
         if let Some(waiting) = carry.ticket.replace(ticket) {
             self.answer_at_once(Some(waiting), Answer::Busy);
         }
+        carry.keep = keep;
         carry.complete |= entries.is_empty();
         let read = entries.iter().try_for_each(|entry| carry.read(entry));
         self.carrying = Some(carry);
@@ -117,16 +120,17 @@ impl<P: Processors> Shell<P> {
     }
 
     /// What stands for the stream's whole state; nothing where its frames are still needed.
-    fn opening(&self, key: &StreamKey) -> Option<Vec<Event>> {
+    fn opening(&self, key: &StreamKey, keep: &Keep) -> Option<Vec<Event>> {
         let value = &self.residents.get(key)?.value;
         if value.quarantine.is_some() || !value.held.is_empty() {
             return None;
         }
-        P::carry(&value.state)
+        P::carry(&value.state, keep)
     }
 
     fn copy(&mut self, carry: &mut Carry, time: Time) -> Result<(), String> {
         let mut copies = VecDeque::new();
+        let keep = Keep { now: time, micros: carry.keep };
         for frame in std::mem::take(&mut carry.frames) {
             let key = key_of(&frame);
             if self.frozen.contains(&key) {
@@ -137,7 +141,7 @@ impl<P: Processors> Shell<P> {
                 carry.of_book.extend(keys_of(&frame, time)?);
             } else if carry.copied.contains(&key) {
                 copies.push_back(frame);
-            } else if carry.opened.contains_key(&key) || self.opening(&key).is_some() {
+            } else if carry.opened.contains_key(&key) || self.opening(&key, &keep).is_some() {
                 carry.opened.entry(key).or_default().extend(keys_of(&frame, time)?);
             } else {
                 carry.copied.insert(key);
@@ -197,10 +201,14 @@ impl<P: Processors> Shell<P> {
         let Some((before, _)) = carry.mark else {
             return Err("no block that counts stands below that offset".to_owned());
         };
+        let keep = Keep { now: time, micros: carry.keep };
         for _ in 0..STREAMS {
             let Some((key, keys)) = carry.opened.pop_first() else { break };
-            let Some(opening) = self.opening(&key) else {
-                return Err(format!("{} has been quarantined meanwhile; release it first", key.stream));
+            let Some(opening) = self.opening(&key, &keep) else {
+                return Err(format!(
+                    "{} goes on or was quarantined meanwhile; it is tried again",
+                    key.stream
+                ));
             };
             self.write(key, CarryStream { before }, opening, time)?;
             self.write_keys(key, keys.into_values().collect(), before, time)?;

@@ -326,7 +326,7 @@ impl<P: Processors> Shell<P> {
     pub(super) fn refuse_all(&mut self, input: Input) {
         match input {
             Input::Submit(submission) => self.answer_at_once(submission.ticket, Answer::NotLeading),
-            Input::Read(ticket, _) | Input::Carry(ticket, _) => {
+            Input::Read(ticket, _) | Input::Carry(ticket, ..) => {
                 self.answer_at_once(Some(ticket), Answer::NotLeading)
             }
             _ => {}

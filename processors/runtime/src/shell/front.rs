@@ -112,7 +112,7 @@ fn begins(frame: &Frame) -> bool {
 }
 
 /// Whether a block holds copies behind its first frame.
-pub(super) fn holds_copies(frames: &[Frame]) -> bool {
+pub fn holds_copies(frames: &[Frame]) -> bool {
     frames.first().is_some_and(|first| {
         first.head.stream.kind() == StreamKind::Book && first.count() == 1 && begins(first)
     })

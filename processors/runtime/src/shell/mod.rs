@@ -19,6 +19,7 @@ mod save;
 mod scale;
 mod window;
 
+pub use front::holds_copies;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -299,7 +300,7 @@ impl<P: Processors> Shell<P> {
             Input::Lost(key, step, branch, epoch, delivery) => {
                 self.lost(key, step, branch, (epoch, delivery), now)
             }
-            Input::Carry(ticket, entries) => self.carry(ticket, entries, now),
+            Input::Carry(ticket, entries, keep) => self.carry(ticket, entries, keep, now),
             Input::Tick => self.tick(now),
             Input::Stop => self.stop(now),
         }

@@ -170,6 +170,7 @@ mod tests {
                 slice: None,
                 deadline: None,
                 price_list: None,
+                keep_ms: None,
             };
             let origin = Origin { key: None, request: None, entropy: [n; 16], control: Seq(0) };
             let (command, found) = (command.into(), None);

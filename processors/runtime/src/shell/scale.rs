@@ -131,6 +131,7 @@ mod tests {
                 slice: None,
                 deadline: None,
                 price_list: None,
+                keep_ms: None,
             };
             let origin = Origin { key: None, request: None, entropy: [2; 16], control: Seq(0) };
             let (ticket, key, command, found) = (None, job(), command.into(), None);

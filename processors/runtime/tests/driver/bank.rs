@@ -38,6 +38,7 @@ pub(crate) fn start(steps: i32, account: Option<StreamKey>) -> StartExecution {
         slice: account.map(|_| Money::dollars(1)),
         deadline: None,
         price_list: None,
+        keep_ms: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use omium_log::Log;
 use omium_runtime::{Answer, Done, Request, StreamKey};
@@ -37,7 +38,7 @@ async fn busy(node: &mut BankNode) -> BTreeSet<StreamKey> {
 async fn trim_all(node: &BankNode, before: Offset) -> Vec<Offset> {
     let mut starts = Vec::new();
     for partition in (0..node.node.partitions()).map(Partition) {
-        match node.node.trim(partition, before).await {
+        match node.node.trim(partition, before, Duration::ZERO).await {
             Ok(start) => starts.push(start),
             // A partition in which hardly anything happened has nothing to drop.
             Err(omium_runtime::TrimError::NotCarried(_, Answer::Refused(_))) => {}
@@ -90,7 +91,7 @@ async fn a_key_that_was_used_in_the_dropped_part_is_still_known() {
     let Answer::Done(first) = node.node.submit(request()).await else { panic!("it is the first one") };
     let Answer::Done(adopted) = node.node.submit(of_book()).await else { panic!("it is the first one") };
     node.done(account("b"), top_up(1)).await;
-    node.node.trim(Partition(0), Offset(u64::MAX)).await.unwrap();
+    node.node.trim(Partition(0), Offset(u64::MAX), Duration::ZERO).await.unwrap();
     node.node.halt().await;
     drop(node);
     let node: BankNode = without_state(place).open().await;
@@ -109,7 +110,7 @@ async fn a_front_is_dropped_again_and_again() {
         let (start, tail) = (log.start(Partition(0)).unwrap(), *log.tail(Partition(0)).unwrap().borrow());
         // Now somewhere in the middle of what the last round carried, now all of it.
         let mark = if round % 2 == 0 { Offset((start.0 + tail.0) / 2) } else { tail };
-        let started = node.node.trim(Partition(0), mark).await.unwrap();
+        let started = node.node.trim(Partition(0), mark, Duration::ZERO).await.unwrap();
         assert!(started > start && started < mark, "{start} {started} {mark}");
         assert_eq!(log.start(Partition(0)).unwrap(), started);
         node.done(account("0"), top_up(1)).await;

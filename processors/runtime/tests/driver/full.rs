@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use omium_log::embedded::JournalOptions;
 use omium_log::{EmbeddedLog, EmbeddedOptions, Log, LogError};
@@ -235,7 +236,8 @@ async fn the_log_lets_go_of_its_front_on_a_full_disk_which_makes_room() {
     reserved(&dir, true).await;
     plan.full.store(true, Ordering::SeqCst);
     until(&node, 60, is_full, is_done).await;
-    let before = node.node.trim(Partition(0), Offset(100)).await.expect("the front is let go of");
+    let before =
+        node.node.trim(Partition(0), Offset(100), Duration::ZERO).await.expect("the front is let go of");
     assert!(before > Offset(0));
     assert!(!dir.path().join("log/journal/00000001.seg").exists());
     node.node.halt().await;
