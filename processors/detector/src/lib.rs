@@ -1,8 +1,8 @@
 //! Sees bad answers in the frame that records them, before any client reads them. Pure.
 
-mod checks;
 mod extract;
 mod number;
+mod rules;
 mod state;
 mod verdict;
 
@@ -11,6 +11,7 @@ use omium_schemas::Content;
 use omium_schemas::catalogue::{CheckPassed, Event, FindingReported};
 
 pub use extract::{Extraction, NotAnExtraction};
+pub use rules::{RULES, Rule};
 pub use state::State;
 
 /// Checks the answers of programs.

@@ -1,13 +1,13 @@
 //! All that is wrong with one answer.
 
 use omium_limits::Fuel;
-use omium_openai::{Answer, Endpoint};
+use omium_openai::Endpoint;
 use omium_processor::Context;
 use omium_schemas::Content;
-use omium_schemas::catalogue::{FindingKind, FinishReason, Guard, Severity};
+use omium_schemas::catalogue::{FindingKind, Guard, Severity};
 use serde_json::Value;
 
-use crate::checks;
+use crate::rules::{self, Looked, RULES, Rule, Said};
 use crate::state::{Fresh, is_for};
 
 /// How long an answer may be that is checked in the frame.
@@ -38,12 +38,21 @@ impl Seen {
 
     /// What nobody can tell at this price, nobody can tell of another answer of this size: asking again costs money and
     /// helps nothing, so it is none of the kinds that this is a remedy for.
-    fn undecidable(self) -> Seen {
+    pub(crate) fn undecidable(self) -> Seen {
         let kind = if self.kind == FindingKind::Uncheckable { FindingKind::Other } else { self.kind };
         Seen { kind, ..self }
     }
 
-    fn if_it_matters(self, matters: bool) -> Seen {
+    fn is_of(&self, rule: &Rule) -> bool {
+        let known = self.kind == FindingKind::Other || rule.kinds.contains(&self.kind);
+        known
+            && self
+                .detector
+                .strip_prefix(rule.id)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    }
+
+    pub(crate) fn if_it_matters(self, matters: bool) -> Seen {
         Seen { severity: if matters { Severity::Fail } else { Severity::Warn }, ..self }
     }
 }
@@ -73,23 +82,19 @@ pub(crate) fn of(fresh: &Fresh, guards: &[Guard], context: &Context<'_>) -> Vec<
     };
     let answer = omium_openai::read(endpoint, &bytes);
     let form = omium_openai::Wanted::of(&parameters);
-    let mut seen = usable(endpoint, &answer, form.json || matters);
-    if !seen.is_empty() {
-        return seen;
-    }
+    let text = answer.text.as_deref().filter(|_| answer.tools.is_empty());
+    let (answer, form, said) = (&answer, &form, text.map(Said::read));
+    let looked = Looked { endpoint, answer, form, guards: &guards, said };
     let mut fuel = Fuel::new(STEPS, MEMORY);
-    let mut look = |check: &mut dyn FnMut(&mut Fuel) -> Vec<Seen>| {
-        let before = fuel.refused();
-        let found = check(&mut fuel);
-        let spent = fuel.refused() > before;
-        seen.extend(found.into_iter().map(|seen| if spent { seen.undecidable() } else { seen }));
-    };
-    look(&mut |fuel| checks::tool_calls(&answer.tools, &form.tools, fuel));
-    // An answer that asks for tools is on the way to a result, not one.
-    if let (true, Some(text)) = (answer.tools.is_empty(), &answer.text) {
-        let said = checks::Said::read(text);
-        look(&mut |fuel| checks::format(&said, &form, fuel).into_iter().collect());
-        guards.iter().for_each(|guard| look(&mut |fuel| checks::guard(guard, &said, fuel)));
+    let mut seen = Vec::new();
+    for rule in RULES {
+        let found = (rule.check)(&looked, &mut fuel);
+        debug_assert!(found.iter().all(|seen| seen.is_of(rule)), "{}: {found:?}", rule.id);
+        let decided = rule.decides && !found.is_empty();
+        seen.extend(found);
+        if decided {
+            break;
+        }
     }
     seen
 }
@@ -101,25 +106,5 @@ fn opened(content: &Content, context: &Context<'_>) -> Option<Vec<u8>> {
 
 /// What a request says without its messages.
 fn asked(content: &Content, context: &Context<'_>) -> Option<Value> {
-    omium_limits::json::parse(&opened(content, context)?, &checks::ASKED).ok()
-}
-
-/// Whether there is an answer at all. `matters` says that somebody relies on all of it.
-fn usable(endpoint: Endpoint, answer: &Answer, matters: bool) -> Vec<Seen> {
-    let unusable = |detail: &str| Seen::fail(FindingKind::Unusable, "answer", detail);
-    let says = answer.text.as_deref().is_some_and(|text| !text.trim().is_empty()) || !answer.tools.is_empty();
-    if !answer.whole {
-        return vec![unusable("the answer is cut in its middle, or nothing that this API answers")];
-    }
-    if endpoint == Endpoint::Embeddings {
-        return Vec::new();
-    }
-    if answer.finish == FinishReason::Length {
-        let cut = unusable("the answer is cut: the model came to its limit of tokens");
-        return vec![cut.if_it_matters(matters || !says || !answer.tools.is_empty())];
-    }
-    if !says {
-        return vec![unusable("the answer is empty")];
-    }
-    Vec::new()
+    omium_limits::json::parse(&opened(content, context)?, &rules::ASKED).ok()
 }
