@@ -128,6 +128,48 @@ async fn a_bad_answer_is_asked_again_before_anybody_reads_it_and_only_that_one()
     assert_ne!(patched["body"]["before"], patched["body"]["after"]);
 }
 
+/// What is no result yet is not asked for twice, and no finding; who relies on an answer that is refused is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_that_are_no_failures_are_passed_on_and_a_refusal_is_for_a_person() {
+    let upstream = Upstream::start(|body| {
+        let said = match body {
+            _ if body.contains("q1") => r#"{"id":"r","status":"queued","output":[]}"#,
+            _ if body.contains("q2") => r#"{"status":"completed","output":[{"type":"compaction"}]}"#,
+            _ if body.contains("q3") => r#"{"status":"completed","output":[]}"#,
+            _ => r#"{"status":"completed","output":[{"type":"message","content":[{"type":"refusal","refusal":"no"}]}]}"#,
+        };
+        (200, "application/json", said.to_owned())
+    })
+    .await;
+    let dev = served(&upstream).await;
+    guarded(&dev).await;
+    let program = Program::open(&dev, "auto").await;
+    let asked = async |agent: &str, text: &str, more: &str| {
+        let body = format!(r#"{{"model":"m","input":"{text}"{more}}}"#);
+        program.send(agent, "/v1/responses", &body).await.status().as_u16()
+    };
+    for (text, more) in
+        [("q1", ""), ("q2", ""), ("q3", r#","generate":false"#), ("q3", r#","max_output_tokens":0"#)]
+    {
+        assert_eq!(asked("Writer", text, more).await, 200, "{text}{more}");
+    }
+    assert_eq!(asked("Reviewer", "q4", "").await, 200, "nobody relies on it");
+    assert_eq!(upstream.bodies().len(), 5, "each was asked once");
+    let count = r#"{"model":"m","input":"q1"}"#;
+    assert_eq!(program.send("Writer", "/v1/responses/input_tokens", count).await.status(), 200);
+    assert_eq!(upstream.paths().last().map(String::as_str), Some("/v1/responses/input_tokens"));
+    let view = program.shown(&dev).await;
+    assert_eq!(view["findings"], json!([]));
+    assert_eq!(
+        view["steps"][0]["calls"].as_array().map(Vec::len),
+        Some(5),
+        "what is only counted is no call"
+    );
+    assert_eq!(asked("Writer", "q4", "").await, 409);
+    assert_eq!(upstream.bodies().len(), 7, "it is not asked again");
+    assert_eq!(program.shown(&dev).await["findings"][0]["kind"], "other");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_suspended_program_is_refused_and_goes_on_a_week_and_two_restarts_later() {
     let upstream = Upstream::start(writer).await;

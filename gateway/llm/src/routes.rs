@@ -24,6 +24,8 @@ use crate::upstream::{Upstream, passed_back, whole};
 
 /// The largest body that is taken.
 const MAX_BODY: usize = 32 << 20;
+/// Where a program asks how many tokens a request has.
+const COUNT: &str = "responses/input_tokens";
 /// The longest list of models.
 const MAX_MODELS: usize = 4 << 20;
 
@@ -161,6 +163,11 @@ async fn model(
             .await)
         }
         (Some(_), _) => Ok(wrong_method("POST")),
+        (None, _) if path == COUNT && method == Method::POST => {
+            let body = read(slot.as_ref(), body).await?;
+            counted(&gate, &headers, body).await
+        }
+        (None, _) if path == COUNT => Ok(wrong_method("POST")),
         (None, Some(name)) if method == Method::GET => models(&gate, name, &headers).await,
         (None, Some(_)) => Ok(wrong_method("GET")),
         (None, None) => Err(unknown_operation(&path)),
@@ -184,6 +191,16 @@ fn model_name(path: &str) -> Option<Option<&str>> {
 /// What models there are changes nothing and costs nothing: it is passed on and not recorded.
 async fn models(gate: &Gate, name: Option<&str>, headers: &HeaderMap) -> Result<Response, Refused> {
     let arriving = gate.upstream.models(name, headers).await?;
+    let (status, headers) = (arriving.response.status(), passed_back(arriving.response.headers()));
+    let body = whole(arriving, MAX_MODELS).await.map_err(|failed| Refused::of_model(&failed))?;
+    Ok(Reply { status, headers, body }.into_response())
+}
+
+/// How many tokens a request has changes nothing either: it is no call of a model, and shifts none.
+async fn counted(gate: &Gate, headers: &HeaderMap, body: Bytes) -> Result<Response, Refused> {
+    gate.upstream.is_there()?;
+    let arriving =
+        gate.upstream.send(COUNT, headers, body).await.map_err(|failed| Refused::of_model(&failed))?;
     let (status, headers) = (arriving.response.status(), passed_back(arriving.response.headers()));
     let body = whole(arriving, MAX_MODELS).await.map_err(|failed| Refused::of_model(&failed))?;
     Ok(Reply { status, headers, body }.into_response())
@@ -230,7 +247,7 @@ fn unknown_operation(path: &str) -> Refused {
     let known: Vec<&str> = Endpoint::ALL.iter().map(|endpoint| endpoint.path()).collect();
     let path: String = path.chars().filter(|letter| !letter.is_control()).take(200).collect();
     let detail = format!("the gate does not know `{path}`: what it let pass there could not be recorded");
-    Refused::new(404, "unknown-operation", detail, format!("it knows models, {}", known.join(", ")))
+    Refused::new(404, "unknown-operation", detail, format!("it knows models, {COUNT}, {}", known.join(", ")))
 }
 
 fn bad_path(why: PathRejection) -> Refused {

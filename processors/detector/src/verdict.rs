@@ -1,7 +1,7 @@
 //! All that is wrong with one answer.
 
 use omium_limits::Fuel;
-use omium_openai::Endpoint;
+use omium_openai::{End, Endpoint};
 use omium_processor::Context;
 use omium_schemas::Content;
 use omium_schemas::catalogue::{FindingKind, Guard, Severity};
@@ -80,9 +80,13 @@ pub(crate) fn of(fresh: &Fresh, guards: &[Guard], context: &Context<'_>) -> Vec<
             );
         }
     };
-    let answer = omium_openai::read(endpoint, &bytes);
+    let mut answer = omium_openai::read(endpoint, &bytes);
     let form = omium_openai::Wanted::of(&parameters);
-    let text = answer.text.as_deref().filter(|_| answer.tools.is_empty());
+    if form.nothing && answer.end == End::Final {
+        answer.end = End::WarmUp;
+    }
+    let is_result = answer.tools.is_empty() && answer.end == End::Final;
+    let text = answer.text.as_deref().filter(|_| is_result);
     let (answer, form, said) = (&answer, &form, text.map(Said::read));
     let looked = Looked { endpoint, answer, form, guards: &guards, said };
     let mut fuel = Fuel::new(STEPS, MEMORY);

@@ -5,7 +5,7 @@ use omium_schemas::catalogue::{FinishReason, Usage};
 use serde_json::Value;
 
 use crate::form::whole;
-use crate::{Endpoint, Events};
+use crate::{End, Endpoint, Events, ends};
 
 /// What is said of a body in which nothing answers.
 const NO_ANSWER: &str = "the model's server answered with a good status and no answer in it";
@@ -28,6 +28,8 @@ pub struct Answer {
     pub tools: Vec<CalledTool>,
     /// Why it stopped.
     pub finish: FinishReason,
+    /// Whether it is a result.
+    pub end: End,
     /// What was used.
     pub usage: Usage,
     /// Whether the provider has said what was used, in numbers that can be believed.
@@ -62,6 +64,7 @@ pub fn read(endpoint: Endpoint, bytes: &[u8]) -> Answer {
     };
     answer.model = body["model"].as_str().unwrap_or_default().to_owned();
     (answer.usage, answer.told_usage) = usage(&body["usage"]);
+    answer.end = ends::of(endpoint, &body);
     answer.fault = fault(endpoint, &body, whole);
     answer.whole = whole;
     answer
@@ -98,6 +101,7 @@ fn nothing() -> Answer {
         text: None,
         tools: Vec::new(),
         finish: FinishReason::Other,
+        end: End::Final,
         usage,
         whole: false,
     }

@@ -4,7 +4,7 @@
 use crate::place::{Kind, Place};
 
 /// The version of the lists below, which stands in each key: another list is another version.
-const CANONICAL: &str = "1 ";
+const CANONICAL: &str = "2 ";
 
 /// What does not change the answer, or differs between two runs of the same program.
 const IGNORED: [&str; 11] = [
@@ -26,6 +26,19 @@ pub(crate) const SECRETS: [&str; 3] = ["authorization", "authorization_token", "
 
 /// Where tools with credentials are listed.
 pub(crate) const TOOLS: [&str; 2] = ["tools", "mcp_servers"];
+
+/// With this a client begins a system message that holds a checksum of the request: another one each time.
+const CHECKSUM: &str = "x-anthropic-billing-header:";
+
+pub(crate) fn is_checksum(text: &str) -> bool {
+    text.trim_start().starts_with(CHECKSUM)
+}
+
+/// What stands behind the line of the checksum, where something does.
+pub(crate) fn without_checksum(text: &str) -> Option<&str> {
+    let (_, rest) = text.trim_start().split_once('\n')?;
+    Some(rest.trim_start()).filter(|rest| !rest.is_empty())
+}
 
 /// A body as a value, without what is no part of a key.
 pub(crate) fn without_what_says_nothing(body: &str) -> Option<serde_json::Value> {
@@ -60,6 +73,10 @@ enum Level {
     Body,
     Tools,
     Tool,
+    Messages,
+    Message,
+    /// What instructs a model.
+    System,
     Other,
 }
 
@@ -68,12 +85,17 @@ impl Level {
         match self {
             Level::Body => IGNORED.contains(&name),
             Level::Tool => SECRETS.contains(&name),
-            Level::Tools | Level::Other => false,
+            _ => false,
         }
     }
 
     fn below(self, name: &str) -> Level {
-        if self == Level::Body && TOOLS.contains(&name) { Level::Tools } else { Level::Other }
+        match (self, name) {
+            (Level::Body, name) if TOOLS.contains(&name) => Level::Tools,
+            (Level::Body, "messages" | "input") => Level::Messages,
+            (Level::Body, "system") | (Level::System, "content" | "text") => Level::System,
+            _ => Level::Other,
+        }
     }
 }
 
@@ -86,6 +108,8 @@ pub fn canonical_tool(tool: &str, arguments: &serde_json::Value) -> Vec<u8> {
 fn write(place: &Place, text: &str, level: Level, out: &mut Vec<u8>) {
     match &place.kind {
         Kind::Object(members) => {
+            let instructs = level == Level::Message && is_system(place, text);
+            let level = if instructs { Level::System } else { level };
             let mut members: Vec<&(String, Place)> =
                 members.iter().filter(|(name, _)| !level.leaves_out(name)).collect();
             members.sort_by(|a, b| a.0.cmp(&b.0));
@@ -96,16 +120,28 @@ fn write(place: &Place, text: &str, level: Level, out: &mut Vec<u8>) {
             });
         }
         Kind::Array(items) => {
-            let level = if level == Level::Tools { Level::Tool } else { Level::Other };
+            let level = match level {
+                Level::Tools => Level::Tool,
+                Level::Messages => Level::Message,
+                Level::System => Level::System,
+                _ => Level::Other,
+            };
             list(out, b"[]", items.iter(), |item, out| write(item, text, level, out));
         }
         // Two ways to escape the same letter are the same text.
         Kind::Text => {
             let plain = place.text(text).unwrap_or_default();
+            let lasting = level != Level::System || !is_checksum(&plain);
+            let plain = if lasting { plain.as_str() } else { without_checksum(&plain).unwrap_or_default() };
             out.extend_from_slice(serde_json::Value::from(plain).to_string().as_bytes());
         }
         Kind::Other => out.extend_from_slice(place.raw(text).as_bytes()),
     }
+}
+
+fn is_system(message: &Place, text: &str) -> bool {
+    let role = message.get("role").and_then(|role| role.text(text));
+    matches!(role.as_deref(), Some("system" | "developer"))
 }
 
 fn list<T>(
@@ -152,6 +188,25 @@ mod tests {
     }
 
     #[test]
+    fn a_checksum_of_the_request_in_its_own_instructions_is_no_part_of_a_key() {
+        let header = |sum: &str| format!("x-anthropic-billing-header: cc_version=2; cch={sum};");
+        let asked = |role: &str, sum: &str, rest: &str| {
+            let text = serde_json::Value::from(header(sum) + rest);
+            format!(
+                r#"{{"messages":[{{"role":"{role}","content":{text}}},{{"role":"user","content":"x"}}]}}"#
+            )
+        };
+        same(&asked("system", "aaaaa", "\nBe brief."), &asked("system", "bbbbb", "\nBe brief."), true);
+        same(&asked("system", "aaaaa", "\nBe brief."), &asked("system", "aaaaa", "\nBe long."), false);
+        same(&asked("user", "aaaaa", ""), &asked("user", "bbbbb", ""), false);
+        let blocks = |sum: &str| {
+            let text = serde_json::Value::from(header(sum));
+            format!(r#"{{"system":[{{"type":"text","text":{text}}},{{"type":"text","text":"Be brief."}}]}}"#)
+        };
+        same(&blocks("aaaaa"), &blocks("bbbbb"), true);
+    }
+
+    #[test]
     fn numbers_are_what_was_written() {
         same(r#"{"a":9007199254740993}"#, r#"{"a":9007199254740992}"#, false);
         same(r#"{"a":1.0}"#, r#"{"a":1}"#, false);
@@ -160,12 +215,12 @@ mod tests {
     #[test]
     fn what_nests_without_end_stands_for_itself() {
         let deep = "[".repeat(200_000) + &"]".repeat(200_000);
-        assert_eq!(canonical("p", deep.as_bytes()).len(), deep.len() + "1 p\n".len());
+        assert_eq!(canonical("p", deep.as_bytes()).len(), deep.len() + "2 p\n".len());
     }
 
     #[test]
     fn what_is_no_json_stands_for_itself_and_the_path_belongs_to_it() {
-        assert_eq!(canonical("p", &[255, 1]), [b'1', b' ', b'p', b'\n', 255, 1]);
+        assert_eq!(canonical("p", &[255, 1]), [b'2', b' ', b'p', b'\n', 255, 1]);
         assert_ne!(canonical("a", b"{}"), canonical("b", b"{}"));
     }
 }

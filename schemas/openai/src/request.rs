@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::Endpoint;
-use crate::canonical::{SECRETS, TOOLS};
+use crate::canonical::{SECRETS, TOOLS, is_checksum, without_checksum};
 use crate::place::{Bad, Kind, Place};
 
 /// A request whose parts are known by their places.
@@ -105,14 +105,32 @@ impl<'a> Request<'a> {
         first.get("name")?.text(self.body).filter(|name| !name.trim().is_empty())
     }
 
-    /// The first system message, which tells unnamed agents apart.
+    /// The first system message, which tells unnamed agents apart. What a client says there about one request alone is
+    /// passed over.
     pub fn instructions(&self) -> Option<String> {
         if self.endpoint == Endpoint::Responses {
             return self.place.get("instructions")?.text(self.body);
         }
         let messages = self.place.get(self.endpoint.conversation())?.items();
-        let system = messages.iter().find(|message| self.instructs(message))?;
-        Some(system.get("content")?.raw(self.body).to_owned())
+        let mut said = messages.iter().filter(|message| self.instructs(message));
+        said.find_map(|message| self.lasting(message.get("content")?))
+    }
+
+    /// A content as it stands, without blocks of one request alone; nothing where nothing else is in it.
+    fn lasting(&self, content: &Place) -> Option<String> {
+        let text = |place: &Place| place.text(self.body).filter(|text| is_checksum(text));
+        let blocks = content.items();
+        let checksums: Vec<&Place> =
+            blocks.iter().filter(|block| block.get("text").and_then(text).is_some()).collect();
+        match (text(content), checksums.as_slice()) {
+            (Some(said), _) => without_checksum(&said).map(str::to_owned),
+            (None, []) => Some(content.raw(self.body).to_owned()),
+            (None, _) => {
+                let left = blocks.iter().filter(|block| !checksums.contains(block));
+                let left: String = left.map(|block| block.raw(self.body)).collect();
+                Some(left).filter(|left| !left.is_empty())
+            }
+        }
     }
 
     pub(crate) fn instructs(&self, message: &Place) -> bool {
@@ -135,6 +153,8 @@ pub struct Wanted {
     pub schema: Option<Value>,
     /// The tools that it may call, with the schemas of their arguments.
     pub tools: Vec<(String, Value)>,
+    /// No answer at all: the request is there to make the next ones cheaper.
+    pub nothing: bool,
 }
 
 impl Wanted {
@@ -153,6 +173,7 @@ impl Wanted {
             json: matches!(kind, Some("json_object" | "json_schema")),
             schema: schema.filter(|_| kind == Some("json_schema")).cloned(),
             tools: tools.iter().filter_map(tool).collect(),
+            nothing: crate::ends::asks_for_nothing(request),
         }
     }
 }

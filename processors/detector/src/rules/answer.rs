@@ -1,7 +1,7 @@
 //! Whether there is an answer at all.
 
 use omium_limits::Fuel;
-use omium_openai::Endpoint;
+use omium_openai::{End, Endpoint};
 use omium_schemas::catalogue::{FindingKind, FinishReason};
 
 use super::{Looked, Rule};
@@ -24,6 +24,10 @@ fn usable(looked: &Looked<'_>, _: &mut Fuel) -> Vec<Seen> {
         return vec![unusable("the answer is cut in its middle, or nothing that this API answers")];
     }
     if endpoint == Endpoint::Embeddings {
+        return Vec::new();
+    }
+    // What goes on has nothing to read yet, and asking again would pay for it twice. A refusal is an answer.
+    if answer.end != End::Final {
         return Vec::new();
     }
     if answer.finish == FinishReason::Length {

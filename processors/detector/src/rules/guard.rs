@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use omium_limits::{Fuel, clipped, json, told};
+use omium_openai::End;
 use omium_schemas::catalogue::{FindingKind, Guard};
 use serde_json::Value;
 
@@ -12,19 +13,37 @@ use crate::verdict::Seen;
 
 pub(super) const RULE: Rule = Rule {
     id: "guard",
-    kinds: &[FindingKind::Rule, FindingKind::Schema, FindingKind::Unusable, FindingKind::Uncheckable],
+    kinds: &[
+        FindingKind::Rule,
+        FindingKind::Schema,
+        FindingKind::Unusable,
+        FindingKind::Uncheckable,
+        FindingKind::Other,
+    ],
     text: "The answer keeps the guards of its agent.",
     decides: false,
     check: |looked, fuel| {
+        if looked.answer.end == End::Refused {
+            return looked.guards.iter().map(|guard| refused(guard)).collect();
+        }
         let Some(said) = &looked.said else { return Vec::new() };
         let mut judge = |guard: &&Guard| weighed(fuel, |fuel| judged(guard, said, fuel));
         looked.guards.iter().flat_map(&mut judge).collect()
     },
 };
 
-/// A check that somebody has put on the agent.
+/// Asking again brings the same: whoever relies on the answer has to decide.
+fn refused(guard: &Guard) -> Seen {
+    Seen::fail(FindingKind::Other, name_of(guard), "the model refuses to answer this")
+}
+
+fn name_of(guard: &Guard) -> String {
+    format!("{}:{}", RULE.id, guard.name)
+}
+
+/// What is wrong by a check that somebody has put on the agent.
 fn judged(guard: &Guard, said: &Said<'_>, fuel: &mut Fuel) -> Vec<Seen> {
-    let name = format!("{}:{}", RULE.id, guard.name);
+    let name = name_of(guard);
     // What cannot be read as JSON is a text; what is JSON but too large to look inside is told as that.
     let output = match &said.value {
         Ok(output) => Some(output),

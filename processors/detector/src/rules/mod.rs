@@ -56,7 +56,7 @@ pub(crate) struct Looked<'a> {
     pub(crate) form: &'a Wanted,
     /// The checks that somebody has put on the agent: with one, all of the answer is relied on.
     pub(crate) guards: &'a [&'a Guard],
-    /// What it says. An answer that asks for tools is on the way to a result, and says nothing yet.
+    /// What it says. An answer that asks for tools, or goes on, is on the way to a result, and says nothing yet.
     pub(crate) said: Option<Said<'a>>,
 }
 
