@@ -1,5 +1,6 @@
 //! Sees bad answers in the frame that records them, before any client reads them. Pure.
 
+mod concerns;
 mod extract;
 mod number;
 mod rules;

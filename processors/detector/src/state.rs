@@ -7,6 +7,8 @@ use omium_schemas::catalogue::{Command, Event, Guard};
 use omium_schemas::{Content, Seq, StepId};
 use serde::{Deserialize, Serialize};
 
+use crate::concerns::concerns;
+
 /// What one stream holds for the detector. Empty for all but programs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State(Option<Box<Watch>>);
@@ -54,6 +56,9 @@ impl State {
     }
 
     pub(crate) fn apply(&mut self, recorded: &Recorded<'_>) {
+        if !concerns(recorded.event) {
+            return;
+        }
         if let (Event::ExecutionStarted(_), Command::StartProgram(start)) = (recorded.event, recorded.command)
         {
             self.0 = Some(Box::new(Watch { guards: start.guards.clone(), ..Watch::default() }));

@@ -13,6 +13,7 @@ use omium_schemas::catalogue::{EffectClass, FailureClass};
 use omium_schemas::{Content, Money, Seq, StepId, Time};
 
 use crate::bounds;
+use crate::concerns::concerns;
 use crate::money::sum;
 use crate::state::{Call, CallKind, Mark, Outcome, Phase, Run, Signal, Status, Step};
 
@@ -36,6 +37,9 @@ impl Run {
     }
 
     fn apply_event(&mut self, fact: Fact<'_>) {
+        if !concerns(fact.event) {
+            return;
+        }
         let Fact { seq, time, event, command } = fact;
         match event {
             Event::ExecutionStarted(started) => self.start(started, time, command),

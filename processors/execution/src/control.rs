@@ -10,6 +10,7 @@ use omium_schemas::catalogue::{
 use omium_schemas::{Content, Digest, TenantId, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::concerns::concerns;
 use crate::draft::{conflict, invalid};
 use crate::prices::{self, Prices};
 
@@ -159,6 +160,9 @@ impl Control {
     }
 
     pub(crate) fn apply(&mut self, recorded: &Recorded<'_>) {
+        if !concerns(recorded.event) {
+            return;
+        }
         match (recorded.event, recorded.command) {
             (Event::TenantCreated(TenantCreated { tenant, label }), _) => {
                 self.tenants.insert(*tenant, label.clone());

@@ -4,6 +4,7 @@ mod apply;
 mod asking;
 mod bounds;
 mod calls;
+mod concerns;
 mod control;
 mod decide;
 mod draft;

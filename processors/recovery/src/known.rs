@@ -10,6 +10,7 @@ use omium_schemas::catalogue::{
 use omium_schemas::{Digest, Seq};
 use serde::{Deserialize, Serialize};
 
+use crate::concerns::concerns;
 use crate::patch::{Patch, Patches};
 use crate::remedies::Remedy;
 
@@ -67,6 +68,9 @@ impl State {
     }
 
     pub(crate) fn apply(&mut self, recorded: &Recorded<'_>) {
+        if !concerns(recorded.event) {
+            return;
+        }
         if let (Event::ExecutionStarted(_), Command::StartProgram(start)) = (recorded.event, recorded.command)
         {
             self.0 = Some(Box::new(Known::new(start.recovery.clone(), start.guards.clone())));

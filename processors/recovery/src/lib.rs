@@ -1,5 +1,6 @@
 //! Says what can be done about a finding, how likely that helps, and does the best of it where the policy allows. Pure.
 
+mod concerns;
 mod known;
 mod patch;
 mod remedies;
