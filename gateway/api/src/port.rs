@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use axum::body::Bytes;
 use omium_schemas::catalogue::{EffectClass, FailureClass, LossReason};
 use omium_schemas::{Branch, Epoch, Money, Price, Seq, StepId, TenantId};
+use omium_workflow::{Definition, Problems};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -407,6 +408,11 @@ pub trait Engine: Programs {
 
     /// What `/metrics` counts.
     fn counts(&self) -> Counts;
+
+    /// Reads a definition as it is read before it is published: all that is wrong with it is told.
+    fn read(&self, file: &str, text: &str) -> Result<Definition, Problems> {
+        omium_workflow::parse(file, text)
+    }
 
     /// Publishes a version. The same text again is the same version.
     async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure>;

@@ -44,7 +44,7 @@ impl Engine {
         file: &str,
         text: &str,
     ) -> Result<WorkflowView, Failure> {
-        let definition = omium_workflow::parse(file, text).map_err(|problems| Failure {
+        let definition = omium_agents::native::read(file, text).map_err(|problems| Failure {
             problems: json!(problems),
             ..Failure::new(
                 FailureKind::Invalid,

@@ -14,6 +14,7 @@ use omium_api::views::{
     GuardView, IssuedKey, KeyView, Page, PriceView, PricesView, Started, WorkflowView,
 };
 use omium_schemas::{Price, Seq};
+use omium_workflow::{Definition, Problems};
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -98,6 +99,10 @@ impl Port for Served {
 
     fn counts(&self) -> Counts {
         Counts { active: self.0.history.index.active(), ..self.0.metrics.counts() }
+    }
+
+    fn read(&self, file: &str, text: &str) -> Result<Definition, Problems> {
+        omium_agents::native::read(file, text)
     }
 
     async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure> {

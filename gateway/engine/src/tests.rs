@@ -684,6 +684,11 @@ async fn a_workflow_with_a_rule_that_cannot_be_used_is_not_published() {
             assert!(refused.detail.contains(&format!("`{side}` cannot be used")), "{refused:?}");
         }
     }
+    let unknown = json!({ "name": "ruled", "agents": [{ "id": "a", "prompt": "x", "tools": ["clok"] }] });
+    let refused = desk.served.publish(&desk.caller, "ruled.yaml", &unknown.to_string()).await.unwrap_err();
+    assert!(refused.detail.contains("did you mean `clock`?"), "{refused:?}");
+    let read = omium_api::port::Engine::read(&desk.served, "ruled.yaml", &unknown.to_string());
+    assert_eq!(json!(read.unwrap_err()), refused.problems, "who validates hears the same");
     desk.engine.stop().await.unwrap();
 }
 
