@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 pub use crate::programs::{Decision, ProgramRequest, Programs};
 use crate::views::{
     CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView, IssuedKey,
-    KeyView, Page, PriceView, PricesView, Started, WorkflowView,
+    KeyView, Page, PriceView, PricesView, Published, Started, WorkflowView,
 };
 
 /// Who asks, as his key says.
@@ -415,7 +415,7 @@ pub trait Engine: Programs {
     }
 
     /// Publishes a version. The same text again is the same version.
-    async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure>;
+    async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<Published, Failure>;
 
     /// All workflows, newest versions.
     async fn workflows(&self, caller: &Caller) -> Result<Vec<WorkflowView>, Failure>;

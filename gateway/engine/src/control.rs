@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock, PoisonError};
 
 use omium_api::port::{Caller, Failure, FailureKind};
-use omium_api::views::WorkflowView;
+use omium_api::views::{Published, WorkflowView};
 use omium_execution::{Control, Run, Version};
 use omium_runtime::Request;
 use omium_schemas::catalogue::{Command, PublishWorkflow};
@@ -43,7 +43,7 @@ impl Engine {
         caller: &Caller,
         file: &str,
         text: &str,
-    ) -> Result<WorkflowView, Failure> {
+    ) -> Result<Published, Failure> {
         let definition = omium_agents::native::read(file, text).map_err(|problems| Failure {
             problems: json!(problems),
             ..Failure::new(
@@ -57,6 +57,13 @@ impl Engine {
         let (tenant, workflow, version) =
             (caller.tenant, definition.name.clone(), omium_workflow::version(text));
         let content = Content::open(text.to_owned());
+        let newest = self
+            .control()
+            .await?
+            .workflows
+            .get(&(tenant, workflow.clone()))
+            .and_then(|all| all.last())
+            .map(|last| last.digest);
         self.tell_control(PublishWorkflow {
             tenant,
             workflow: workflow.clone(),
@@ -64,7 +71,9 @@ impl Engine {
             version,
         })
         .await?;
-        self.known_workflow(caller, &workflow).await
+        let warnings = self.unserved_by(tenant, &definition);
+        let workflow = self.known_workflow(caller, &workflow).await?;
+        Ok(Published { workflow, repeated: newest == Some(version), warnings })
     }
 
     pub(super) async fn known_workflows(&self, caller: &Caller) -> Result<Vec<WorkflowView>, Failure> {

@@ -29,6 +29,7 @@ mod reading;
 #[cfg(test)]
 mod tests;
 mod token;
+mod unserved;
 mod view;
 
 use std::collections::BTreeMap;
@@ -227,6 +228,7 @@ impl Engine {
             engine.followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
         }
         dispatch::run(&engine, incoming);
+        unserved::watch(&engine);
         Ok(engine)
     }
 

@@ -11,7 +11,7 @@ use omium_api::port::{
 };
 use omium_api::views::{
     AttemptView, CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
-    GuardView, IssuedKey, KeyView, Page, PriceView, PricesView, Started, WorkflowView,
+    GuardView, IssuedKey, KeyView, Page, PriceView, PricesView, Published, Started, WorkflowView,
 };
 use omium_schemas::{Price, Seq};
 use omium_workflow::{Definition, Problems};
@@ -98,14 +98,18 @@ impl Port for Served {
     }
 
     fn counts(&self) -> Counts {
-        Counts { active: self.0.history.index.active(), ..self.0.metrics.counts() }
+        Counts {
+            active: self.0.history.index.active(),
+            unserved: self.0.board.unserved_counts(),
+            ..self.0.metrics.counts()
+        }
     }
 
     fn read(&self, file: &str, text: &str) -> Result<Definition, Problems> {
         omium_agents::native::read(file, text)
     }
 
-    async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure> {
+    async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<Published, Failure> {
         self.0.publish_text(caller, file, text).await
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod ages;
+mod frameworks;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -201,10 +202,9 @@ async fn a_workflow_runs_and_goes_on_where_it_was_after_a_stop() {
     let dir = tempfile::tempdir().unwrap();
     let desk = Desk::open(dir.path()).await;
     let published = desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
-    assert_eq!(
-        (published.version, desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap().version),
-        (1, 1)
-    );
+    assert_eq!((published.workflow.version, published.repeated), (1, false));
+    let again = desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
+    assert_eq!((again.workflow.version, again.repeated), (1, true));
     let id = desk.started(Some("k"), 7).await.unwrap().id;
     assert!(desk.started(Some("k"), 7).await.unwrap().repeated);
     assert_eq!(desk.started(Some("k"), 8).await.unwrap_err().code, "key-used");

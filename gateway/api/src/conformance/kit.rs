@@ -17,7 +17,7 @@ use crate::port::{
 };
 use crate::views::{
     CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, IssuedKey, KeyView, Page,
-    PriceView, PricesView, Started, WorkflowView,
+    PriceView, PricesView, Published, Started, WorkflowView,
 };
 
 /// The key of the worker under test.
@@ -229,7 +229,7 @@ impl Engine for Kit {
         Counts::default()
     }
 
-    async fn publish(&self, _: &Caller, _: &str, _: &str) -> Result<WorkflowView, Failure> {
+    async fn publish(&self, _: &Caller, _: &str, _: &str) -> Result<Published, Failure> {
         not_here()
     }
 

@@ -12,7 +12,8 @@ use crate::programs::{Begin, Decide, End, Open};
 use crate::rest::{Back, ForkBody, Named, SignalBody, Start};
 use crate::views::{
     AttemptView, CheckpointView, DeltaView, Done, EventPage, ExecutionSummary, ExecutionView, GuardView,
-    Health, IssuedKey, Items, KeyView, Page, PriceView, PricesView, Ready, Started, Validated, WorkflowView,
+    Health, IssuedKey, Items, KeyView, Page, PriceView, PricesView, Published, Ready, Started, Validated,
+    WorkflowView,
 };
 
 pub(super) struct Operation {
@@ -101,7 +102,7 @@ fn workflows(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let definition = || Some(Body::Text("application/yaml", examples::DEFINITION));
     let list = json_of::<Items<WorkflowView>>(schemas, json!({ "items": [examples::workflow(false)] }));
     let one = json_of::<WorkflowView>(schemas, examples::workflow(true));
-    let published = json_of::<WorkflowView>(schemas, examples::workflow(false));
+    let published = json_of::<Published>(schemas, examples::published());
     let valid = json!({ "valid": true, "name": "loan-decision", "problems": [] });
     let validated = json_of::<Validated>(schemas, valid);
     vec![

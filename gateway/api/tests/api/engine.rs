@@ -11,7 +11,7 @@ use omium_api::port::{
 };
 use omium_api::views::{
     AttemptView, CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView,
-    GuardView, IssuedKey, KeyView, Page, PriceView, PricesView, Started, WorkflowView,
+    GuardView, IssuedKey, KeyView, Page, PriceView, PricesView, Published, Started, WorkflowView,
 };
 use omium_schemas::{Money, Price, Seq, TenantId};
 use serde_json::{Value, json};
@@ -214,18 +214,19 @@ impl Engine for Served {
         Counts {
             started: vec![("native".to_owned(), "t1".to_owned(), 3)],
             active: vec![("native".to_owned(), 1)],
+            unserved: vec![("crewai".to_owned(), "t1".to_owned(), 2)],
             durations: vec![("native".to_owned(), "completed".to_owned(), [1, 1, 0, 0, 0, 0, 0, 0], 1.25)],
         }
     }
 
-    async fn publish(&self, _: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure> {
+    async fn publish(&self, _: &Caller, file: &str, text: &str) -> Result<Published, Failure> {
         if text.contains("nonsense") {
             let mut failure = Failure::new(FailureKind::Invalid, "bad-definition", "1 problem", "mend it");
             failure.problems =
                 json!([{ "file": file, "line": 1, "column": 2, "text": "nonsense", "hint": "" }]);
             return Err(failure);
         }
-        Ok(workflow(Some(text)))
+        Ok(Published { workflow: workflow(Some(text)), repeated: false, warnings: Vec::new() })
     }
 
     async fn workflows(&self, _: &Caller) -> Result<Vec<WorkflowView>, Failure> {
