@@ -41,6 +41,7 @@ mod turns;
 pub use calls::{BegunModel, BegunTool, Calls, ModelCall, ModelFailure, NotRecorded, ToolCall, ToolFailure};
 pub use definition::{names, not_granted, read};
 pub use grants::{Grants, NotGranted, PrivateHost, Program, Programs, Secrets};
+pub use output::misfit;
 pub use task::{Failure, NativeTask, Outcome, Upstream};
 pub use turns::perform;
 

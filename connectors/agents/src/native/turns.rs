@@ -171,8 +171,7 @@ impl<'a> Performance<'a> {
             "`{}` has no usable answer after {} turns: {wrong}; make the prompt clearer or raise `max_turns`",
             self.task.agent, self.native.max_turns
         );
-        let failure = Failure::new(FailureClass::LogicError, reason);
-        Err(End::Failed(Failure { retryable: true, blames_answers: true, ..failure }))
+        Err(End::Failed(output::unusable(reason)))
     }
 
     /// One question to the model: answered by the record where an earlier attempt asked the same.

@@ -37,3 +37,21 @@ async fn a_framework_without_a_worker_is_told_at_publish_and_counted() {
     assert_eq!(again.warnings, Vec::<String>::new());
     desk.engine.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_makes_is_held_to_the_schema_of_the_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "crew.yaml", CREW).await.unwrap();
+    let id = desk.started_as("crew", None, json!({})).await.unwrap().id;
+    let mut worker = desk.worker(1);
+    let first = worker.next().await;
+    worker.completes(&first, json!({ "apr": 9 })).await;
+    let second = worker.next().await;
+    assert_eq!((first.attempt, second.attempt), (1, 2));
+    worker.completes(&second, json!("a lot")).await;
+    let view = desk.until(&id, "failed").await;
+    let said = json!(view).to_string();
+    assert!(said.contains("does not fit its `output_schema`: is not of type object"), "{said}");
+    desk.engine.stop().await.unwrap();
+}
