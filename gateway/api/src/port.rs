@@ -376,6 +376,17 @@ pub struct Sending {
     pub delivery: i64,
 }
 
+/// A key that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// What it may do.
+    pub role: Role,
+    /// How many days it lasts; until it is revoked where none are named.
+    pub days: Option<u32>,
+    /// What people call it.
+    pub name: Option<String>,
+}
+
 /// The engine. Every call names its caller: a tenant sees only its own, and what is another's is not there.
 #[async_trait]
 pub trait Engine: Programs {
@@ -426,8 +437,8 @@ pub trait Engine: Programs {
     /// The keys of the tenant.
     async fn keys(&self, caller: &Caller) -> Result<Vec<KeyView>, Failure>;
 
-    /// Lets a new key in, which lasts so many days where some are named.
-    async fn issue_key(&self, caller: &Caller, role: Role, days: Option<u32>) -> Result<IssuedKey, Failure>;
+    /// Lets a new key in.
+    async fn issue_key(&self, caller: &Caller, wanted: NewKey) -> Result<IssuedKey, Failure>;
 
     /// Shuts a key out, and says what it was.
     async fn revoke_key(&self, caller: &Caller, key: &str) -> Result<KeyView, Failure>;

@@ -312,6 +312,8 @@ pub struct GuardView {
 pub struct KeyView {
     /// Its public part, by which it is named, here and as the actor of events.
     pub key: String,
+    /// What people call it.
+    pub name: Option<String>,
     /// What it may do.
     pub role: Role,
     /// When it ends, RFC 3339; nothing where it lasts until it is revoked.

@@ -34,8 +34,15 @@ impl Engine {
         view.map(Seen).map_err(|answer| answers::done(answer).err().unwrap_or_else(answers::unknown))
     }
 
-    pub(super) async fn tell_control(&self, command: impl Into<Command>) -> Result<(), Failure> {
-        answers::done(self.node().submit(Request::new(control_key(), command)).await).map(|_| ())
+    /// Changes control, for the key that wants it so; nothing where the node itself does.
+    pub(super) async fn tell_control(
+        &self,
+        by: Option<&Caller>,
+        command: impl Into<Command>,
+    ) -> Result<(), Failure> {
+        let actor = by.map(|caller| caller.key.clone());
+        let request = Request { actor, ..Request::new(control_key(), command) };
+        answers::done(self.node().submit(request).await).map(|_| ())
     }
 
     pub(super) async fn publish_text(
@@ -64,13 +71,8 @@ impl Engine {
             .get(&(tenant, workflow.clone()))
             .and_then(|all| all.last())
             .map(|last| last.digest);
-        self.tell_control(PublishWorkflow {
-            tenant,
-            workflow: workflow.clone(),
-            definition: content,
-            version,
-        })
-        .await?;
+        let publish = PublishWorkflow { tenant, workflow: workflow.clone(), definition: content, version };
+        self.tell_control(Some(caller), publish).await?;
         let warnings = self.unserved_by(tenant, &definition);
         let workflow = self.known_workflow(caller, &workflow).await?;
         Ok(Published { workflow, repeated: newest == Some(version), warnings })

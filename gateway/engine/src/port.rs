@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use omium_api::port::{
-    Action, Caller, Decision, Engine as Port, Failure, Filter, ProgramRequest, Programs, Role, StartRequest,
-    ToWorker, WorkerInfo, WorkerSeat,
+    Action, Caller, Decision, Engine as Port, Failure, Filter, NewKey, ProgramRequest, Programs,
+    StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
     AttemptView, CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
@@ -129,8 +129,8 @@ impl Port for Served {
         self.0.known_keys(caller).await
     }
 
-    async fn issue_key(&self, caller: &Caller, role: Role, days: Option<u32>) -> Result<IssuedKey, Failure> {
-        self.0.key_issued(caller, role, days).await
+    async fn issue_key(&self, caller: &Caller, wanted: NewKey) -> Result<IssuedKey, Failure> {
+        self.0.key_issued(caller, wanted).await
     }
 
     async fn revoke_key(&self, caller: &Caller, key: &str) -> Result<KeyView, Failure> {

@@ -1,6 +1,7 @@
 //! The engine without a network: published, started, performed, killed, opened again.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod actors;
 mod ages;
 mod frameworks;
 

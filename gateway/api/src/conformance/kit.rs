@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::port::{
-    Action, Caller, Engine, Failure, FailureKind, Filter, Outcome, Programs, Role, Sending, StartRequest,
-    Task, ToWorker, WorkerInfo, WorkerSeat,
+    Action, Caller, Engine, Failure, FailureKind, Filter, NewKey, Outcome, Programs, Role, Sending,
+    StartRequest, Task, ToWorker, WorkerInfo, WorkerSeat,
 };
 use crate::views::{
     CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, IssuedKey, KeyView, Page,
@@ -245,7 +245,7 @@ impl Engine for Kit {
         not_here()
     }
 
-    async fn issue_key(&self, _: &Caller, _: Role, _: Option<u32>) -> Result<IssuedKey, Failure> {
+    async fn issue_key(&self, _: &Caller, _: NewKey) -> Result<IssuedKey, Failure> {
         not_here()
     }
 

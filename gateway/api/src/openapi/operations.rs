@@ -397,7 +397,8 @@ fn guards(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 }
 
 fn keys(schemas: &mut SchemaGenerator) -> Vec<Operation> {
-    let key = json!({ "key": examples::KEY, "role": "developer", "expires_at": examples::LATER });
+    let key =
+        json!({ "key": examples::KEY, "name": "ci", "role": "developer", "expires_at": examples::LATER });
     let list = json_of::<Items<KeyView>>(schemas, json!({ "items": [key] }));
     let mut issued = key.clone();
     issued["bearer"] = json!("om_9f86d081884c7d65_…");
@@ -405,7 +406,7 @@ fn keys(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         get("/api/v1/keys", "listKeys", Some(Role::Admin), "The keys of the tenant", list),
         Operation {
             role: Some(Role::Admin),
-            body: Some(json_of::<KeyBody>(schemas, json!({ "role": "developer", "days": 90 }))),
+            body: Some(json_of::<KeyBody>(schemas, json!({ "role": "developer", "days": 90, "name": "ci" }))),
             status: 201,
             ..post(
                 "/api/v1/keys",

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use axum::body::Bytes;
 use omium_api::port::{
-    Action, Caller, Decision, Engine, Failure, FailureKind, Filter, ProgramRequest, Programs, Role,
+    Action, Caller, Decision, Engine, Failure, FailureKind, Filter, NewKey, ProgramRequest, Programs, Role,
     StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
@@ -54,7 +54,7 @@ pub(crate) fn caller(tenant: u8, role: Role) -> Caller {
 }
 
 fn key(name: &str, role: Role) -> KeyView {
-    KeyView { key: name.to_owned(), role, expires_at: None }
+    KeyView { key: name.to_owned(), name: None, role, expires_at: None }
 }
 
 pub(crate) fn no_execution(id: &str) -> Failure {
@@ -245,10 +245,11 @@ impl Engine for Served {
         Ok(vec![key(&caller.key, caller.role)])
     }
 
-    async fn issue_key(&self, _: &Caller, role: Role, days: Option<u32>) -> Result<IssuedKey, Failure> {
+    async fn issue_key(&self, _: &Caller, wanted: NewKey) -> Result<IssuedKey, Failure> {
+        let NewKey { role, days, name } = wanted;
         let expires_at = days.map(|_| TIME.to_owned());
         Ok(IssuedKey {
-            view: KeyView { expires_at, ..key("other", role) },
+            view: KeyView { expires_at, name, ..key("other", role) },
             bearer: "om_other_secret".to_owned(),
         })
     }
