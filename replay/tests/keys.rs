@@ -19,12 +19,13 @@ fn a_key_opens_what_its_role_allows_until_it_is_revoked_also_after_a_kill() {
     let own = listed(&dev).remove(0);
     assert_eq!(own.1, "admin");
 
-    let bearer = dev.says(&["keys", "issue", "--role", "viewer", "--days", "7"]);
+    let bearer = dev.says(&["keys", "issue", "--role", "viewer", "--days", "7", "--name", "alice"]);
     let public = bearer.split('_').nth(1).unwrap().to_owned();
     assert_eq!(listed(&dev).len(), 2);
     let table = dev.says(&["keys", "list"]);
     assert!(!table.contains(bearer.rsplit('_').next().unwrap()), "what opens a door is said once: {table}");
     assert!(table.lines().next().unwrap().starts_with("KEY"));
+    assert!(table.lines().any(|line| line.contains(&public) && line.contains("alice")), "{table}");
 
     dev.kill_and_start();
     dev.says(&["list", "--key", &bearer]);
@@ -41,4 +42,6 @@ fn a_key_opens_what_its_role_allows_until_it_is_revoked_also_after_a_kill() {
     assert!(again.contains(&format!("there is no key `{public}`")), "{again}");
     assert!(dev.fails(&["keys", "revoke", &own.0], 5).contains("a key does not revoke itself"));
     assert!(dev.fails(&["keys", "issue", "--role", "viewer", "--days", "0"], 5).contains("say 1 to 3650"));
+    let unnamed = dev.fails(&["keys", "issue", "--role", "viewer", "--name", "a b"], 5);
+    assert!(unnamed.contains("`a b` is no name for a key"), "{unnamed}");
 }

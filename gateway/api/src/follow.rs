@@ -11,6 +11,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use omium_edge::Slot;
 use omium_schemas::Seq;
 use serde::Deserialize;
 use tokio::sync::{broadcast, watch};
@@ -143,12 +144,11 @@ async fn follow(
         Some(false) => None,
         None | Some(true) => Some(shared.engine.read_along(&caller, &id).await?),
     };
-    let (out, reader) = queue();
-    let listener = Listener { shared, caller, id, next: first, out, waiting };
-    tokio::spawn(async move {
-        // However it ends: whoever listened sees the stream's end and comes back if he wants more.
-        let _ = listener.run(moved, deltas).await;
-    });
+    let (out, reader) = queue(first, waiting.0.as_ref().map(Slot::following));
+    let speaker = out.clone();
+    let listener = Listener { shared, caller, id, next: first, out };
+    // However it ends: whoever listened sees the stream's end and comes back if he wants more.
+    tokio::spawn(async move { speaker.lead(listener.run(moved, deltas), waiting.over()).await });
     Ok(reader)
 }
 
@@ -159,7 +159,6 @@ struct Listener {
     id: String,
     next: Seq,
     out: Speaker,
-    waiting: Waiting,
 }
 
 impl Listener {
@@ -176,8 +175,6 @@ impl Listener {
             tokio::select! {
                 // Parts first: what an answer consists of is heard before it counts as answered.
                 biased;
-                () = self.out.closed() => return Ok(()),
-                () = self.waiting.over() => return Ok(()),
                 _ = recheck.tick() => if !self.shared.engine.knows(&self.caller).await {
                     self.out.revoked();
                     return Ok(());
@@ -199,7 +196,7 @@ impl Listener {
             let Some(last) = events.last() else { return Ok(()) };
             let next = Seq(last.seq + 1);
             for event in &events {
-                self.out.say(Said::event(event), self.next, &self.waiting).await?;
+                self.out.say(Said::event(event)).await?;
             }
             self.next = next;
         }
@@ -211,7 +208,7 @@ impl Listener {
             moved.wait_for(|last| last.0 >= delta.call).await.map_err(|_| Over)?;
             self.tell_events(moved).await?;
         }
-        self.out.say(Said::delta(&delta), self.next, &self.waiting).await
+        self.out.say(Said::delta(&delta)).await
     }
 }
 

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::port::Role;
+use crate::port::{NewKey, Role};
 use crate::problem::Problem;
 use crate::request::{InPath, Known, Shared, Whole, read};
 use crate::views::{Items, KeyView};
@@ -23,6 +23,8 @@ pub(crate) struct KeyBody {
     role: Role,
     /// How many days it lasts, 1 to 3650; until somebody revokes it where this is left out.
     days: Option<u32>,
+    /// What people call it: 1 to 64 of A-Z a-z 0-9 _ . -
+    name: Option<String>,
 }
 
 pub(crate) async fn keys(
@@ -39,7 +41,7 @@ pub(crate) async fn issue(
     Whole(body): Whole,
 ) -> Result<Response, Problem> {
     let caller = known.may(Role::Admin)?;
-    let KeyBody { role, days } = read(&body)?;
+    let KeyBody { role, days, name } = read(&body)?;
     if days.is_some_and(|days| !(1..=MAX_DAYS).contains(&days)) {
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -48,7 +50,7 @@ pub(crate) async fn issue(
             format!("say 1 to {MAX_DAYS}, or leave `days` out for a key that lasts until it is revoked"),
         ));
     }
-    let issued = shared.engine.issue_key(&caller, role, days).await?;
+    let issued = shared.engine.issue_key(&caller, NewKey { role, days, name }).await?;
     Ok((StatusCode::CREATED, Json(issued)).into_response())
 }
 

@@ -75,23 +75,16 @@ pub(crate) async fn metrics(State(shared): State<Shared>, known: Result<Known, P
     let named = known.is_ok_and(|known| known.may(Role::Admin).is_ok());
     let counts = shared.engine.counts();
     let mut text = String::new();
-    head(&mut text, "omium_executions_started_total", "counter", "Executions that were started.");
-    if named {
-        for (framework, tenant, count) in &counts.started {
-            let labels = [("framework", framework.as_str()), ("tenant_id", tenant)];
-            line(&mut text, "omium_executions_started_total", &labels, count);
-        }
-    } else {
-        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
-        counts.started.iter().for_each(|(framework, _, count)| *sums.entry(framework).or_default() += count);
-        for (framework, count) in sums {
-            line(&mut text, "omium_executions_started_total", &[("framework", framework)], &count);
-        }
-    }
+    let name = "omium_executions_started_total";
+    head(&mut text, name, "counter", "Executions that were started.");
+    of_tenants(&mut text, name, &counts.started, named);
     head(&mut text, "omium_active_executions", "gauge", "Executions that are open.");
     for (framework, count) in &counts.active {
         line(&mut text, "omium_active_executions", &[("framework", framework)], count);
     }
+    let name = "omium_steps_without_worker";
+    head(&mut text, name, "gauge", "Steps that wait though no worker for their framework is registered.");
+    of_tenants(&mut text, name, &counts.unserved, named);
     head(&mut text, "omium_execution_duration_seconds", "histogram", "How long executions took.");
     for (framework, status, buckets, sum) in &counts.durations {
         let labels = [("framework", framework.as_str()), ("status", status.as_str())];
@@ -109,6 +102,21 @@ pub(crate) async fn metrics(State(shared): State<Shared>, known: Result<Known, P
         line(&mut text, "omium_health_check_status", &[("service", &service)], &u8::from(well));
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// What is counted by framework and tenant, the tenants summed up where they are not to be named.
+fn of_tenants(text: &mut String, name: &str, counts: &[(String, String, u64)], named: bool) {
+    if named {
+        for (framework, tenant, count) in counts {
+            line(text, name, &[("framework", framework.as_str()), ("tenant_id", tenant)], count);
+        }
+        return;
+    }
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    counts.iter().for_each(|(framework, _, count)| *sums.entry(framework).or_default() += count);
+    for (framework, count) in sums {
+        line(text, name, &[("framework", framework)], &count);
+    }
 }
 
 fn histogram(text: &mut String, name: &str, labels: &[(&str, &str)], (buckets, sum): ([u64; 8], f64)) {

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use axum::body::Bytes;
 use omium_schemas::catalogue::{EffectClass, FailureClass, LossReason};
 use omium_schemas::{Branch, Epoch, Money, Price, Seq, StepId, TenantId};
+use omium_workflow::{Definition, Problems};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,7 +15,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 pub use crate::programs::{Decision, ProgramRequest, Programs};
 use crate::views::{
     CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView, IssuedKey,
-    KeyView, LetGo, Page, PriceView, PricesView, Started, WorkflowView,
+    KeyView, LetGo, Page, PriceView, PricesView, Published, Started, WorkflowView,
 };
 
 /// Who asks, as his key says.
@@ -375,6 +376,17 @@ pub struct Sending {
     pub delivery: i64,
 }
 
+/// A key that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// What it may do.
+    pub role: Role,
+    /// How many days it lasts; until it is revoked where none are named.
+    pub days: Option<u32>,
+    /// What people call it.
+    pub name: Option<String>,
+}
+
 /// The engine. Every call names its caller: a tenant sees only its own, and what is another's is not there.
 #[async_trait]
 pub trait Engine: Programs {
@@ -408,8 +420,13 @@ pub trait Engine: Programs {
     /// What `/metrics` counts.
     fn counts(&self) -> Counts;
 
+    /// Reads a definition as it is read before it is published: all that is wrong with it is told.
+    fn read(&self, file: &str, text: &str) -> Result<Definition, Problems> {
+        omium_workflow::parse(file, text)
+    }
+
     /// Publishes a version. The same text again is the same version.
-    async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure>;
+    async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<Published, Failure>;
 
     /// All workflows, newest versions.
     async fn workflows(&self, caller: &Caller) -> Result<Vec<WorkflowView>, Failure>;
@@ -420,8 +437,8 @@ pub trait Engine: Programs {
     /// The keys of the tenant.
     async fn keys(&self, caller: &Caller) -> Result<Vec<KeyView>, Failure>;
 
-    /// Lets a new key in, which lasts so many days where some are named.
-    async fn issue_key(&self, caller: &Caller, role: Role, days: Option<u32>) -> Result<IssuedKey, Failure>;
+    /// Lets a new key in.
+    async fn issue_key(&self, caller: &Caller, wanted: NewKey) -> Result<IssuedKey, Failure>;
 
     /// Shuts a key out, and says what it was.
     async fn revoke_key(&self, caller: &Caller, key: &str) -> Result<KeyView, Failure>;

@@ -162,12 +162,13 @@ async fn publish(
 }
 
 async fn validate(
+    State(shared): State<Shared>,
     known: Known,
     InQuery(File { file }): InQuery<File>,
     Whole(body): Whole,
 ) -> Answer<Json<Validated>> {
     known.may(Role::Viewer)?;
-    Ok(Json(match omium_workflow::parse(file.as_deref().unwrap_or("definition"), definition(&body)?) {
+    Ok(Json(match shared.engine.read(file.as_deref().unwrap_or("definition"), definition(&body)?) {
         Ok(definition) => Validated { valid: true, name: Some(definition.name), problems: json!([]) },
         Err(problems) => Validated { valid: false, name: None, problems: json!(problems.problems) },
     }))

@@ -24,6 +24,18 @@ pub struct WorkflowView {
     pub definition: Option<String>,
 }
 
+/// What became of a definition that was published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Published {
+    /// The version.
+    #[serde(flatten)]
+    pub workflow: WorkflowView,
+    /// Whether the newest version had this text before.
+    pub repeated: bool,
+    /// What will keep its executions from going on as things are.
+    pub warnings: Vec<String>,
+}
+
 /// An execution that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Started {
@@ -300,6 +312,8 @@ pub struct GuardView {
 pub struct KeyView {
     /// Its public part, by which it is named, here and as the actor of events.
     pub key: String,
+    /// What people call it.
+    pub name: Option<String>,
     /// What it may do.
     pub role: Role,
     /// When it ends, RFC 3339; nothing where it lasts until it is revoked.
@@ -484,6 +498,8 @@ pub struct Counts {
     pub started: Vec<(String, String, u64)>,
     /// Executions that are open, by framework.
     pub active: Vec<(String, u64)>,
+    /// Steps that wait though no worker for them is registered, by framework and tenant label.
+    pub unserved: Vec<(String, String, u64)>,
     /// How long executions took, by framework and status: (seconds, how many) in the buckets of the metric, and the sum.
     pub durations: Vec<(String, String, [u64; 8], f64)>,
 }

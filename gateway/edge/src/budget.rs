@@ -61,14 +61,34 @@ impl Taken {
         }
         Some(())
     }
+}
 
-    /// Takes room of all budgets, one after the other, as soon as there is some.
-    pub(crate) async fn wait_for(bytes: usize, budgets: Vec<Budget>) -> Taken {
+/// Room for what waits for those who follow something: their tenant's, and the node's.
+#[derive(Clone, Debug)]
+pub struct Following(Vec<Budget>);
+
+impl Following {
+    /// Room of so many bytes that nobody else has a part of.
+    pub fn with_room(bytes: usize) -> Following {
+        Following(vec![Budget::new(bytes)])
+    }
+
+    pub(crate) fn of(node: &Budget, tenant: Option<&Share>) -> Following {
+        Following(tenant.map(|share| share.following.clone()).into_iter().chain([node.clone()]).collect())
+    }
+
+    /// Takes room for so many bytes, as soon as there is some.
+    pub async fn take(&self, bytes: usize) -> Taken {
         let mut taken = Taken::default();
-        for budget in budgets {
+        for budget in &self.0 {
             taken.0.extend(budget.wait(bytes).await);
         }
         taken
+    }
+
+    /// Whether hardly any room is left.
+    pub fn is_crowded(&self) -> bool {
+        self.0.iter().any(Budget::is_crowded)
     }
 }
 

@@ -16,7 +16,7 @@ mod socket;
 mod stop;
 
 pub use body::{Unread, read_body};
-pub use budget::Taken;
+pub use budget::{Following, Taken};
 pub use host::is_loopback;
 pub use limits::{Limits, raise_descriptors};
 pub use refusal::{Code, Refusal};

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use omium_schemas::TenantId;
 
-use crate::budget::{Share, Taken};
+use crate::budget::{Following, Share, Taken};
 use crate::connection::Connection;
 use crate::refusal::Refusal;
 use crate::server::Node;
@@ -49,17 +49,10 @@ impl Slot {
         Ok(())
     }
 
-    /// Takes room for bytes that wait for who follows something, as soon as there is some.
-    pub async fn follows(&self, bytes: usize) -> Taken {
+    /// The room for what waits for those who follow something. Having it does not keep the request in flight.
+    pub fn following(&self) -> Following {
         let Place { node, tenant, .. } = &*self.0;
-        let of_tenant = tenant.get().map(|share| share.following.clone());
-        Taken::wait_for(bytes, of_tenant.into_iter().chain([node.following.clone()]).collect()).await
-    }
-
-    /// Whether hardly any such room is left.
-    pub fn is_crowded(&self) -> bool {
-        let Place { node, tenant, .. } = &*self.0;
-        node.following.is_crowded() || tenant.get().is_some_and(|share| share.following.is_crowded())
+        Following::of(&node.following, tenant.get())
     }
 
     /// Tells whoever follows something for this request when to stop.

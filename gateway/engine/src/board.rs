@@ -9,7 +9,7 @@ use omium_schemas::TenantId;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::core::board::{Board as Core, Cancelled, Handed, Offer};
+use crate::core::board::{Board as Core, Cancelled, Handed, Offer, Want};
 
 #[derive(Default)]
 pub(super) struct Board(Mutex<Table>);
@@ -71,6 +71,21 @@ impl Board {
 
     pub(super) fn of_seat(&self, id: u64, execution: &str, sending: Sending) -> Option<StreamKey> {
         self.lock().core.of_seat(id, execution, sending)
+    }
+
+    pub(super) fn has_worker(&self, want: &Want) -> bool {
+        self.lock().core.has_worker(want)
+    }
+
+    pub(super) fn unserved(&self) -> BTreeMap<Want, usize> {
+        self.lock().core.unserved()
+    }
+
+    /// The same, with labels.
+    pub(super) fn unserved_counts(&self) -> Vec<(String, String, u64)> {
+        let labelled =
+            |((tenant, framework), count): (Want, usize)| (framework, tenant.to_string(), count as u64);
+        self.unserved().into_iter().map(labelled).collect()
     }
 
     /// A sending is over: its worker may have another one.

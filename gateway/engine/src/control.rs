@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock, PoisonError};
 
 use omium_api::port::{Caller, Failure, FailureKind};
-use omium_api::views::WorkflowView;
+use omium_api::views::{Published, WorkflowView};
 use omium_execution::{Control, Run, Version};
 use omium_runtime::Request;
 use omium_schemas::catalogue::{Command, PublishWorkflow};
@@ -34,8 +34,15 @@ impl Engine {
         view.map(Seen).map_err(|answer| answers::done(answer).err().unwrap_or_else(answers::unknown))
     }
 
-    pub(super) async fn tell_control(&self, command: impl Into<Command>) -> Result<(), Failure> {
-        answers::done(self.node().submit(Request::new(control_key(), command)).await).map(|_| ())
+    /// Changes control, for the key that wants it so; nothing where the node itself does.
+    pub(super) async fn tell_control(
+        &self,
+        by: Option<&Caller>,
+        command: impl Into<Command>,
+    ) -> Result<(), Failure> {
+        let actor = by.map(|caller| caller.key.clone());
+        let request = Request { actor, ..Request::new(control_key(), command) };
+        answers::done(self.node().submit(request).await).map(|_| ())
     }
 
     pub(super) async fn publish_text(
@@ -43,8 +50,8 @@ impl Engine {
         caller: &Caller,
         file: &str,
         text: &str,
-    ) -> Result<WorkflowView, Failure> {
-        let definition = omium_workflow::parse(file, text).map_err(|problems| Failure {
+    ) -> Result<Published, Failure> {
+        let definition = omium_agents::native::read(file, text).map_err(|problems| Failure {
             problems: json!(problems),
             ..Failure::new(
                 FailureKind::Invalid,
@@ -57,14 +64,18 @@ impl Engine {
         let (tenant, workflow, version) =
             (caller.tenant, definition.name.clone(), omium_workflow::version(text));
         let content = Content::open(text.to_owned());
-        self.tell_control(PublishWorkflow {
-            tenant,
-            workflow: workflow.clone(),
-            definition: content,
-            version,
-        })
-        .await?;
-        self.known_workflow(caller, &workflow).await
+        let newest = self
+            .control()
+            .await?
+            .workflows
+            .get(&(tenant, workflow.clone()))
+            .and_then(|all| all.last())
+            .map(|last| last.digest);
+        let publish = PublishWorkflow { tenant, workflow: workflow.clone(), definition: content, version };
+        self.tell_control(Some(caller), publish).await?;
+        let warnings = self.unserved_by(tenant, &definition);
+        let workflow = self.known_workflow(caller, &workflow).await?;
+        Ok(Published { workflow, repeated: newest == Some(version), warnings })
     }
 
     pub(super) async fn known_workflows(&self, caller: &Caller) -> Result<Vec<WorkflowView>, Failure> {

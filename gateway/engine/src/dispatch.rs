@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use omium_agents::native::names;
+use omium_agents::native::{misfit, names};
 use omium_api::port::{
     Caller, Failure, FailureKind, Outcome, Sending, Task, ToWorker, ToolBegun, ToolCall, ToolEnd, WorkerInfo,
     WorkerSeat,
@@ -15,7 +15,7 @@ use omium_runtime::{Answer, Dispatch, Request, StreamKey, Unreadable, Working};
 use omium_schemas::catalogue::{
     Command, CompleteStep, FailStep, FailureClass, LoseStep, LossReason, StartStep,
 };
-use omium_schemas::{Content, ExecutionId, Money, Seq, TenantId};
+use omium_schemas::{Content, ExecutionId, Money, Seq, StepId, TenantId};
 use omium_workflow::{Agent, Definition};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -167,6 +167,7 @@ impl Engine {
         sending: Sending,
         outcome: Outcome,
     ) -> Result<Done, Failure> {
+        let outcome = self.held_to_its_schema(key, sending.step, outcome).await?;
         let Sending { step, branch, epoch, delivery } = sending;
         let command: Command = match outcome {
             Outcome::Completed { output, cost } => {
@@ -198,6 +199,31 @@ impl Engine {
             self.fail_for_want_of_room(key, sending, &failure.detail).await;
         }
         told
+    }
+
+    /// What was made, or the failure that it is where it does not fit. A native agent has held its output to it before.
+    async fn held_to_its_schema(
+        &self,
+        key: StreamKey,
+        step: StepId,
+        outcome: Outcome,
+    ) -> Result<Outcome, Failure> {
+        let Outcome::Completed { output, .. } = &outcome else { return Ok(outcome) };
+        let stream = self.stream(key).await?;
+        let Some(run) = stream.state.0.run() else { return Ok(outcome) };
+        let definition = self.definition_of(key.tenant, run).await?;
+        let agent = definition.as_ref().and_then(|definition| definition.agent(step));
+        let Some(agent) = agent.filter(|agent| agent.framework != "native") else { return Ok(outcome) };
+        let misfit = agent.output_schema.as_ref().and_then(|schema| misfit(&agent.id, output, schema));
+        Ok(match misfit {
+            None => outcome,
+            Some(misfit) => Outcome::Failed {
+                class: misfit.class,
+                reason: misfit.reason,
+                retryable: misfit.retryable,
+                retry_after: None,
+            },
+        })
     }
 
     async fn fail_for_want_of_room(&self, key: StreamKey, sending: Sending, why: &str) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use omium_agents::native::{Grants, NotGranted, not_granted};
 use omium_api::port::{Failure, FailureKind};
 use omium_schemas::TenantId;
-use omium_workflow::{Definition, Problem, Problems, places_of_tools};
+use omium_workflow::{Definition, Places, Problem, Problems};
 use serde_json::json;
 
 /// What is granted on this host; nothing by default.
@@ -37,7 +37,7 @@ impl Host {
         if refused.is_empty() {
             return Ok(());
         }
-        let places = places_of_tools(text);
+        let places = Places::of(text).tools;
         let problem = |NotGranted { tool, what, hint }: NotGranted| Problem {
             place: places.get(&tool).copied().unwrap_or_default(),
             text: what,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use omium_api::port::{Caller, Failure, FailureKind, Role};
+use omium_api::port::{Caller, Failure, FailureKind, NewKey, Role};
 use omium_api::views::{IssuedKey, KeyView};
+use omium_execution::Key;
 use omium_schemas::catalogue::{CreateTenant, IssueKey, KeyRole, RevokeKey};
 use omium_schemas::{Digest, Label, TenantId, Time};
 
@@ -58,39 +59,40 @@ impl Engine {
         })?;
         let tenant = TenantId::named(&name);
         if !self.control().await?.tenants.contains_key(&tenant) {
-            self.tell_control(CreateTenant { label: label.to_owned() }).await?;
+            self.tell_control(None, CreateTenant { label: label.to_owned() }).await?;
         }
-        Ok(self.issued(tenant, role, None).await?.bearer)
+        Ok(self.issued(None, tenant, (role, None, None)).await?.bearer)
     }
 
     async fn issued(
         &self,
+        by: Option<&Caller>,
         tenant: TenantId,
-        role: KeyRole,
-        expires_at: Option<Time>,
+        (role, expires_at, name): (KeyRole, Option<Time>, Option<String>),
     ) -> Result<IssuedKey, Failure> {
         let (public, secret) = (random_hex::<8>(), random_hex::<24>());
         // The secret is random and long: its plain digest tells nobody anything.
         let verifier = Digest::of(secret.as_bytes());
-        self.tell_control(IssueKey { tenant, key: public.clone(), verifier, role, expires_at }).await?;
-        let bearer = format!("om_{public}_{secret}");
-        Ok(IssuedKey { view: shown(&public, role, expires_at), bearer })
+        let key = Key { tenant, role, verifier, expires_at, name };
+        let view = shown(&public, &key);
+        let (bearer, name) = (format!("om_{public}_{secret}"), key.name);
+        self.tell_control(by, IssueKey { tenant, key: public, verifier, role, expires_at, name }).await?;
+        Ok(IssuedKey { view, bearer })
     }
 
     pub(super) async fn known_keys(&self, caller: &Caller) -> Result<Vec<KeyView>, Failure> {
         let control = self.control().await?;
         let own = control.keys.iter().filter(|(_, key)| key.tenant == caller.tenant);
-        Ok(own.map(|(public, key)| shown(public, key.role, key.expires_at)).collect())
+        Ok(own.map(|(public, key)| shown(public, key)).collect())
     }
 
     pub(super) async fn key_issued(
         &self,
         caller: &Caller,
-        role: Role,
-        days: Option<u32>,
+        NewKey { role, days, name }: NewKey,
     ) -> Result<IssuedKey, Failure> {
         let ends = |days| Time(now().0.saturating_add(u64::from(days) * DAY));
-        self.issued(caller.tenant, recorded(role), days.map(ends)).await
+        self.issued(Some(caller), caller.tenant, (recorded(role), days.map(ends), name)).await
     }
 
     pub(super) async fn key_revoked(&self, caller: &Caller, public: &str) -> Result<KeyView, Failure> {
@@ -103,8 +105,8 @@ impl Engine {
                 "`omium keys list` shows those that there are, by their public parts",
             )
         })?;
-        self.tell_control(RevokeKey { tenant: caller.tenant, key: public.to_owned() }).await?;
-        Ok(shown(public, key.role, key.expires_at))
+        self.tell_control(Some(caller), RevokeKey { tenant: caller.tenant, key: public.to_owned() }).await?;
+        Ok(shown(public, key))
     }
 
     /// Whose key this is; nothing where it is none. Where that cannot be read now, whoever was known a moment ago is let
@@ -166,8 +168,13 @@ fn recorded(role: Role) -> KeyRole {
     }
 }
 
-fn shown(public: &str, of: KeyRole, expires_at: Option<Time>) -> KeyView {
-    KeyView { key: public.to_owned(), role: role(of), expires_at: expires_at.map(view::time) }
+fn shown(public: &str, key: &Key) -> KeyView {
+    KeyView {
+        key: public.to_owned(),
+        name: key.name.clone(),
+        role: role(key.role),
+        expires_at: key.expires_at.map(view::time),
+    }
 }
 
 fn random_hex<const N: usize>() -> String {

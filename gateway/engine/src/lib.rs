@@ -30,6 +30,7 @@ mod retention;
 #[cfg(test)]
 mod tests;
 mod token;
+mod unserved;
 mod view;
 
 use std::collections::BTreeMap;
@@ -237,6 +238,7 @@ impl Engine {
             engine.followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
         }
         dispatch::run(&engine, incoming);
+        unserved::watch(&engine);
         Ok(engine)
     }
 

@@ -43,7 +43,7 @@ impl Metrics {
         }
     }
 
-    /// All but what is open now, which the index knows.
+    /// All but what is open now, which the index knows, and what waits for workers.
     pub(super) fn counts(&self) -> Counts {
         let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let started = sums
@@ -53,6 +53,6 @@ impl Metrics {
         let durations = sums.durations.iter().map(|((framework, standing), (counts, sum))| {
             (framework.clone(), standing.name().to_owned(), *counts, *sum)
         });
-        Counts { started: started.collect(), active: Vec::new(), durations: durations.collect() }
+        Counts { started: started.collect(), durations: durations.collect(), ..Counts::default() }
     }
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use omium_api::port::{
-    Action, Caller, Decision, Engine as Port, Failure, Filter, ProgramRequest, Programs, Role, StartRequest,
-    ToWorker, WorkerInfo, WorkerSeat,
+    Action, Caller, Decision, Engine as Port, Failure, Filter, NewKey, ProgramRequest, Programs,
+    StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
     AttemptView, CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
-    GuardView, IssuedKey, KeyView, LetGo, Page, PriceView, PricesView, Started, WorkflowView,
+    GuardView, IssuedKey, KeyView, LetGo, Page, PriceView, PricesView, Published, Started, WorkflowView,
 };
 use omium_schemas::{Price, Seq};
+use omium_workflow::{Definition, Problems};
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -97,10 +98,18 @@ impl Port for Served {
     }
 
     fn counts(&self) -> Counts {
-        Counts { active: self.0.history.index.active(), ..self.0.metrics.counts() }
+        Counts {
+            active: self.0.history.index.active(),
+            unserved: self.0.board.unserved_counts(),
+            ..self.0.metrics.counts()
+        }
     }
 
-    async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure> {
+    fn read(&self, file: &str, text: &str) -> Result<Definition, Problems> {
+        omium_agents::native::read(file, text)
+    }
+
+    async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<Published, Failure> {
         self.0.publish_text(caller, file, text).await
     }
 
@@ -120,8 +129,8 @@ impl Port for Served {
         self.0.known_keys(caller).await
     }
 
-    async fn issue_key(&self, caller: &Caller, role: Role, days: Option<u32>) -> Result<IssuedKey, Failure> {
-        self.0.key_issued(caller, role, days).await
+    async fn issue_key(&self, caller: &Caller, wanted: NewKey) -> Result<IssuedKey, Failure> {
+        self.0.key_issued(caller, wanted).await
     }
 
     async fn revoke_key(&self, caller: &Caller, key: &str) -> Result<KeyView, Failure> {

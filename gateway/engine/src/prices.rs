@@ -48,7 +48,8 @@ impl Engine {
     ) -> Result<PriceView, Failure> {
         let view = shown(&model, price);
         let Price { input, cached, output } = price;
-        self.tell_control(SetPrice { tenant: caller.tenant, model, input, cached, output }).await?;
+        self.tell_control(Some(caller), SetPrice { tenant: caller.tenant, model, input, cached, output })
+            .await?;
         Ok(view)
     }
 

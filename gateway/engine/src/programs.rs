@@ -194,7 +194,7 @@ impl Engine {
     pub(super) async fn guard_set(&self, caller: &Caller, view: GuardView) -> Result<GuardView, Failure> {
         let (program, guard) = checked(view)?;
         let view = shown(program.as_ref(), &guard);
-        self.tell_control(SetGuard { tenant: caller.tenant, program, guard }).await?;
+        self.tell_control(Some(caller), SetGuard { tenant: caller.tenant, program, guard }).await?;
         Ok(view)
     }
 
@@ -209,7 +209,7 @@ impl Engine {
                 "`omium guard list` shows those that there are",
             )
         })?;
-        self.tell_control(DropGuard { tenant: caller.tenant, name: name.to_owned() }).await?;
+        self.tell_control(Some(caller), DropGuard { tenant: caller.tenant, name: name.to_owned() }).await?;
         Ok(guard)
     }
 }

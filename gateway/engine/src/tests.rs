@@ -1,7 +1,9 @@
 //! The engine without a network: published, started, performed, killed, opened again.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod actors;
 mod ages;
+mod frameworks;
 mod retention;
 
 use std::collections::BTreeMap;
@@ -202,10 +204,9 @@ async fn a_workflow_runs_and_goes_on_where_it_was_after_a_stop() {
     let dir = tempfile::tempdir().unwrap();
     let desk = Desk::open(dir.path()).await;
     let published = desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
-    assert_eq!(
-        (published.version, desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap().version),
-        (1, 1)
-    );
+    assert_eq!((published.workflow.version, published.repeated), (1, false));
+    let again = desk.served.publish(&desk.caller, "loan.yaml", LOAN).await.unwrap();
+    assert_eq!((again.workflow.version, again.repeated), (1, true));
     let id = desk.started(Some("k"), 7).await.unwrap().id;
     assert!(desk.started(Some("k"), 7).await.unwrap().repeated);
     assert_eq!(desk.started(Some("k"), 8).await.unwrap_err().code, "key-used");
@@ -685,6 +686,11 @@ async fn a_workflow_with_a_rule_that_cannot_be_used_is_not_published() {
             assert!(refused.detail.contains(&format!("`{side}` cannot be used")), "{refused:?}");
         }
     }
+    let unknown = json!({ "name": "ruled", "agents": [{ "id": "a", "prompt": "x", "tools": ["clok"] }] });
+    let refused = desk.served.publish(&desk.caller, "ruled.yaml", &unknown.to_string()).await.unwrap_err();
+    assert!(refused.detail.contains("did you mean `clock`?"), "{refused:?}");
+    let read = omium_api::port::Engine::read(&desk.served, "ruled.yaml", &unknown.to_string());
+    assert_eq!(json!(read.unwrap_err()), refused.problems, "who validates hears the same");
     desk.engine.stop().await.unwrap();
 }
 

@@ -7,7 +7,7 @@ use omium_schemas::catalogue::{
     Command, CreateTenant, DropGuard, Event, Guard, GuardDropped, GuardSet, IssueKey, KeyIssued, KeyRevoked,
     KeyRole, PublishWorkflow, RevokeKey, SetGuard, TenantCreated, WorkflowPublished,
 };
-use omium_schemas::{Content, Digest, TenantId, Time};
+use omium_schemas::{Content, Digest, Label, TenantId, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::concerns::concerns;
@@ -43,6 +43,8 @@ pub struct Key {
     pub verifier: Digest,
     /// When it ends.
     pub expires_at: Option<Time>,
+    /// What people call it.
+    pub name: Option<String>,
 }
 
 /// A version of a workflow.
@@ -80,7 +82,13 @@ pub(crate) fn decide(control: Option<&Control>, command: &Command) -> Result<Vec
             }
             Ok(vec![TenantCreated { tenant, label: label.clone() }.into()])
         }
-        Command::IssueKey(IssueKey { tenant, key, role, expires_at, .. }) => {
+        Command::IssueKey(IssueKey { tenant, key, role, expires_at, name, .. }) => {
+            if let Some(name) = name.as_ref().filter(|name| name.parse::<Label>().is_err()) {
+                let name = omium_limits::told(name);
+                return invalid(format!(
+                    "`{name}` is no name for a key; it has 1 to 64 of A-Z a-z 0-9 _ . -"
+                ));
+            }
             if control.keys.contains_key(key) {
                 return conflict(format!("there is a key `{key}` already"));
             }
@@ -167,9 +175,10 @@ impl Control {
             (Event::TenantCreated(TenantCreated { tenant, label }), _) => {
                 self.tenants.insert(*tenant, label.clone());
             }
-            (Event::KeyIssued(issued), Command::IssueKey(IssueKey { verifier, .. })) => {
+            (Event::KeyIssued(issued), Command::IssueKey(IssueKey { verifier, name, .. })) => {
                 let KeyIssued { tenant, key, role, expires_at } = issued.clone();
-                self.keys.insert(key, Key { tenant, role, verifier: *verifier, expires_at });
+                self.keys
+                    .insert(key, Key { tenant, role, verifier: *verifier, expires_at, name: name.clone() });
             }
             (Event::KeyRevoked(KeyRevoked { key, .. }), _) => {
                 self.keys.remove(key);

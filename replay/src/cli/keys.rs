@@ -41,6 +41,9 @@ pub(crate) struct Issue {
     /// How many days it lasts; until it is revoked where this is left out.
     #[arg(long)]
     days: Option<u32>,
+    /// What to call it: who or what has it.
+    #[arg(long)]
+    name: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -71,8 +74,8 @@ impl Act for List {
             return Ok(End::Done);
         }
         let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let row = |key: &Value| ["key", "role", "expires_at"].map(|field| text(&key[field])).to_vec();
-        print(&table(&["KEY", "ROLE", "ENDS"], &items.iter().map(row).collect::<Vec<_>>()));
+        let row = |key: &Value| ["key", "name", "role", "expires_at"].map(|field| text(&key[field])).to_vec();
+        print(&table(&["KEY", "NAME", "ROLE", "ENDS"], &items.iter().map(row).collect::<Vec<_>>()));
         Ok(End::Done)
     }
 }
@@ -80,7 +83,7 @@ impl Act for List {
 impl Act for Issue {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
         let role = self.role.to_possible_value().map(|value| value.get_name().to_owned());
-        let body = json!({ "role": role, "days": self.days });
+        let body = json!({ "role": role, "days": self.days, "name": self.name });
         let issued = Connection::new(target).ask("/api/v1/keys", Ask::Post(body), None).await?;
         if target.json {
             document(&issued);

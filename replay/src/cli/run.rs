@@ -38,7 +38,9 @@ impl Act for Run {
         let inputs = value(&self.input)?;
         let name = if is_file(&self.workflow) {
             let published = publish(&connection, &self.workflow).await?;
-            eprintln!("published {}@{}", text(&published["name"]), published["version"]);
+            if published["repeated"] != true {
+                eprintln!("published {}@{}", text(&published["name"]), published["version"]);
+            }
             format!("{}@{}", text(&published["name"]), published["version"])
         } else {
             self.workflow.clone()
@@ -76,7 +78,12 @@ fn is_file(workflow: &str) -> bool {
 
 pub(super) async fn publish(connection: &Connection, file: &str) -> Result<Value, Trouble> {
     let definition = read_file(file)?;
-    connection.ask(&format!("/api/v1/workflows?file={}", segment(file)), Ask::Text(&definition), None).await
+    let path = format!("/api/v1/workflows?file={}", segment(file));
+    let published = connection.ask(&path, Ask::Text(&definition), None).await?;
+    for warning in published["warnings"].as_array().into_iter().flatten() {
+        eprintln!("warning: {}", text(warning));
+    }
+    Ok(published)
 }
 
 /// Shows the run on stderr until it has ended; goes on where it was when the connection breaks.

@@ -54,7 +54,7 @@ impl Act for Validate {
                 }
                 Err(trouble) => return Err(trouble),
             };
-            match omium_workflow::parse(file, &text) {
+            match omium_agents::native::read(file, &text) {
                 Ok(definition) if !target.json => print(&format!(
                     "{file}: {} is sound, {} agents",
                     definition.name,

@@ -4,6 +4,7 @@
 mod compare;
 mod evaluate;
 mod functions;
+mod kinds;
 mod names;
 mod operators;
 mod read;
@@ -51,9 +52,13 @@ pub fn compiles(rule: &str) -> Result<(), String> {
     read::read(rule).map(|_| ())
 }
 
-/// Whether a rule is one and speaks of these names alone.
+/// Whether a rule is one, can be true, and speaks of these names alone.
 pub fn speaks_of(rule: &str, names: &[&str]) -> Result<(), String> {
-    let spoken = paths(rule)?;
+    let read = read::read(rule)?;
+    if kinds::is_never_boolean(&read) {
+        return Err(format!("`{}` is never true or false, whatever the values are", clipped(rule, TOLD)));
+    }
+    let spoken = names::paths(&read);
     let stranger = spoken.iter().filter_map(|path| path.first()).find(|name| !names.contains(&name.as_str()));
     let Some(stranger) = stranger else { return Ok(()) };
     let (rule, stranger) = (clipped(rule, TOLD), omium_limits::told(stranger));
@@ -132,6 +137,45 @@ mod tests {
         assert!(compiles(&"1 + ".repeat(400)).unwrap_err().contains("bytes"));
         assert_eq!(speaks_of("value > 1.0", &["value", "output"]), Ok(()));
         assert!(speaks_of("apr > 1.0", &["value", "output"]).unwrap_err().contains("`apr`"));
+    }
+
+    #[test]
+    fn a_rule_that_can_never_be_true_or_false_is_refused() {
+        for rule in [
+            "1 + 1",
+            "'yes'",
+            "null",
+            "[true]",
+            "{'a': true}",
+            "size(value)",
+            "!1",
+            "-value",
+            "value ? 1 : 'no'",
+            "'a' || 'b'",
+            "value.map(i, i)",
+            "value.filter(i, i > 1)",
+            "string(value)",
+            "type(value)",
+            "value + 1.0",
+        ] {
+            assert!(speaks_of(rule, &["value"]).unwrap_err().contains("never true or false"), "{rule}");
+        }
+        for rule in [
+            "value",
+            "value.ok",
+            "value[0]",
+            "bool(value)",
+            "true",
+            "value ? 1 : true",
+            "value || 1",
+            "value.all(i, i)",
+            "value.exists_one(i, i)",
+            "has(value.x)",
+            "value in [1]",
+            "dyn(value)",
+        ] {
+            assert_eq!(speaks_of(rule, &["value"]), Ok(()), "{rule}");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod read;
 mod source;
 mod template;
 
+use std::collections::BTreeMap;
+
 pub use definition::{Agent, Definition, Order, Retry};
 pub use fields::{closest, listed, parse_money};
 pub use plan::version;
@@ -26,18 +28,48 @@ pub mod reading {
 /// The JSON Schema of the format, for editors.
 pub const JSON_SCHEMA: &str = include_str!("../workflow.schema.json");
 
-/// Where each tool of a definition stands, for whoever has something to say about it.
-pub fn places_of_tools(text: &str) -> std::collections::BTreeMap<String, Place> {
-    fn entries(node: source::Node) -> Vec<(Place, String, source::Node)> {
-        match node.value {
-            source::Value::Map(entries) => entries,
-            _ => Vec::new(),
+/// Where parts of a definition stand, for whoever has something to say about them.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// Each tool, by its name.
+    pub tools: BTreeMap<String, Place>,
+    /// Each agent, in the order of the file.
+    pub agents: Vec<AgentPlaces>,
+}
+
+/// Where an agent stands, and what it is made of.
+#[derive(Debug, Default)]
+pub struct AgentPlaces {
+    /// Where it begins.
+    pub agent: Place,
+    /// The keys of its `definition` and those beside it.
+    pub keys: BTreeMap<String, Place>,
+}
+
+impl Places {
+    /// The places of a definition that was read.
+    pub fn of(text: &str) -> Places {
+        let Ok(root) = source::parse(text) else { return Places::default() };
+        let keys = |node: Option<&source::Node>| -> Vec<(String, Place)> {
+            let entries = match node.map(|node| &node.value) {
+                Some(source::Value::Map(entries)) => entries.as_slice(),
+                _ => &[],
+            };
+            entries.iter().map(|(place, key, _)| (key.clone(), *place)).collect()
+        };
+        let agents = match root.entry("agents").map(|agents| &agents.value) {
+            Some(source::Value::List(agents)) => agents.as_slice(),
+            _ => &[],
+        };
+        let agent = |node: &source::Node| AgentPlaces {
+            agent: node.place,
+            keys: keys(Some(node)).into_iter().chain(keys(node.entry("definition"))).collect(),
+        };
+        Places {
+            tools: keys(root.entry("tools")).into_iter().collect(),
+            agents: agents.iter().map(agent).collect(),
         }
     }
-    let root = source::parse(text).map(entries).unwrap_or_default();
-    let tools = root.into_iter().find(|(_, key, _)| key == "tools");
-    let tools = tools.map(|(.., tools)| entries(tools)).unwrap_or_default();
-    tools.into_iter().map(|(place, name, _)| (name, place)).collect()
 }
 
 /// Reads a definition. `file` is named in what is said about it.

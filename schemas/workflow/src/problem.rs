@@ -70,9 +70,9 @@ impl Found {
         self.problems.len() >= MOST
     }
 
-    /// How many are noted.
-    pub(crate) fn count(&self) -> usize {
-        self.problems.len()
+    /// Whether something was said about a place.
+    pub(crate) fn has(&self, place: Place) -> bool {
+        self.problems.iter().any(|problem| problem.place == place)
     }
 
     /// Notes that there is more that is wrong.

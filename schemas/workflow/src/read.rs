@@ -10,7 +10,7 @@ use crate::definition::{Agent, Definition, Order, Retry};
 use crate::fields::Fields;
 use crate::problem::{Found, Place};
 use crate::source::{Node, Value};
-use crate::template;
+use crate::template::{self, Sources};
 
 /// How many agents a workflow may have.
 pub const MAX_AGENTS: usize = 1_000;
@@ -28,12 +28,18 @@ const FRAMEWORKS: &[(&str, ())] = &[
     (HUMAN, ()),
 ];
 
+// Why keys have no effect yet, and what to write instead.
+const CONSTRAINTS: &str = "write the rule as `ensure` of an agent, which holds for every framework";
+const RECOVERY: &str = "leave it out: a step is tried again as its `retry` says, and programs heal under `omium exec --recovery`";
+
 /// An agent, and the names that it wants to come after.
 struct Named<'n> {
     agent: Agent,
     place: Place,
     after: Vec<(Place, &'n str)>,
-    input: Option<Place>,
+    input: Option<&'n Node>,
+    /// What a native agent is asked.
+    prompts: Vec<&'n Node>,
 }
 
 pub(crate) fn definition(root: &Node, found: &mut Found) -> Option<Definition> {
@@ -49,11 +55,8 @@ pub(crate) fn definition(root: &Node, found: &mut Found) -> Option<Definition> {
     let keep_ms = keep(&mut fields, found);
     let budget = fields.budget("budget", found);
     let tools = tools(&mut fields, found);
-    fields.not_yet(
-        "recovery",
-        "leave it out: a step is tried again as its `retry` says, and programs heal under `omium exec --recovery`",
-        found,
-    );
+    fields.not_yet("recovery", RECOVERY, found);
+    fields.not_yet("constraints", CONSTRAINTS, found);
     let output = fields.get("output");
     let agents = agents(&mut fields, found);
     fields.end(found);
@@ -61,7 +64,7 @@ pub(crate) fn definition(root: &Node, found: &mut Found) -> Option<Definition> {
     let names: Vec<&str> = agents.iter().map(|named| named.agent.id.as_str()).collect();
     let output = output.map(|node| {
         let output = template::read(node, found);
-        template::check(&output, node.place, &names, found);
+        template::check(node, &Sources { done: &names, inputs: inputs.as_ref(), own: false }, found);
         output
     });
     let order = order.unwrap_or(if agents.iter().any(|named| !named.after.is_empty()) {
@@ -69,7 +72,7 @@ pub(crate) fn definition(root: &Node, found: &mut Found) -> Option<Definition> {
     } else {
         Order::Sequential
     });
-    let agents = link(agents, order, found);
+    let agents = link(agents, order, inputs.as_ref(), found);
     Some(Definition {
         name: name?,
         description,
@@ -123,18 +126,15 @@ fn schema(fields: &mut Fields<'_>, key: &'static str, found: &mut Found) -> Opti
     let node = fields.get(key)?;
     match &node.value {
         Value::Map(entries) => {
-            let known = found.count();
             check_schema(entries, found);
             let schema = node.json();
-            // What was told already in the words of a person need not be told once more.
-            if let Err(why) = omium_limits::Schema::read(&schema)
-                && found.count() == known
-            {
-                found.add(
-                    node.place,
-                    format!("`{key}` cannot be used: {why}"),
-                    "see json-schema.org, draft 2020-12",
-                );
+            for wrong in omium_limits::Schema::wrong(&schema) {
+                let place = node.at(&wrong.path).place;
+                // What was told already in the words of a person need not be told once more.
+                if !found.has(place) {
+                    let text = format!("`{key}` cannot be used: {}", wrong.what);
+                    found.add(place, text, "see json-schema.org, draft 2020-12");
+                }
             }
             Some(schema)
         }
@@ -242,12 +242,14 @@ fn agent<'n>(node: &'n Node, found: &mut Found) -> Option<Named<'n>> {
         }
         None => "native".to_owned(),
     };
-    let definition = fields.get("definition").map_or(Json::Null, Node::json);
+    let written = fields.get("definition");
+    let definition = written.map_or(Json::Null, Node::json);
     let input_node = fields.get("input");
     let input = input_node.map(|node| template::read(node, found));
     let input_schema = schema(&mut fields, "input_schema", found);
     let output_schema = schema(&mut fields, "output_schema", found);
-    fields.not_yet("constraints", "write the rule as `ensure`, which holds for every framework", found);
+    fields.not_yet("constraints", CONSTRAINTS, found);
+    fields.not_yet("recovery", RECOVERY, found);
     let after = list(&mut fields, "after", found)
         .iter()
         .filter_map(|node| match &node.value {
@@ -270,8 +272,14 @@ fn agent<'n>(node: &'n Node, found: &mut Found) -> Option<Named<'n>> {
     let signal = fields.text("signal", found);
     let signal = if framework == HUMAN { signal.or_else(|| id.clone()) } else { signal };
     // What a native agent is may also stand beside its id: that is how short files are written.
-    let definition = beside(definition, &mut fields);
+    let (definition, beside) = beside(definition, &mut fields, found);
     fields.end(found);
+    let inner = ["prompt", "system"].into_iter().filter_map(|key| written?.entry(key));
+    let is_native = framework == "native";
+    let prompts: Vec<&Node> = inner.chain(beside).filter(|node| is_native && node.is_text()).collect();
+    for node in &prompts {
+        template::read(node, found);
+    }
     let agent = Agent {
         id: id?,
         framework,
@@ -287,21 +295,27 @@ fn agent<'n>(node: &'n Node, found: &mut Found) -> Option<Named<'n>> {
         ensure,
         signal,
     };
-    Some(Named { agent, place: node.place, after, input: input_node.map(|node| node.place) })
+    Some(Named { agent, place: node.place, after, input: input_node, prompts })
 }
 
-fn beside(definition: Json, fields: &mut Fields<'_>) -> Json {
-    let mut definition = definition;
+/// The definition with what stands beside it, and the prompt if that does.
+fn beside<'n>(definition: Json, fields: &mut Fields<'n>, found: &mut Found) -> (Json, Option<&'n Node>) {
+    let (mut definition, mut prompt) = (definition, None);
     for key in ["model", "prompt", "tools"] {
         let Some(node) = fields.get(key) else { continue };
         if definition.is_null() {
             definition = serde_json::Map::new().into();
         }
         if let Json::Object(inner) = &mut definition {
+            if inner.contains_key(key) {
+                let text = format!("`{key}` stands beside the definition and in it");
+                found.add(node.place, text, "keep one of the two");
+            }
             inner.entry(key).or_insert_with(|| node.json());
         }
+        prompt = prompt.or(Some(node).filter(|_| key == "prompt"));
     }
-    definition
+    (definition, prompt)
 }
 
 fn list<'n>(fields: &mut Fields<'n>, key: &'static str, found: &mut Found) -> &'n [Node] {
@@ -343,7 +357,7 @@ fn retry(node: &Node, found: &mut Found) -> Option<Retry> {
 }
 
 /// Turns names into places in the list, and finds what cannot be ordered.
-fn link(named: Vec<Named<'_>>, order: Order, found: &mut Found) -> Vec<Agent> {
+fn link(named: Vec<Named<'_>>, order: Order, inputs: Option<&Json>, found: &mut Found) -> Vec<Agent> {
     let ids: Vec<String> = named.iter().map(|named| named.agent.id.clone()).collect();
     let mut known = BTreeSet::new();
     for one in &named {
@@ -357,7 +371,7 @@ fn link(named: Vec<Named<'_>>, order: Order, found: &mut Found) -> Vec<Agent> {
     }
     let places: BTreeMap<&str, usize> =
         ids.iter().enumerate().rev().map(|(at, id)| (id.as_str(), at)).collect();
-    let before_each = |(at, one): (usize, &Named<'_>)| predecessors(at, one, order, (&ids, &places), found);
+    let before_each = |(at, one): (usize, &Named<'_>)| predecessors(at, one, order, &places, found);
     let after: Vec<Vec<usize>> = named.iter().enumerate().map(before_each).collect();
     let before = closure(&after);
     for (at, one) in named.iter().enumerate() {
@@ -368,9 +382,12 @@ fn link(named: Vec<Named<'_>>, order: Order, found: &mut Found) -> Vec<Agent> {
                 "remove one `after` from the circle",
             );
         }
-        if let (Some(input), Some(place)) = (&one.agent.input, one.input) {
-            let done: Vec<&str> = before[at].iter().map(|other| ids[*other].as_str()).collect();
-            template::check(input, place, &done, found);
+        let done: Vec<&str> = before[at].iter().map(|other| ids[*other].as_str()).collect();
+        if let Some(input) = one.input {
+            template::check(input, &Sources { done: &done, inputs, own: false }, found);
+        }
+        for prompt in &one.prompts {
+            template::check(prompt, &Sources { done: &done, inputs, own: true }, found);
         }
     }
     named.into_iter().zip(after).map(|(one, after)| Agent { after, ..one.agent }).collect()
@@ -380,7 +397,7 @@ fn predecessors(
     at: usize,
     one: &Named<'_>,
     order: Order,
-    (ids, places): (&[String], &BTreeMap<&str, usize>),
+    places: &BTreeMap<&str, usize>,
     found: &mut Found,
 ) -> Vec<usize> {
     if order != Order::Graph {
@@ -396,7 +413,8 @@ fn predecessors(
         } else if found.is_full() {
             found.more();
         } else {
-            let known: Vec<&str> = ids.iter().map(String::as_str).collect();
+            // One that is there twice is told of once.
+            let known: Vec<&str> = places.keys().copied().collect();
             let hint = crate::fields::closest(name, &known).map_or_else(
                 || format!("there are: {}", crate::fields::listed(&known)),
                 |near| format!("did you mean `{near}`?"),

@@ -41,6 +41,30 @@ pub enum Value {
 }
 
 impl Node {
+    /// The value of a key.
+    pub(crate) fn entry(&self, key: &str) -> Option<&Node> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|(_, known, _)| known == key).map(|(.., node)| node)
+    }
+
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(self.value, Value::Text(_))
+    }
+
+    /// What stands at a path, or the last thing on the way there.
+    pub(crate) fn at(&self, path: &[String]) -> &Node {
+        let mut node = self;
+        for step in path {
+            let inner = match &node.value {
+                Value::List(items) => step.parse::<usize>().ok().and_then(|at| items.get(at)),
+                _ => node.entry(step),
+            };
+            let Some(inner) = inner else { break };
+            node = inner;
+        }
+        node
+    }
+
     /// What kind of value it is, in words.
     pub fn kind(&self) -> &'static str {
         match &self.value {

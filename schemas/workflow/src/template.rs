@@ -163,29 +163,97 @@ pub(crate) fn read(node: &Node, found: &mut Found) -> Template {
     }
 }
 
-/// Every placeholder must begin with something that there is.
-pub(crate) fn check(template: &Template, place: Place, agents: &[&str], found: &mut Found) {
-    let known: BTreeSet<&str> = agents.iter().copied().collect();
-    for path in template.paths() {
-        let (first, second) = (path.first().map(String::as_str), path.get(1).map(String::as_str));
-        match (first, second) {
-            (Some("inputs"), _) | (Some("outputs"), None) | (Some("input"), _) => {}
-            (Some("outputs"), Some(agent)) if known.contains(agent) => {}
-            (Some("outputs"), Some(agent)) => {
-                if found.is_full() {
-                    return found.more();
+/// What placeholders may name.
+pub(crate) struct Sources<'a> {
+    /// Agents that are done before.
+    pub(crate) done: &'a [&'a str],
+    /// The JSON Schema of the workflow's inputs.
+    pub(crate) inputs: Option<&'a Value>,
+    /// Whether there is an input of the step's own.
+    pub(crate) own: bool,
+}
+
+/// Every placeholder of every text must begin with something that there is.
+pub(crate) fn check(node: &Node, sources: &Sources<'_>, found: &mut Found) {
+    let known: BTreeSet<&str> = sources.done.iter().copied().collect();
+    let mut open = vec![node];
+    while let Some(node) = open.pop() {
+        match &node.value {
+            Source::List(items) => open.extend(items),
+            Source::Map(entries) => open.extend(entries.iter().map(|(.., item)| item)),
+            Source::Text(text) => {
+                let template = parse_text(text).unwrap_or(Template::Plain(Value::Null));
+                for path in template.paths() {
+                    if found.is_full() {
+                        return found.more();
+                    }
+                    check_path(path, node.place, sources, &known, found);
                 }
-                let hint = match crate::fields::closest(agent, agents) {
-                    Some(near) => format!("did you mean `{}`?", told(near)),
-                    None if agents.is_empty() => "no agent is done before this one".to_owned(),
-                    None => format!("these are done before: {}", crate::fields::listed(agents)),
-                };
-                let (path, agent) = (clipped(&path.join("."), PATH), told(agent));
-                found.add(place, format!("`{{{{ {path} }}}}`: no agent `{agent}` is done before"), hint);
             }
             _ => {}
         }
     }
+}
+
+fn check_path(
+    path: &[String],
+    place: Place,
+    sources: &Sources<'_>,
+    known: &BTreeSet<&str>,
+    found: &mut Found,
+) {
+    let shown = || clipped(&path.join("."), PATH);
+    match (path.first().map(String::as_str), path.get(1).map(String::as_str)) {
+        (Some("outputs"), Some(agent)) if !known.contains(agent) => {
+            let known: Vec<&str> = known.iter().copied().collect();
+            let hint = match crate::fields::closest(agent, &known) {
+                Some(near) => format!("did you mean `{}`?", told(near)),
+                None if known.is_empty() => "no agent is done before this one".to_owned(),
+                None => format!("these are done before: {}", crate::fields::listed(&known)),
+            };
+            let text = format!("`{{{{ {} }}}}`: no agent `{}` is done before", shown(), told(agent));
+            found.add(place, text, hint);
+        }
+        (Some("input"), _) if !sources.own => {
+            let text = format!("`{{{{ {} }}}}`: there is no input before this is filled in", shown());
+            found.add(place, text, "write `{{ inputs.name }}` for an input of the workflow");
+        }
+        (Some("inputs"), Some(_)) => {
+            let Some((name, known)) = sources.inputs.and_then(|schema| missing(&path[1..], schema)) else {
+                return;
+            };
+            let hint = match crate::fields::closest(name, &known) {
+                Some(near) => format!("did you mean `{}`?", told(near)),
+                None => format!("the schema has: {}", crate::fields::listed(&known)),
+            };
+            let text =
+                format!("`{{{{ {} }}}}`: the schema of the inputs allows no `{}`", shown(), told(name));
+            found.add(place, text, hint);
+        }
+        _ => {}
+    }
+}
+
+/// The name of a path that nothing can stand at, and those that may stand there, as far as a schema says so.
+fn missing<'p, 's>(path: &'p [String], schema: &'s Value) -> Option<(&'p str, Vec<&'s str>)> {
+    let mut schema = schema;
+    for name in path {
+        if schema.get("type").and_then(Value::as_str) != Some("object") || schema.get("$ref").is_some() {
+            return None;
+        }
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let is_closed = schema.get("additionalProperties") == Some(&Value::Bool(false))
+            && schema.get("patternProperties").is_none();
+        schema = match properties.and_then(|properties| properties.get(name)) {
+            Some(inner) => inner,
+            None if is_closed => {
+                let known = properties.into_iter().flat_map(|properties| properties.keys());
+                return Some((name, known.map(String::as_str).collect()));
+            }
+            None => return None,
+        };
+    }
+    None
 }
 
 // A bare `{{ amount }}` means an input: it is what people write first.

@@ -64,6 +64,9 @@ agents:
   - {id: a, framework: human, ensure: 'output.apr >', require: 'output.apr > 1'}
   - {id: b, framework: human, ensure: 'apr > 1', output_schema: {type: string, pattern: '('}}
   - {id: c, framework: human, constraints: [{name: x, rule: y}]}
+  - {id: d, framework: human, recovery: {mode: auto}}
+  - {id: e, framework: human, ensure: '1 + 1'}
+constraints: []
 "#;
     let said = parse("w.yaml", text).unwrap_err().to_string();
     let told: Vec<&str> = said.lines().filter(|line| !line.starts_with("  hint: ")).collect();
@@ -72,13 +75,100 @@ agents:
         ("w.yaml:5:39: ", "`ensure` cannot be used: "),
         ("w.yaml:5:64: ", "`output.apr > 1` speaks of `output`; it may speak of inputs, outputs"),
         ("w.yaml:6:39: ", "`apr > 1` speaks of `apr`; it may speak of inputs, outputs, output"),
-        ("w.yaml:6:65: ", "`output_schema` cannot be used: "),
+        ("w.yaml:6:89: ", "`output_schema` cannot be used: "),
         ("w.yaml:7:31: ", "`constraints` has no effect yet"),
+        ("w.yaml:8:31: ", "`recovery` has no effect yet"),
+        ("w.yaml:9:39: ", "`1 + 1` is never true or false"),
+        ("w.yaml:10:1: ", "`constraints` has no effect yet"),
     ];
     assert_eq!(told.len(), expected.len(), "\n{said}");
     for (line, (place, what)) in told.iter().zip(expected) {
         assert!(line.starts_with(place) && line.contains(what), "{line}\n{said}");
     }
+}
+
+#[test]
+fn all_that_is_wrong_with_schemas_is_told_at_once_and_where_it_stands() {
+    let text = r#"
+name: w
+inputs:
+  type: object
+  properties:
+    amount: {type: nubmer, minimum: low}
+    terms: {type: array, items: {minLength: -1}}
+    kind: {anyOf: [{type: string}, {enum: 3}]}
+agents:
+  - id: a
+    framework: human
+    output_schema:
+      $ref: '#/$defs/answer'
+      $defs: {answer: {pattern: "(", maxItems: many}, other: 5}
+"#;
+    let said = parse("w.yaml", text).unwrap_err().to_string();
+    let told: Vec<&str> = said.lines().filter(|line| !line.starts_with("  hint: ")).collect();
+    let expected = [
+        "w.yaml:6:20: JSON Schema has no type `nubmer`",
+        "w.yaml:6:37: `inputs` cannot be used: `minimum` is not a number",
+        "w.yaml:7:45: `inputs` cannot be used: `minLength` is not a whole number",
+        "w.yaml:8:43: `inputs` cannot be used: `enum` is not a list",
+        "w.yaml:14:33: `output_schema` cannot be used: the pattern `(` cannot be used: it is no regular expression",
+        "w.yaml:14:48: `output_schema` cannot be used: `maxItems` is not a whole number",
+        "w.yaml:14:62: `output_schema` cannot be used: a schema is a mapping, `true` or `false`",
+    ];
+    assert_eq!(told, expected, "\n{said}");
+}
+
+#[test]
+fn placeholders_of_prompts_and_inputs_that_nothing_can_fill_are_told_where_they_stand() {
+    wrong(
+        r#"name: w
+inputs:
+  type: object
+  additionalProperties: false
+  properties: {amount: {type: number}, who: {type: object, properties: {name: {}}, additionalProperties: false}}
+agents:
+  - id: first
+    prompt: "{{ amuont }} of {{ inputs.who.name }} and {{ outputs.second }}"
+  - id: second
+    definition: {system: "{{ input.x }} {{ inputs.who.nmae }}", prompt: "{{ outputs.frist"}
+  - id: third
+    framework: crewai
+    definition: {prompt: "{{ anything"}
+    input: {a: "{{ outputs.second }}", b: ["{{ outputs.zzz }}", "{{ input }}"]}
+  - id: fourth
+    prompt: one
+    definition: {prompt: two}
+"#,
+        &[
+            "w.yaml:8:13: `{{ inputs.amuont }}`: the schema of the inputs allows no `amuont`",
+            "  hint: did you mean `amount`?",
+            "w.yaml:8:13: `{{ outputs.second }}`: no agent `second` is done before",
+            "  hint: no agent is done before this one",
+            "w.yaml:10:26: `{{ inputs.who.nmae }}`: the schema of the inputs allows no `nmae`",
+            "  hint: did you mean `name`?",
+            "w.yaml:10:73: a `{{` is never closed by `}}`",
+            "  hint: write `{{ inputs.name }}` or `{{ outputs.agent.field }}`",
+            "w.yaml:14:44: `{{ outputs.zzz }}`: no agent `zzz` is done before",
+            "  hint: these are done before: first, second",
+            "w.yaml:14:65: `{{ input }}`: there is no input before this is filled in",
+            "  hint: write `{{ inputs.name }}` for an input of the workflow",
+            "w.yaml:16:13: `prompt` stands beside the definition and in it",
+            "  hint: keep one of the two",
+        ],
+    );
+    // What an open schema says nothing of may be there.
+    let open = "name: w
+inputs: {type: object, properties: {a: {}}}
+agents: [{id: a, prompt: '{{ b }} {{ a.c }}'}]";
+    assert!(parse("w.yaml", open).is_ok());
+}
+
+#[test]
+fn an_agent_that_is_there_twice_is_named_once() {
+    let text =
+        "name: w\nagents: [{id: a}, {id: a}, {id: b, after: [zzzzzzzz], input: '{{ outputs.yyyyyyy }}'}]";
+    let said = parse("w.yaml", text).unwrap_err().to_string();
+    assert!(said.contains("  hint: there are: a, b\n"), "{said}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use omium_limits::told;
-use omium_workflow::{Template, closest};
+use omium_workflow::reading::Found;
+use omium_workflow::{Definition, Places, Problems, Template, closest};
 use serde_json::{Map, Value, json};
 
 use super::grants::{Grants, NotGranted};
@@ -27,18 +28,45 @@ pub(super) struct Native {
     pub(super) parameters: Map<String, Value>,
 }
 
-/// Everything that is wrong with an agent's definition and the tools that it names, for whoever publishes it.
-pub fn check(definition: &Value, tools: &BTreeMap<String, Value>) -> Vec<String> {
-    let mut wrong = Vec::new();
-    match Native::read(definition) {
-        Ok(native) => {
-            if let Err(more) = Toolbox::read(&native.tools, tools) {
-                wrong.extend(more);
-            }
-        }
-        Err(more) => wrong = more,
+/// Something that is wrong with a definition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}; {hint}")]
+pub(crate) struct Wrong {
+    /// The key that it is about.
+    key: String,
+    text: String,
+    hint: String,
+}
+
+impl Wrong {
+    pub(crate) fn new(key: &str, text: impl Into<String>, hint: impl Into<String>) -> Wrong {
+        Wrong { key: key.to_owned(), text: text.into(), hint: hint.into() }
     }
-    wrong
+}
+
+/// Reads a workflow for whoever publishes it, with what stands there for native agents: all that is wrong with it is told.
+pub fn read(file: &str, text: &str) -> Result<Definition, Problems> {
+    let definition = omium_workflow::parse(file, text)?;
+    let (places, mut found) = (Places::of(text), Found::default());
+    for (name, place) in &places.tools {
+        if let Err(wrong) = Toolbox::read(std::slice::from_ref(name), &definition.tools) {
+            wrong.into_iter().for_each(|wrong| found.add(*place, wrong.text, wrong.hint));
+        }
+    }
+    for (agent, places) in definition.agents.iter().zip(&places.agents) {
+        if agent.framework != "native" {
+            continue;
+        }
+        let strangers = |native: Native| -> Vec<String> {
+            native.tools.into_iter().filter(|name| !definition.tools.contains_key(name)).collect()
+        };
+        let native = Native::read(&agent.definition).map(strangers);
+        let wrong = native.and_then(|names| Toolbox::read(&names, &definition.tools).map(|_| ()));
+        for Wrong { key, text, hint } in wrong.err().into_iter().flatten() {
+            found.add(places.keys.get(&key).copied().unwrap_or(places.agent), text, hint);
+        }
+    }
+    found.end(file, Some(definition))
 }
 
 /// What of a run's scope the prompts of a definition name; nothing where it has no prompt, or cannot be read: its input is
@@ -56,15 +84,18 @@ pub fn not_granted(tools: &BTreeMap<String, Value>, grants: &Grants) -> Vec<NotG
 }
 
 impl Native {
-    pub(super) fn read(definition: &Value) -> Result<Native, Vec<String>> {
+    pub(super) fn read(definition: &Value) -> Result<Native, Vec<Wrong>> {
         let empty = Map::new();
         let entries = match definition {
             Value::Object(entries) => entries,
             Value::Null => &empty,
-            _ => return Err(vec!["the definition of a native agent is a mapping: `{prompt: …}`".to_owned()]),
+            _ => {
+                let text = "the definition of a native agent is no mapping";
+                return Err(vec![Wrong::new("definition", text, "write `definition: {prompt: …}`")]);
+            }
         };
-        let mut wrong: Vec<String> = entries.keys().filter_map(|key| unknown(key)).take(MOST_WRONG).collect();
-        let mut keep = |read: Result<Option<Value>, String>| {
+        let mut wrong: Vec<Wrong> = entries.keys().filter_map(|key| unknown(key)).take(MOST_WRONG).collect();
+        let mut keep = |read: Result<Option<Value>, Wrong>| {
             read.unwrap_or_else(|why| {
                 wrong.push(why);
                 None
@@ -75,28 +106,36 @@ impl Native {
         let system = keep(text(entries, "system"));
         let mut template = |key: &str, text: Option<Value>| {
             let read = Template::text(text?.as_str()?);
-            read.map_err(|why| wrong.push(format!("`{key}`: {why}"))).ok()
+            let hint = "write `{{ inputs.name }}` or `{{ outputs.agent.field }}`";
+            read.map_err(|why| wrong.push(Wrong::new(key, format!("`{key}`: {why}"), hint))).ok()
         };
         let (prompt, system) = (template("prompt", prompt), template("system", system));
         let max_turns = match entries.get("max_turns") {
             None => DEFAULT_TURNS,
             Some(value) => {
                 value.as_u64().filter(|turns| (1..=MOST_TURNS).contains(turns)).unwrap_or_else(|| {
-                    wrong.push(format!("`max_turns` is a whole number from 1 to {MOST_TURNS}"));
+                    let text = format!("`max_turns` is not a whole number from 1 to {MOST_TURNS}");
+                    wrong.push(Wrong::new(
+                        "max_turns",
+                        text,
+                        format!("for example `max_turns: {DEFAULT_TURNS}`"),
+                    ));
                     DEFAULT_TURNS
                 })
             }
         };
         let tools = entries.get("tools").cloned().unwrap_or(json!([]));
         let tools = serde_json::from_value(tools).unwrap_or_else(|_| {
-            wrong.push("`tools` is a list of names of the workflow's tools".to_owned());
+            let text = "`tools` of an agent is not a list of names of the workflow's tools";
+            wrong.push(Wrong::new("tools", text, "write `tools: [name]`"));
             Vec::new()
         });
         let parameters = match entries.get("parameters") {
             None => Map::new(),
             Some(Value::Object(parameters)) => parameters.clone(),
             Some(_) => {
-                wrong.push("`parameters` is a mapping: `{temperature: 0}`".to_owned());
+                let text = "`parameters` is not a mapping";
+                wrong.push(Wrong::new("parameters", text, "write `parameters: {temperature: 0}`"));
                 Map::new()
             }
         };
@@ -109,22 +148,21 @@ impl Native {
     }
 }
 
-fn unknown(key: &str) -> Option<String> {
+fn unknown(key: &str) -> Option<Wrong> {
     if KNOWN.contains(&key) {
         return None;
     }
-    Some(match closest(key, KNOWN) {
-        Some(near) => format!("a native agent has no `{}`; did you mean `{near}`?", told(key)),
-        None => {
-            format!("a native agent has no `{}`; what the model takes belongs under `parameters`", told(key))
-        }
-    })
+    let hint = match closest(key, KNOWN) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "what the model takes belongs under `parameters`".to_owned(),
+    };
+    Some(Wrong::new(key, format!("a native agent has no `{}`", told(key)), hint))
 }
 
-fn text(entries: &Map<String, Value>, key: &str) -> Result<Option<Value>, String> {
+fn text(entries: &Map<String, Value>, key: &str) -> Result<Option<Value>, Wrong> {
     match entries.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(text @ Value::String(_)) => Ok(Some(text.clone())),
-        Some(_) => Err(format!("`{key}` is not a text; put it into quotes")),
+        Some(_) => Err(Wrong::new(key, format!("`{key}` is not a text"), "put it into quotes")),
     }
 }

@@ -39,10 +39,12 @@ mod task;
 mod turns;
 
 pub use calls::{BegunModel, BegunTool, Calls, ModelCall, ModelFailure, NotRecorded, ToolCall, ToolFailure};
-pub use definition::{check, names, not_granted};
+pub use definition::{names, not_granted, read};
 pub use grants::{Grants, NotGranted, PrivateHost, Program, Programs, Secrets};
+pub use output::misfit;
 pub use task::{Failure, NativeTask, Outcome, Upstream};
 pub use turns::perform;
 
 pub(crate) use crate::tools::{address_of, reachable};
+pub(crate) use definition::Wrong;
 pub(crate) use grants::Ask;

@@ -1,7 +1,10 @@
-//! Whether an answer is what was asked for.
+//! Whether an answer, or what a worker made, is what was asked for.
 
 use omium_limits::{Fuel, Limits, Schema, json};
+use omium_schemas::catalogue::FailureClass;
 use serde_json::Value;
+
+use super::task::Failure;
 
 /// What a check may spend: it runs beside the partitions, so it may take longer than one in a frame.
 const STEPS: u64 = 10_000_000;
@@ -17,10 +20,27 @@ pub(super) fn read(text: &str, schema: Option<&Schema>) -> Result<Value, String>
     let Some(schema) = schema else { return Ok(text.into()) };
     let value = json::parse(unfenced(text).as_bytes(), &Limits::default())
         .map_err(|why| format!("the answer cannot be used ({why}); answer with the JSON alone"))?;
-    let wrong = schema.violations(&value, TOLD, &mut Fuel::new(STEPS, MEMORY));
+    check(&value, schema).map(|()| value)
+}
+
+/// Whether an output fits its schema, whoever made it; if not, all that is wrong with it.
+fn check(output: &Value, schema: &Schema) -> Result<(), String> {
+    let wrong = schema.violations(output, TOLD, &mut Fuel::new(STEPS, MEMORY));
     let wrong = wrong.map_err(|why| format!("the answer cannot be checked: {why}; answer shorter"))?;
     let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-    if wrong.is_empty() { Ok(value) } else { Err(wrong.join("; ")) }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+}
+
+/// Why a step fails whose output does not fit its schema; nothing where it does.
+pub fn misfit(agent: &str, output: &Value, schema: &Value) -> Option<Failure> {
+    let fits = Schema::read(schema).map_err(|why| format!("`output_schema` cannot be used: {why}"));
+    let why = fits.and_then(|schema| check(output, &schema)).err()?;
+    Some(unusable(format!("the output of `{agent}` does not fit its `output_schema`: {why}")))
+}
+
+/// Another attempt may do better, and must not be served the same answers.
+pub(super) fn unusable(reason: String) -> Failure {
+    Failure { retryable: true, blames_answers: true, ..Failure::new(FailureClass::LogicError, reason) }
 }
 
 // Models like to wrap JSON in a fence whatever they are told.

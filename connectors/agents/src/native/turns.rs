@@ -10,7 +10,7 @@ use omium_workflow::Template;
 use serde_json::{Value, json};
 
 use super::calls::{BegunModel, BegunTool, Calls, ModelCall, ModelFailure, NotRecorded, ToolCall};
-use super::definition::Native;
+use super::definition::{Native, Wrong};
 use super::model::{Answer, Question, understand};
 use super::output;
 use super::task::{Failure, NativeTask, Outcome};
@@ -96,13 +96,14 @@ impl<'a> Performance<'a> {
         http: &'a reqwest::Client,
         begun: Instant,
     ) -> Result<Performance<'a>, Failure> {
+        let told = |wrong: Vec<Wrong>| wrong.iter().map(Wrong::to_string).collect::<Vec<_>>();
         let invalid = |wrong: Vec<String>| {
             let reason =
                 format!("the definition of `{}` cannot be performed: {}", task.agent, wrong.join("; "));
             Failure::new(FailureClass::InvalidInput, reason)
         };
-        let native = Native::read(&task.definition).map_err(invalid)?;
-        let toolbox = Toolbox::read(&native.tools, &task.tools).map_err(invalid)?;
+        let native = Native::read(&task.definition).map_err(|wrong| invalid(told(wrong)))?;
+        let toolbox = Toolbox::read(&native.tools, &task.tools).map_err(|wrong| invalid(told(wrong)))?;
         // It was granted when the workflow was published; whether it still is counts.
         if let Some(refused) = toolbox.not_granted(&task.grants).first() {
             return Err(Failure::new(FailureClass::Policy, refused.to_string()));
@@ -170,8 +171,7 @@ impl<'a> Performance<'a> {
             "`{}` has no usable answer after {} turns: {wrong}; make the prompt clearer or raise `max_turns`",
             self.task.agent, self.native.max_turns
         );
-        let failure = Failure::new(FailureClass::LogicError, reason);
-        Err(End::Failed(Failure { retryable: true, blames_answers: true, ..failure }))
+        Err(End::Failed(output::unusable(reason)))
     }
 
     /// One question to the model: answered by the record where an earlier attempt asked the same.

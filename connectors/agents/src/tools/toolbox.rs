@@ -12,7 +12,7 @@ use super::builtin::Builtin;
 use super::http::Http;
 use super::mcp::Server;
 use super::shape::{self, Shape};
-use crate::native::{Ask, Grants, NotGranted, ToolFailure};
+use crate::native::{Ask, Grants, NotGranted, ToolFailure, Wrong};
 
 /// How many mistakes are told at once.
 const MOST_WRONG: usize = 20;
@@ -112,13 +112,17 @@ fn parameters_of(schema: &Value) -> Parameters {
 
 impl Toolbox {
     /// The tools that an agent names, out of those that the workflow has; what is built in needs no definition.
-    pub(crate) fn read(names: &[String], all: &BTreeMap<String, Value>) -> Result<Toolbox, Vec<String>> {
+    pub(crate) fn read(names: &[String], all: &BTreeMap<String, Value>) -> Result<Toolbox, Vec<Wrong>> {
         let (mut toolbox, mut wrong) = (Toolbox::default(), Vec::new());
         for name in names {
             match (all.get(name), Builtin::named(name)) {
                 (Some(definition), _) => {
                     if let Err(why) = toolbox.add(name, definition) {
-                        wrong.push(format!("tool `{name}`: {why}"));
+                        wrong.push(Wrong::new(
+                            name,
+                            format!("tool `{}`: {why}", told(name)),
+                            "correct it, or remove it",
+                        ));
                     }
                 }
                 (None, Some(builtin)) => toolbox.add_builtin(name, builtin, None),
@@ -129,7 +133,7 @@ impl Toolbox {
                         None => format!("there are: {}", listed(&known)),
                     };
                     if wrong.len() < MOST_WRONG {
-                        wrong.push(format!("there is no tool `{}`; {hint}", told(name)));
+                        wrong.push(Wrong::new("tools", format!("there is no tool `{}`", told(name)), hint));
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use omium_agents::native::{Outcome, check};
+use omium_agents::native::{Outcome, read};
 use omium_schemas::catalogue::FailureClass;
 use serde_json::json;
 
@@ -161,12 +161,36 @@ async fn a_definition_that_cannot_be_performed_says_everything_that_is_wrong() {
     for part in ["did you mean `prompt`?", "`max_turns`", "never closed"] {
         assert!(failure.reason.contains(part), "{failure}");
     }
-    assert_eq!(check(&definition, &Default::default()).len(), 3);
-    let tools = serde_json::from_value(json!({"rates": {"http": {"url": "https://{{ host }}/"}}})).unwrap();
-    let wrong = check(&json!({"tools": ["rates", "clok"]}), &tools);
-    assert!(
-        wrong[0].contains("placeholder in its host") && wrong[1].contains("did you mean `clock`?"),
-        "{wrong:?}"
-    );
     assert_eq!(models.count(), 0);
+}
+
+#[test]
+fn what_is_wrong_with_a_native_agent_is_told_where_it_stands() {
+    let text = r#"name: w
+tools:
+  rates: {http: {url: "https://{{ host }}/"}}
+agents:
+  - {id: a, definition: {promt: x, max_turns: 0}}
+  - {id: b, prompt: x, tools: [rates, clok]}
+  - {id: c, definition: 5}
+  - {id: d, framework: crewai, definition: {promt: x}, tools: [anything]}
+"#;
+    let said = read("w.yaml", text).unwrap_err().to_string();
+    let lines: Vec<&str> = said.lines().collect();
+    let expected = [
+        ("w.yaml:3:3: tool `rates`: ", "placeholder in its host"),
+        ("  hint: ", "correct it, or remove it"),
+        ("w.yaml:5:26: a native agent has no `promt`", ""),
+        ("  hint: ", "did you mean `prompt`?"),
+        ("w.yaml:5:36: `max_turns` is not a whole number", ""),
+        ("  hint: ", "`max_turns: 8`"),
+        ("w.yaml:6:24: there is no tool `clok`", ""),
+        ("  hint: ", "did you mean `clock`?"),
+        ("w.yaml:7:13: the definition of a native agent is no mapping", ""),
+        ("  hint: ", "write `definition: {prompt: …}`"),
+    ];
+    assert_eq!(lines.len(), expected.len(), "\n{said}");
+    for (line, (place, what)) in lines.iter().zip(expected) {
+        assert!(line.starts_with(place) && line.contains(what), "{line}\n{said}");
+    }
 }

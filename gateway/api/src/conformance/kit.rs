@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::port::{
-    Action, Caller, Engine, Failure, FailureKind, Filter, Outcome, Programs, Role, Sending, StartRequest,
-    Task, ToWorker, WorkerInfo, WorkerSeat,
+    Action, Caller, Engine, Failure, FailureKind, Filter, NewKey, Outcome, Programs, Role, Sending,
+    StartRequest, Task, ToWorker, WorkerInfo, WorkerSeat,
 };
 use crate::views::{
     CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, IssuedKey, KeyView, LetGo,
-    Page, PriceView, PricesView, Started, WorkflowView,
+    Page, PriceView, PricesView, Published, Started, WorkflowView,
 };
 
 /// The key of the worker under test.
@@ -229,7 +229,7 @@ impl Engine for Kit {
         Counts::default()
     }
 
-    async fn publish(&self, _: &Caller, _: &str, _: &str) -> Result<WorkflowView, Failure> {
+    async fn publish(&self, _: &Caller, _: &str, _: &str) -> Result<Published, Failure> {
         not_here()
     }
 
@@ -245,7 +245,7 @@ impl Engine for Kit {
         not_here()
     }
 
-    async fn issue_key(&self, _: &Caller, _: Role, _: Option<u32>) -> Result<IssuedKey, Failure> {
+    async fn issue_key(&self, _: &Caller, _: NewKey) -> Result<IssuedKey, Failure> {
         not_here()
     }
 

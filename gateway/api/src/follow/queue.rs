@@ -1,18 +1,18 @@
 //! What waits for one reader of a stream: bounded by itself, and together with what waits for all others.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::response::sse::Event;
-use omium_edge::Taken;
+use omium_edge::{Following, Taken};
 use omium_schemas::Seq;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::Stream;
 
-use crate::request::Waiting;
 use crate::views::{DeltaView, EventView};
 
 /// How many things wait for one reader.
@@ -20,7 +20,7 @@ const LENGTH: usize = 64;
 /// How many bytes of events wait for one reader, unless one event alone has more.
 const ROOM: usize = 1 << 20;
 /// How often a reader that is behind is looked at.
-const LOOKS: Duration = Duration::from_millis(250);
+const LOOKS: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 250 });
 /// After so many looks in a row at which others lacked room because of it, it is let go.
 const PATIENCE: u32 = 8;
 
@@ -104,6 +104,9 @@ impl Next {
 /// Both sides have it, so that what waits can be let go while its reader takes nothing.
 struct Line {
     said: Mutex<mpsc::Receiver<Said>>,
+    /// The first event that was not said yet.
+    unsaid: AtomicU64,
+    more: Notify,
     end: OnceLock<End>,
 }
 
@@ -114,70 +117,76 @@ impl Line {
 }
 
 /// The side that speaks.
+#[derive(Clone)]
 pub(super) struct Speaker {
     out: mpsc::Sender<Said>,
     line: Arc<Line>,
-    room: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+    shared: Option<Following>,
 }
 
-pub(super) fn queue() -> (Speaker, Reader) {
+/// A stream from an event on, and the room that it shares with others.
+pub(super) fn queue(first: Seq, shared: Option<Following>) -> (Speaker, Reader) {
     let (out, said) = mpsc::channel(LENGTH);
-    let line = Arc::new(Line { said: Mutex::new(said), end: OnceLock::new() });
+    let unsaid = AtomicU64::new(first.0);
+    let line = Arc::new(Line { said: Mutex::new(said), unsaid, more: Notify::new(), end: OnceLock::new() });
     let reader = Reader { line: line.clone(), taken: None, is_over: false };
-    (Speaker { out, line, room: Arc::new(Semaphore::new(ROOM)) }, reader)
+    (Speaker { out, line, own: Arc::new(Semaphore::new(ROOM)), shared }, reader)
 }
 
 impl Speaker {
-    /// Resolves when nobody listens any more.
-    pub(super) async fn closed(&self) {
-        self.out.closed().await;
+    /// Waits until there is room: the reader may have to take what was said before, and others what was said to them.
+    pub(super) async fn say(&self, mut said: Said) -> Result<(), Over> {
+        let bytes = said.text.len();
+        let shared = match &self.shared {
+            Some(shared) => shared.take(bytes).await,
+            None => Taken::default(),
+        };
+        let own = self.own.clone().acquire_many_owned(bytes.min(ROOM) as u32).await.map_err(|_| Over)?;
+        let place = self.out.reserve().await.map_err(|_| Over)?;
+        said.room = Some(Room { _shared: shared, _own: own });
+        if let Some(Seq(seq)) = said.seq {
+            self.line.unsaid.store(seq + 1, Ordering::Relaxed);
+        }
+        place.send(said);
+        self.line.more.notify_one();
+        Ok(())
     }
 
-    /// Waits until there is room: the reader may have to take what was said before, and others what was said to them. One
-    /// that is behind while others lack room is let go.
-    pub(super) async fn say(&self, mut said: Said, next: Seq, waiting: &Waiting) -> Result<(), Over> {
-        let bytes = said.text.len();
-        let fits = async {
-            let shared = match &waiting.0 {
-                Some(slot) => slot.follows(bytes).await,
-                None => Taken::default(),
-            };
-            let own = self.room.clone().acquire_many_owned(bytes.min(ROOM) as u32).await.ok()?;
-            let place = self.out.reserve().await.ok()?;
-            Some((shared, own, place))
-        };
-        tokio::pin!(fits);
-        let mut crowded = 0;
-        loop {
-            tokio::select! {
-                biased;
-                fits = &mut fits => {
-                    let Some((shared, own, place)) = fits else { return Err(Over) };
-                    said.room = Some(Room { _shared: shared, _own: own });
-                    place.send(said);
-                    return Ok(());
-                }
-                () = self.closed() => return Err(Over),
-                () = waiting.over() => return Err(Over),
-                () = tokio::time::sleep(LOOKS) => {}
+    /// Lets somebody speak until nobody listens any more, or the node stops. A reader that is behind while others lack
+    /// room is let go, also where all was said to it long ago.
+    pub(super) async fn lead(self, speaks: impl Future, stops: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = self.out.closed() => {}
+            () = stops => {}
+            () = self.crowds_others() => self.let_go(),
+            _ = speaks => {}
+        }
+    }
+
+    async fn crowds_others(&self) {
+        let Some(shared) = &self.shared else { return std::future::pending().await };
+        let mut looks = 0;
+        while looks < PATIENCE {
+            if !self.is_behind() {
+                looks = 0;
+                self.line.more.notified().await;
+                continue;
             }
-            let crowds = waiting.0.as_ref().is_some_and(|slot| slot.is_crowded());
-            crowded = if crowds && self.is_behind() { crowded + 1 } else { 0 };
-            if crowded == PATIENCE {
-                self.let_go(said.seq.unwrap_or(next));
-                return Err(Over);
-            }
+            tokio::time::sleep(LOOKS).await;
+            looks = if self.is_behind() && shared.is_crowded() { looks + 1 } else { 0 };
         }
     }
 
     /// Something waits for the reader.
     fn is_behind(&self) -> bool {
-        self.room.available_permits() < ROOM || self.out.capacity() < LENGTH
+        self.own.available_permits() < ROOM || self.out.capacity() < LENGTH
     }
 
-    /// Ends the stream before something that was not said, or before what has not been taken.
-    fn let_go(&self, unsaid: Seq) {
-        let mut from = unsaid;
+    /// Ends the stream before what has not been taken.
+    fn let_go(&self) {
+        let mut from = Seq(self.line.unsaid.load(Ordering::Relaxed));
         let mut waiting = self.line.said();
         while let Ok(said) = waiting.try_recv() {
             from = from.min(said.seq.unwrap_or(from));
@@ -226,5 +235,67 @@ impl Stream for Reader {
                 self.line.end.get().copied().map(Next::End)
             }
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed test may panic")]
+mod tests {
+    use std::future::pending;
+
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    fn said(seq: u64, bytes: usize) -> Said {
+        Said { text: "x".repeat(bytes), kind: "More".to_owned(), seq: Some(Seq(seq)), room: None }
+    }
+
+    async fn next(reader: &mut Reader) -> Option<Result<u64, End>> {
+        Some(match reader.next().await? {
+            Next::Said(said) => Ok(said.seq.unwrap().0),
+            Next::End(end) => Err(end),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_reader_to_whom_all_was_said_makes_room_too() {
+        let shared = Following::with_room(1 << 20);
+        let (lazy, mut reads_nothing) = queue(Seq(7), Some(shared.clone()));
+        for seq in 7..=10 {
+            assert!(lazy.say(said(seq, 240 << 10)).await.is_ok());
+        }
+        let idle = tokio::spawn(lazy.lead(pending::<()>(), pending()));
+        let (other, mut reads) = queue(Seq(1), Some(shared));
+        let speaker = other.clone();
+        let speaks =
+            tokio::spawn(other.lead(async move { speaker.say(said(1, 240 << 10)).await }, pending()));
+        assert!(matches!(next(&mut reads).await, Some(Ok(1))));
+        idle.await.unwrap();
+        speaks.await.unwrap();
+        assert!(matches!(next(&mut reads_nothing).await, Some(Err(End::Behind(Seq(7))))));
+        assert!(next(&mut reads_nothing).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_keeps_up_is_not_let_go_however_crowded_it_is() {
+        let shared = Following::with_room(1 << 20);
+        let _crowd = shared.take(1000 << 10).await;
+        let (speaker, mut reader) = queue(Seq(1), Some(shared));
+        let speaks = speaker.clone();
+        tokio::spawn(speaker.lead(
+            async move {
+                for seq in 1..=20 {
+                    tokio::time::sleep(LOOKS).await;
+                    if speaks.say(said(seq, 1 << 10)).await.is_err() {
+                        return;
+                    }
+                }
+            },
+            pending(),
+        ));
+        for seq in 1..=20 {
+            assert!(matches!(next(&mut reader).await, Some(Ok(at)) if at == seq));
+        }
     }
 }

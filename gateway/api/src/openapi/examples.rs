@@ -37,6 +37,15 @@ pub(super) fn workflow(with_text: bool) -> Value {
     view
 }
 
+pub(super) fn published() -> Value {
+    let mut view = workflow(false);
+    view["repeated"] = false.into();
+    view["warnings"] = json!([
+        "no worker for the framework `crewai` is registered, which `clerk` waits for; start one with the SDK"
+    ]);
+    view
+}
+
 pub(super) fn started() -> Value {
     json!({ "id": ID, "repeated": false })
 }

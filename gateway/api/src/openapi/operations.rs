@@ -12,8 +12,8 @@ use crate::programs::{Begin, Decide, End, Open};
 use crate::rest::{Back, ForkBody, Named, SignalBody, Start};
 use crate::views::{
     AttemptView, CheckpointView, DeltaView, Done, EventPage, ExecutionSummary, ExecutionView, GuardView,
-    Health, IssuedKey, Items, KeyView, LetGo, Page, PriceView, PricesView, Ready, Started, Validated,
-    WorkflowView,
+    Health, IssuedKey, Items, KeyView, LetGo, Page, PriceView, PricesView, Published, Ready, Started,
+    Validated, WorkflowView,
 };
 
 pub(super) struct Operation {
@@ -103,7 +103,7 @@ fn workflows(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let definition = || Some(Body::Text("application/yaml", examples::DEFINITION));
     let list = json_of::<Items<WorkflowView>>(schemas, json!({ "items": [examples::workflow(false)] }));
     let one = json_of::<WorkflowView>(schemas, examples::workflow(true));
-    let published = json_of::<WorkflowView>(schemas, examples::workflow(false));
+    let published = json_of::<Published>(schemas, examples::published());
     let valid = json!({ "valid": true, "name": "loan-decision", "problems": [] });
     let validated = json_of::<Validated>(schemas, valid);
     vec![
@@ -398,7 +398,8 @@ fn guards(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 }
 
 fn keys(schemas: &mut SchemaGenerator) -> Vec<Operation> {
-    let key = json!({ "key": examples::KEY, "role": "developer", "expires_at": examples::LATER });
+    let key =
+        json!({ "key": examples::KEY, "name": "ci", "role": "developer", "expires_at": examples::LATER });
     let list = json_of::<Items<KeyView>>(schemas, json!({ "items": [key] }));
     let mut issued = key.clone();
     issued["bearer"] = json!("om_9f86d081884c7d65_…");
@@ -406,7 +407,7 @@ fn keys(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         get("/api/v1/keys", "listKeys", Some(Role::Admin), "The keys of the tenant", list),
         Operation {
             role: Some(Role::Admin),
-            body: Some(json_of::<KeyBody>(schemas, json!({ "role": "developer", "days": 90 }))),
+            body: Some(json_of::<KeyBody>(schemas, json!({ "role": "developer", "days": 90, "name": "ci" }))),
             status: 201,
             ..post(
                 "/api/v1/keys",

@@ -1,33 +1,29 @@
 //! The stream of workers: greets them, and finds the session of one that comes back.
 
+mod queue;
 mod said;
 mod session;
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use omium_edge::{Slot, Stop};
 use omium_schemas::{Label, TenantId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::queue::{Leaving, Speaker, queue};
 use self::session::{Link, Session};
 use crate::grpc::proto::worker_item::Kind;
 use crate::grpc::proto::workers_server::Workers as Service;
-use crate::grpc::proto::{EngineMessage, Register, WorkerItem, WorkerMessage};
+use crate::grpc::proto::{Register, WorkerItem, WorkerMessage};
 use crate::grpc::{caller, status};
 use crate::port::{Caller, Engine, Role, WorkerInfo};
 
 /// How many things one message may hold.
 pub(crate) const BATCH: usize = 1_000;
-
-/// How many messages wait for a worker that does not read. Each has about 1 MiB at most.
-const UNREAD: usize = 4;
 
 const MAX_CAPACITY: u32 = 10_000;
 
@@ -86,43 +82,29 @@ impl Service for Workers {
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::WorkStream>, Status> {
         let caller = caller(&self.0.engine, request.metadata(), Role::Worker).await?;
-        let (out, told) = mpsc::channel(UNREAD);
+        let slot = request.extensions().get::<Slot>();
+        let (out, leaving) = queue(slot.map(Slot::following));
         let desk = self.0.clone();
         let mut hangs_up = JoinSet::new();
-        if let Some(slot) = request.extensions().get::<Slot>() {
+        if let Some(slot) = slot {
             hangs_up.spawn(hang_up(slot.stop().clone(), out.downgrade()));
         }
         // Some clients send nothing before they have seen the answer's headers, so the answer does not wait for `register`.
         tokio::spawn(async move {
             if let Err(status) = desk.greet(caller, request.into_inner(), &out).await {
                 // Where this cannot be sent the worker is gone already.
-                let _ = out.send(Err(status)).await;
+                out.hang_up(status).await;
             }
         });
-        Ok(Response::new(Leaving { told, _hangs_up: hangs_up }))
+        Ok(Response::new(leaving.with(hangs_up)))
     }
 }
 
 /// Tells a worker to go elsewhere when the node stops. What it does goes on: it says so where it registers again.
-async fn hang_up(stop: Stop, out: mpsc::WeakSender<Result<EngineMessage, Status>>) {
+async fn hang_up(stop: Stop, out: queue::WeakSpeaker) {
     stop.begun().await;
     if let Some(out) = out.upgrade() {
-        let _ = out.send(Err(Status::unavailable("this node stops; register again in a moment"))).await;
-    }
-}
-
-/// What a worker is told, as long as it listens.
-pub(crate) struct Leaving {
-    told: mpsc::Receiver<Result<EngineMessage, Status>>,
-    /// Ends with the stream.
-    _hangs_up: JoinSet<()>,
-}
-
-impl Stream for Leaving {
-    type Item = Result<EngineMessage, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.told.poll_recv(context)
+        out.hang_up(Status::unavailable("this node stops; register again in a moment")).await;
     }
 }
 
@@ -131,7 +113,7 @@ impl Desk {
         self: Arc<Self>,
         caller: Caller,
         mut said: Streaming<WorkerMessage>,
-        out: &mpsc::Sender<Result<EngineMessage, Status>>,
+        out: &Speaker,
     ) -> Result<(), Status> {
         let first = tokio::time::timeout(self.times.heartbeat, said.message()).await;
         let Some(first) =

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
+use super::queue::Speaker;
 use super::said::{Of, Said, about, of, perform, read, refused, write};
 use super::{BATCH, WorkerTimes};
 use crate::grpc::proto::worker_item::Kind;
@@ -30,7 +31,7 @@ const MAX_BYTES: usize = 1 << 20;
 /// A connection.
 pub(super) struct Link {
     pub(super) said: Streaming<WorkerMessage>,
-    pub(super) out: mpsc::Sender<Result<EngineMessage, Status>>,
+    pub(super) out: Speaker,
     /// What came in one message with `register`.
     pub(super) first: Vec<WorkerItem>,
     /// What the worker says it has.
@@ -169,7 +170,7 @@ impl Session {
     /// Goes on over a new connection: what was lost on the way is said again.
     async fn attach(&mut self, mut link: Link) {
         if let Some(old) = self.link.take() {
-            let _ = old.out.try_send(Err(Status::aborted("another connection of this session took over")));
+            old.out.try_hang_up(Status::aborted("another connection of this session took over"));
         }
         self.out.clear();
         let ms = |time: Duration| time.as_millis() as u64;
@@ -452,7 +453,7 @@ impl Session {
         }
         while let Some(late) = self.links.recv().await {
             let text = "the session has just ended; register again";
-            let _ = late.out.try_send(Err(Status::unavailable(text)));
+            late.out.try_hang_up(Status::unavailable(text));
         }
     }
 
@@ -486,7 +487,7 @@ impl Session {
 
     fn hang_up(&mut self, status: Status) {
         if let Some(link) = &self.link {
-            let _ = link.out.try_send(Err(status));
+            link.out.try_hang_up(status);
         }
         self.part();
     }
@@ -503,8 +504,8 @@ impl Session {
         let Some(link) = &self.link else { return };
         let mut broken = false;
         for items in batches(std::mem::take(&mut self.out)) {
-            let sent = link.out.send_timeout(Ok(EngineMessage { items }), self.times.heartbeat).await;
-            if sent.is_err() {
+            let said = link.out.say(EngineMessage { items }, self.times.heartbeat).await;
+            if said.is_err() {
                 broken = true;
                 break;
             }

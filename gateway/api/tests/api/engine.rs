@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use axum::body::Bytes;
 use omium_api::port::{
-    Action, Caller, Decision, Engine, Failure, FailureKind, Filter, ProgramRequest, Programs, Role,
+    Action, Caller, Decision, Engine, Failure, FailureKind, Filter, NewKey, ProgramRequest, Programs, Role,
     StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
     AttemptView, CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView,
-    GuardView, IssuedKey, KeyView, LetGo, Page, PriceView, PricesView, Started, WorkflowView,
+    GuardView, IssuedKey, KeyView, LetGo, Page, PriceView, PricesView, Published, Started, WorkflowView,
 };
 use omium_schemas::{Money, Price, Seq, TenantId};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ pub(crate) fn caller(tenant: u8, role: Role) -> Caller {
 }
 
 fn key(name: &str, role: Role) -> KeyView {
-    KeyView { key: name.to_owned(), role, expires_at: None }
+    KeyView { key: name.to_owned(), name: None, role, expires_at: None }
 }
 
 pub(crate) fn no_execution(id: &str) -> Failure {
@@ -214,18 +214,19 @@ impl Engine for Served {
         Counts {
             started: vec![("native".to_owned(), "t1".to_owned(), 3)],
             active: vec![("native".to_owned(), 1)],
+            unserved: vec![("crewai".to_owned(), "t1".to_owned(), 2)],
             durations: vec![("native".to_owned(), "completed".to_owned(), [1, 1, 0, 0, 0, 0, 0, 0], 1.25)],
         }
     }
 
-    async fn publish(&self, _: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure> {
+    async fn publish(&self, _: &Caller, file: &str, text: &str) -> Result<Published, Failure> {
         if text.contains("nonsense") {
             let mut failure = Failure::new(FailureKind::Invalid, "bad-definition", "1 problem", "mend it");
             failure.problems =
                 json!([{ "file": file, "line": 1, "column": 2, "text": "nonsense", "hint": "" }]);
             return Err(failure);
         }
-        Ok(workflow(Some(text)))
+        Ok(Published { workflow: workflow(Some(text)), repeated: false, warnings: Vec::new() })
     }
 
     async fn workflows(&self, _: &Caller) -> Result<Vec<WorkflowView>, Failure> {
@@ -244,10 +245,11 @@ impl Engine for Served {
         Ok(vec![key(&caller.key, caller.role)])
     }
 
-    async fn issue_key(&self, _: &Caller, role: Role, days: Option<u32>) -> Result<IssuedKey, Failure> {
+    async fn issue_key(&self, _: &Caller, wanted: NewKey) -> Result<IssuedKey, Failure> {
+        let NewKey { role, days, name } = wanted;
         let expires_at = days.map(|_| TIME.to_owned());
         Ok(IssuedKey {
-            view: KeyView { expires_at, ..key("other", role) },
+            view: KeyView { expires_at, name, ..key("other", role) },
             bearer: "om_other_secret".to_owned(),
         })
     }

@@ -322,6 +322,7 @@ async fn metrics_have_the_names_labels_and_buckets_that_dashboards_know() {
     for line in [
         r#"omium_executions_started_total{framework="native",tenant_id="t1"} 3"#,
         r#"omium_active_executions{framework="native"} 1"#,
+        r#"omium_steps_without_worker{framework="crewai",tenant_id="t1"} 2"#,
         r#"omium_execution_duration_seconds_bucket{framework="native",status="completed",le="0.5"} 1"#,
         r#"omium_execution_duration_seconds_bucket{framework="native",status="completed",le="+Inf"} 2"#,
         r#"omium_execution_duration_seconds_sum{framework="native",status="completed"} 1.25"#,

@@ -44,7 +44,7 @@ pub(crate) struct Board {
 }
 
 /// What a queue is for.
-type Want = (TenantId, String);
+pub(crate) type Want = (TenantId, String);
 
 #[derive(Debug)]
 struct Seat {
@@ -62,12 +62,13 @@ struct Seat {
 }
 
 impl Seat {
-    fn takes(&self, (tenant, framework): &Want) -> bool {
-        self.credit > 0
-            && !self.draining
-            && !self.away
-            && self.tenant.is_none_or(|own| own == *tenant)
-            && self.frameworks.contains(framework)
+    fn takes(&self, want: &Want) -> bool {
+        self.credit > 0 && !self.away && self.performs(want)
+    }
+
+    /// Whether it takes such steps as soon as it has room, and is there.
+    fn performs(&self, (tenant, framework): &Want) -> bool {
+        !self.draining && self.tenant.is_none_or(|own| own == *tenant) && self.frameworks.contains(framework)
     }
 }
 
@@ -237,8 +238,18 @@ impl Board {
         (Some(cancelled), handed)
     }
 
+    /// Whether a worker for such steps is registered.
+    pub(crate) fn has_worker(&self, want: &Want) -> bool {
+        self.seats.values().any(|seat| seat.performs(want))
+    }
+
+    /// How many steps wait though no worker for them is registered.
+    pub(crate) fn unserved(&self) -> BTreeMap<Want, usize> {
+        let unserved = self.waiting().filter(|(want, _)| !self.has_worker(want));
+        unserved.map(|(want, count)| (want.clone(), count)).collect()
+    }
+
     /// How many steps wait, by framework of a tenant.
-    #[cfg(test)]
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (&Want, usize)> {
         self.queues.iter().map(|(want, queue)| (want, queue.len())).filter(|(_, length)| *length > 0)
     }

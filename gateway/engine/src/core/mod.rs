@@ -2,3 +2,4 @@
 //! nothing and read no clock, so that whatever drives them can be a server or a simulation.
 
 pub(crate) mod board;
+pub(crate) mod unserved;

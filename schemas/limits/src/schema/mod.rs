@@ -37,6 +37,8 @@ pub struct Unusable {
     pub what: String,
     /// Where in the schema.
     pub at: String,
+    /// The steps to the key that is wrong, from the whole schema on.
+    pub path: Vec<String>,
 }
 
 /// One thing of a value that does not fit.
@@ -89,7 +91,12 @@ impl fmt::Display for Violation {
 impl Schema {
     /// Reads a schema. It may refer to parts of itself, and to nothing else.
     pub fn read(schema: &Value) -> Result<Schema, Unusable> {
-        read::read(schema)
+        read::read(schema).map_err(|mut wrong| wrong.swap_remove(0))
+    }
+
+    /// All that is wrong with a schema, up to some number.
+    pub fn wrong(schema: &Value) -> Vec<Unusable> {
+        read::read(schema).err().unwrap_or_default()
     }
 
     /// Whether a value fits; if not, what is wrong first.

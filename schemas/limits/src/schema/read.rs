@@ -1,5 +1,6 @@
 //! Reads a schema: every part of it once, whatever refers to it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Number, Value};
@@ -18,8 +19,11 @@ const PATTERNS: usize = 200_000;
 const PATTERN_STEPS: usize = 8;
 /// How much of a place is told, in bytes.
 const PLACE: usize = 200;
+/// How many mistakes are told at once.
+const MOST_WRONG: usize = 20;
 
-pub(super) fn read(schema: &Value) -> Result<Schema, Unusable> {
+/// A schema, or all that is wrong with it, which is never nothing.
+pub(super) fn read(schema: &Value) -> Result<Schema, Vec<Unusable>> {
     let named = schema.get("$schema").and_then(Value::as_str).unwrap_or_default();
     let mut reader = Reader {
         root: schema,
@@ -35,12 +39,13 @@ pub(super) fn read(schema: &Value) -> Result<Schema, Unusable> {
         seen: 0,
         remembers: false,
         path: Vec::new(),
+        wrong: Vec::new(),
     };
-    reader.look_through(schema, 0, false)?;
-    reader.node(schema)?;
-    while let Some((to, schema, id)) = reader.later.pop() {
-        reader.path = vec![to];
-        reader.fill(schema, id)?;
+    if let Err(last) = reader.whole() {
+        reader.wrong.push(last);
+    }
+    if !reader.wrong.is_empty() {
+        return Err(reader.wrong);
     }
     let cost = reader.seen + 2 * reader.nodes.len() + PATTERN_STEPS * reader.built;
     Ok(Schema { nodes: reader.nodes, remembers: reader.remembers, cost })
@@ -64,16 +69,28 @@ struct Reader<'s> {
     /// How many values of the schema's text were gone over.
     seen: usize,
     remembers: bool,
-    path: Vec<&'s str>,
+    path: Vec<Cow<'s, str>>,
+    /// What is wrong and hinders nobody from reading on.
+    wrong: Vec<Unusable>,
 }
 
 type Entries = Map<String, Value>;
 
 impl<'s> Reader<'s> {
+    fn whole(&mut self) -> Result<(), Unusable> {
+        self.look_through(self.root, 0, false)?;
+        self.node(self.root)?;
+        while let Some((to, schema, id)) = self.later.pop() {
+            self.path = path_of(to);
+            self.fill(schema, id)?;
+        }
+        Ok(())
+    }
+
     /// Finds all places that have a name of their own, and references that would be read against another base.
     fn look_through(&mut self, schema: &'s Value, depth: usize, inside: bool) -> Result<(), Unusable> {
         if depth > DEEPEST {
-            return Err(self.wrong(format!("it is nested more than {DEEPEST} deep")));
+            return Err(self.unusable("", format!("it is nested more than {DEEPEST} deep")));
         }
         self.seen += 1;
         match schema {
@@ -89,7 +106,9 @@ impl<'s> Reader<'s> {
                 }
                 let inside = inside || (depth > 0 && id.is_some_and(|id| !id.starts_with('#')));
                 if inside && entries.get("$ref").is_some_and(Value::is_string) {
-                    return Err(self.wrong("a `$ref` stands inside of a schema with an `$id` of its own"));
+                    return Err(
+                        self.unusable("", "a `$ref` stands inside of a schema with an `$id` of its own")
+                    );
                 }
                 let mut schemas = entries.iter().filter(|(key, _)| !VALUES.contains(&key.as_str()));
                 schemas.try_for_each(|(_, inner)| self.look_through(inner, depth + 1, inside))
@@ -118,7 +137,7 @@ impl<'s> Reader<'s> {
         }
         let id = self.nodes.len();
         if id >= MOST {
-            return Err(self.wrong(format!("there are more than {MOST} schemas in it")));
+            return Err(self.unusable("", format!("there are more than {MOST} schemas in it")));
         }
         self.known.insert(address, id);
         self.nodes.push(Node::Bool(true));
@@ -127,12 +146,15 @@ impl<'s> Reader<'s> {
 
     fn fill(&mut self, schema: &'s Value, id: Id) -> Result<(), Unusable> {
         if self.path.len() > 2 * DEEPEST {
-            return Err(self.wrong(format!("it is nested more than {DEEPEST} deep")));
+            return Err(self.unusable("", format!("it is nested more than {DEEPEST} deep")));
         }
         self.nodes[id] = match schema {
             Value::Bool(fits) => Node::Bool(*fits),
             Value::Object(entries) => Node::Rules(Box::new(self.rules(entries)?)),
-            _ => return Err(self.wrong("a schema is a mapping, `true` or `false`")),
+            _ => {
+                self.note("", "a schema is a mapping, `true` or `false`");
+                Node::Bool(true)
+            }
         };
         Ok(())
     }
@@ -144,9 +166,9 @@ impl<'s> Reader<'s> {
         }
         let rules = Rules {
             reference,
-            types: self.types(entries)?,
-            any_of_values: self.values(entries)?,
-            numbers: self.numbers(entries)?,
+            types: self.types(entries),
+            any_of_values: self.values(entries),
+            numbers: self.numbers(entries),
             texts: self.texts(entries)?,
             lists: self.lists(entries)?,
             objects: self.objects(entries)?,
@@ -167,14 +189,19 @@ impl<'s> Reader<'s> {
             .iter()
             .find_map(|key| entries.get(*key).map(|to| (*key, to)));
         let Some((key, to)) = found else { return Ok(None) };
-        let Some(to) = to.as_str() else { return Err(self.wrong(format!("`{key}` is not a text"))) };
-        let outside =
-            || format!("`{}` refers to something outside of the schema; write it under `$defs`", told(to));
+        let Some(to) = to.as_str() else {
+            self.note(key, format!("`{key}` is not a text"));
+            return Ok(None);
+        };
         let local = match to.strip_prefix(self.id).filter(|_| !self.id.is_empty()) {
             Some(rest) => rest,
             None => to,
         };
-        let Some(fragment) = local.strip_prefix('#') else { return Err(self.wrong(outside())) };
+        let Some(fragment) = local.strip_prefix('#') else {
+            let outside = "refers to something outside of the schema; write it under `$defs`";
+            self.note(key, format!("`{}` {outside}", told(to)));
+            return Ok(None);
+        };
         let fragment = unescape(fragment);
         let target = match fragment.as_str() {
             "" => Some(self.root),
@@ -182,7 +209,8 @@ impl<'s> Reader<'s> {
             name => self.anchors.get(name).copied(),
         };
         let Some(target) = target else {
-            return Err(self.wrong(format!("`{}` refers to nothing", told(to))));
+            self.note(key, format!("`{}` refers to nothing", told(to)));
+            return Ok(None);
         };
         // Read later, so that a long chain of references goes no deeper than its schemas stand.
         let (id, is_new) = self.place(target)?;
@@ -192,85 +220,106 @@ impl<'s> Reader<'s> {
         Ok(Some(id))
     }
 
-    fn types(&self, entries: &'s Entries) -> Result<Option<u8>, Unusable> {
-        let Some(written) = entries.get("type") else { return Ok(None) };
+    fn types(&mut self, entries: &'s Entries) -> Option<u8> {
+        let written = entries.get("type")?;
         let names = match written {
             Value::Array(names) => names.as_slice(),
             one => std::slice::from_ref(one),
         };
         let mut types = 0;
         for name in names {
-            let known = name.as_str().and_then(bit);
-            types |= known.ok_or_else(|| {
-                let written = told(&name.as_str().map_or_else(|| "something else".to_owned(), str::to_owned));
-                self.wrong(format!("there is no type `{written}`; there are: {}", TYPES.join(", ")))
-            })?;
+            match name.as_str().and_then(bit) {
+                Some(known) => types |= known,
+                None => {
+                    let written = told(name.as_str().unwrap_or("something else"));
+                    let what = format!("there is no type `{written}`; there are: {}", TYPES.join(", "));
+                    self.note("type", what);
+                }
+            }
         }
-        Ok(Some(types))
+        Some(types)
     }
 
-    fn values(&mut self, entries: &'s Entries) -> Result<Option<Vec<Value>>, Unusable> {
+    fn values(&mut self, entries: &'s Entries) -> Option<Vec<Value>> {
         let written = [entries.get("enum"), entries.get("const")];
         self.seen += written.into_iter().flatten().map(nodes).sum::<usize>();
         match written.into() {
-            (None, None) => Ok(None),
-            (None, Some(only)) => Ok(Some(vec![only.clone()])),
-            (Some(Value::Array(values)), None) => Ok(Some(values.clone())),
+            (None, None) => None,
+            (None, Some(only)) => Some(vec![only.clone()]),
+            (Some(Value::Array(values)), None) => Some(values.clone()),
             // Both have to hold, so only what stands in both is left.
             (Some(Value::Array(values)), Some(only)) => {
-                Ok(Some(values.iter().filter(|value| *value == only).cloned().collect()))
+                Some(values.iter().filter(|value| *value == only).cloned().collect())
             }
-            _ => Err(self.wrong("`enum` is not a list")),
+            _ => {
+                self.note("enum", "`enum` is not a list");
+                None
+            }
         }
     }
 
-    fn numbers(&self, entries: &'s Entries) -> Result<Numbers, Unusable> {
-        let number = |key: &str| match entries.get(key) {
-            None | Some(Value::Bool(false)) => Ok(None),
-            Some(Value::Number(number)) => Ok(Some(number.clone())),
-            Some(_) => Err(self.wrong(format!("`{key}` is not a number"))),
-        };
+    fn numbers(&mut self, entries: &'s Entries) -> Numbers {
+        let (mut least, mut most) = (self.number(entries, "minimum"), self.number(entries, "maximum"));
         // Draft 4 says by a boolean whether the bound itself is meant.
-        let strict = |key: &str, bound: &mut Option<Number>| match entries.get(key) {
-            Some(Value::Bool(true)) => Ok(bound.take()),
-            _ => number(key),
+        let mut strict = |key: &'static str, bound: &mut Option<Number>| match entries.get(key) {
+            Some(Value::Bool(true)) => bound.take(),
+            _ => self.number(entries, key),
         };
-        let (mut least, mut most) = (number("minimum")?, number("maximum")?);
-        let above = strict("exclusiveMinimum", &mut least)?;
-        let below = strict("exclusiveMaximum", &mut most)?;
-        let multiple_of = number("multipleOf")?;
+        let above = strict("exclusiveMinimum", &mut least);
+        let below = strict("exclusiveMaximum", &mut most);
+        let multiple_of = self.number(entries, "multipleOf");
         if multiple_of.as_ref().is_some_and(|number| number.as_f64().is_none_or(|number| number <= 0.0)) {
-            return Err(self.wrong("`multipleOf` is not above 0"));
+            self.note("multipleOf", "`multipleOf` is not above 0");
         }
-        Ok(Numbers { least, most, above, below, multiple_of })
+        Numbers { least, most, above, below, multiple_of }
+    }
+
+    fn number(&mut self, entries: &'s Entries, key: &str) -> Option<Number> {
+        match entries.get(key) {
+            None | Some(Value::Bool(false)) => None,
+            Some(Value::Number(number)) => Some(number.clone()),
+            Some(_) => {
+                self.note(key, format!("`{key}` is not a number"));
+                None
+            }
+        }
     }
 
     fn texts(&mut self, entries: &'s Entries) -> Result<Texts, Unusable> {
         let pattern = match entries.get("pattern") {
-            Some(Value::String(pattern)) => Some(self.pattern(pattern)?),
-            Some(_) => return Err(self.wrong("`pattern` is not a text")),
+            Some(Value::String(pattern)) => self.pattern(pattern, "pattern")?,
+            Some(_) => {
+                self.note("pattern", "`pattern` is not a text");
+                None
+            }
             None => None,
         };
         let form = entries.get("format").and_then(Value::as_str).filter(|_| self.old);
         Ok(Texts {
-            shortest: self.count(entries, "minLength")?,
-            longest: self.count(entries, "maxLength")?,
+            shortest: self.count(entries, "minLength"),
+            longest: self.count(entries, "maxLength"),
             pattern,
             format: form.and_then(format::named),
         })
     }
 
-    fn pattern(&mut self, text: &'s str) -> Result<Pattern, Unusable> {
+    fn pattern(&mut self, text: &'s str, key: &str) -> Result<Option<Pattern>, Unusable> {
         if let Some(pattern) = self.patterns.get(text) {
-            return Ok(pattern.clone());
+            return Ok(Some(pattern.clone()));
         }
-        let pattern = Pattern::ecma(text).map_err(|why| self.wrong(why))?;
+        let pattern = match Pattern::ecma(text) {
+            Ok(pattern) => pattern,
+            Err(why) => {
+                self.note(key, why);
+                return Ok(None);
+            }
+        };
         self.built += pattern.built().max(100);
         if self.built > PATTERNS {
-            return Err(self.wrong("the patterns of the schema are too large together"));
+            return Err(self.unusable(key, "the patterns of the schema are too large together"));
         }
         self.patterns.insert(text, pattern.clone());
-        Ok(pattern)
+        Ok(Some(pattern))
     }
 
     fn lists(&mut self, entries: &'s Entries) -> Result<Lists, Unusable> {
@@ -284,11 +333,11 @@ impl<'s> Reader<'s> {
             _ => self.inner(entries, "items")?,
         };
         let contains = self.inner(entries, "contains")?;
-        let fewest = self.count(entries, "minContains")?.unwrap_or(1);
-        let most = self.count(entries, "maxContains")?;
+        let fewest = self.count(entries, "minContains").unwrap_or(1);
+        let most = self.count(entries, "maxContains");
         Ok(Lists {
-            fewest: self.count(entries, "minItems")?,
-            most: self.count(entries, "maxItems")?,
+            fewest: self.count(entries, "minItems"),
+            most: self.count(entries, "maxItems"),
             unique: entries.get("uniqueItems") == Some(&Value::Bool(true)),
             first,
             rest,
@@ -299,17 +348,17 @@ impl<'s> Reader<'s> {
     fn objects(&mut self, entries: &'s Entries) -> Result<Objects, Unusable> {
         let mut patterns = Vec::new();
         for (pattern, id) in self.mapping(entries, "patternProperties")? {
-            patterns.push((self.pattern(pattern)?, id));
+            patterns.extend(self.pattern(pattern, "patternProperties")?.map(|pattern| (pattern, id)));
         }
         let own =
             |found: Vec<(&'s String, Id)>| found.into_iter().map(|(name, id)| (name.clone(), id)).collect();
         let mut objects = Objects {
-            fewest: self.count(entries, "minProperties")?,
-            most: self.count(entries, "maxProperties")?,
+            fewest: self.count(entries, "minProperties"),
+            most: self.count(entries, "maxProperties"),
             required: match entries.get("required") {
                 // Draft 3 and some generators mark single properties so; it means nothing today.
                 None | Some(Value::Bool(_)) => Vec::new(),
-                Some(names) => self.names(names, "required")?,
+                Some(names) => self.names(names, "required"),
             },
             properties: own(self.mapping(entries, "properties")?),
             patterns,
@@ -319,9 +368,9 @@ impl<'s> Reader<'s> {
             then: own(self.mapping(entries, "dependentSchemas")?),
         };
         for key in ["dependentRequired", "dependencies"] {
-            for (name, needed) in self.object(entries, key)?.into_iter().flatten() {
+            for (name, needed) in self.object(entries, key).into_iter().flatten() {
                 if needed.is_array() {
-                    objects.needs.insert(name.clone(), self.names(needed, key)?);
+                    objects.needs.insert(name.clone(), self.names(needed, key));
                 } else {
                     let id = self.below(key, needed)?;
                     objects.then.insert(name.clone(), id);
@@ -343,57 +392,84 @@ impl<'s> Reader<'s> {
         })
     }
 
-    fn below(&mut self, key: &'s str, schema: &'s Value) -> Result<Id, Unusable> {
-        self.path.push(key);
+    fn below(&mut self, step: impl Into<Cow<'s, str>>, schema: &'s Value) -> Result<Id, Unusable> {
+        self.path.push(step.into());
         let id = self.node(schema)?;
         self.path.pop();
         Ok(id)
     }
 
-    fn inner(&mut self, entries: &'s Entries, key: &'s str) -> Result<Option<Id>, Unusable> {
+    fn inner(&mut self, entries: &'s Entries, key: &'static str) -> Result<Option<Id>, Unusable> {
         entries.get(key).map(|schema| self.below(key, schema)).transpose()
     }
 
-    fn list(&mut self, entries: &'s Entries, key: &'s str) -> Result<Vec<Id>, Unusable> {
+    fn list(&mut self, entries: &'s Entries, key: &'static str) -> Result<Vec<Id>, Unusable> {
         match entries.get(key) {
             None => Ok(Vec::new()),
-            Some(Value::Array(items)) => items.iter().map(|item| self.below(key, item)).collect(),
-            Some(_) => Err(self.wrong(format!("`{key}` is not a list of schemas"))),
+            Some(Value::Array(items)) => {
+                self.path.push(key.into());
+                let read =
+                    items.iter().enumerate().map(|(at, item)| self.below(at.to_string(), item)).collect();
+                self.path.pop();
+                read
+            }
+            Some(_) => {
+                self.note(key, format!("`{key}` is not a list of schemas"));
+                Ok(Vec::new())
+            }
         }
     }
 
-    fn object(&self, entries: &'s Entries, key: &'s str) -> Result<Option<&'s Entries>, Unusable> {
-        match entries.get(key) {
-            None => Ok(None),
-            Some(Value::Object(inner)) => Ok(Some(inner)),
-            Some(_) => Err(self.wrong(format!("`{key}` is not a mapping"))),
+    fn object(&mut self, entries: &'s Entries, key: &str) -> Option<&'s Entries> {
+        match entries.get(key)? {
+            Value::Object(inner) => Some(inner),
+            _ => {
+                self.note(key, format!("`{key}` is not a mapping"));
+                None
+            }
         }
     }
 
-    fn mapping(&mut self, entries: &'s Entries, key: &'s str) -> Result<Vec<(&'s String, Id)>, Unusable> {
-        let Some(inner) = self.object(entries, key)? else { return Ok(Vec::new()) };
-        self.path.push(key);
+    fn mapping(
+        &mut self,
+        entries: &'s Entries,
+        key: &'static str,
+    ) -> Result<Vec<(&'s String, Id)>, Unusable> {
+        let Some(inner) = self.object(entries, key) else { return Ok(Vec::new()) };
+        self.path.push(key.into());
         let read: Result<Vec<_>, Unusable> =
             inner.iter().map(|(name, schema)| Ok((name, self.below(name, schema)?))).collect();
         self.path.pop();
         read
     }
 
-    fn names(&self, written: &Value, key: &str) -> Result<Vec<String>, Unusable> {
+    fn names(&mut self, written: &Value, key: &str) -> Vec<String> {
         let names = written.as_array().map(|names| names.iter().map(|name| name.as_str().map(str::to_owned)));
         let names: Option<Vec<String>> = names.and_then(Iterator::collect);
-        names.ok_or_else(|| self.wrong(format!("`{key}` is not a list of names")))
+        names.unwrap_or_else(|| {
+            self.note(key, format!("`{key}` is not a list of names"));
+            Vec::new()
+        })
     }
 
-    fn count(&self, entries: &'s Entries, key: &str) -> Result<Option<usize>, Unusable> {
-        let Some(written) = entries.get(key) else { return Ok(None) };
-        let whole = written.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=9e15).contains(number));
-        whole
-            .map(|number| Some(number as usize))
-            .ok_or_else(|| self.wrong(format!("`{key}` is not a whole number")))
+    fn count(&mut self, entries: &'s Entries, key: &str) -> Option<usize> {
+        let written = entries.get(key)?.as_f64();
+        let whole = written.filter(|number| number.fract() == 0.0 && (0.0..=9e15).contains(number));
+        if whole.is_none() {
+            self.note(key, format!("`{key}` is not a whole number"));
+        }
+        whole.map(|number| number as usize)
     }
 
-    fn wrong(&self, what: impl Into<String>) -> Unusable {
+    /// Notes what is wrong with a key of the schema that is read; reading goes on.
+    fn note(&mut self, key: &str, what: impl Into<String>) {
+        if self.wrong.len() < MOST_WRONG {
+            let unusable = self.unusable(key, what);
+            self.wrong.push(unusable);
+        }
+    }
+
+    fn unusable(&self, key: &str, what: impl Into<String>) -> Unusable {
         let mut at = String::new();
         for step in &self.path {
             at.push('/');
@@ -402,7 +478,20 @@ impl<'s> Reader<'s> {
                 break;
             }
         }
-        Unusable { what: what.into(), at: clipped(&at, PLACE) }
+        let key = Some(key).filter(|key| !key.is_empty());
+        let path = self.path.iter().map(|step| &**step).chain(key).map(str::to_owned).collect();
+        Unusable { what: what.into(), at: clipped(&at, PLACE), path }
+    }
+}
+
+/// The steps from the whole to what a reference names.
+fn path_of(reference: &str) -> Vec<Cow<'_, str>> {
+    match reference.split_once("#/") {
+        Some((_, pointer)) => {
+            let step = |step: &str| unescape(step).replace("~1", "/").replace("~0", "~").into();
+            pointer.split('/').map(step).collect()
+        }
+        None => vec![reference.into()],
     }
 }
 
