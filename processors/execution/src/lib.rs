@@ -38,7 +38,7 @@ impl Processor for Execution {
     type State = State;
 
     const NAME: &'static str = "execution";
-    const LAYOUT: u16 = 10;
+    const LAYOUT: u16 = 11;
 
     fn decide(state: &State, command: &Command, context: &Context<'_>) -> Result<Vec<Event>, Refusal> {
         match context.stream.kind() {
