@@ -17,6 +17,8 @@ use omium_store::{Batch, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::metrics::counts;
+
 /// How long the index waits before it tries again, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long somebody waits for it.
@@ -73,6 +75,10 @@ pub(crate) struct Moved {
     pub(crate) change: Option<(Option<Line>, Line)>,
     /// Whether work that was handed out may not be needed any more.
     pub(crate) withdraws: bool,
+    /// When it did.
+    pub(crate) at: Time,
+    /// The events that are counted.
+    pub(crate) counted: Vec<TypeId>,
 }
 
 /// The index over all partitions.
@@ -347,7 +353,9 @@ impl Index {
                 None
             };
             let withdraws = frame.records().skip(1).any(|record| WITHDRAW.contains(&record.kind));
-            news.push(Moved { key: key_of, last: frame.last(), change, withdraws });
+            let counted = frame.records().skip(1).map(|record| record.kind).filter(|kind| counts(*kind));
+            let (at, counted) = (frame.head.time, counted.collect());
+            news.push(Moved { key: key_of, last: frame.last(), change, withdraws, at, counted });
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ mod reading;
 #[cfg(test)]
 mod tests;
 mod token;
+mod traces;
 mod view;
 
 use std::collections::BTreeMap;
@@ -112,6 +113,7 @@ pub struct Engine {
     room: calls::Room,
     verified: keys::Verified,
     native_calls: draining::Calls,
+    traces: traces::Traces,
 }
 
 /// What the node does to the world: hands work on, and says when a partition has ended.
@@ -200,6 +202,7 @@ impl Engine {
             room: calls::Room::default(),
             verified: keys::Verified::default(),
             native_calls: draining::Calls::default(),
+            traces: traces::Traces::default(),
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;
@@ -291,10 +294,11 @@ impl Engine {
     }
 
     fn moved(self: &Arc<Self>, moved: index::Moved) {
-        if let Some((before, line)) = &moved.change {
-            self.metrics.changed(moved.key.tenant, before.as_ref(), line);
+        self.metrics.moved(&moved);
+        if let Some((_, line)) = &moved.change {
             if !line.status.is_open() {
                 self.order.forget(&moved.key);
+                self.traces.forget(&moved.key);
                 self.ends.tell(&moved.key);
             }
         }

@@ -1,58 +1,93 @@
-//! What `/metrics` counts, from what the index sees.
+//! What the log says of a node's work, as its instruments count it.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
-use omium_api::views::Counts;
-use omium_schemas::{TenantId, Time};
+use omium_schemas::catalogue::{
+    FindingReported, RemedyApplied, RemedyFailed, RemedySucceeded, StepCancelled, StepCompleted, StepFailed,
+    StepLost, StepStarted, StepTimedOut, ToolCallCompleted, ToolCallFailed, ToolCallStarted,
+    ToolResultServed, Usage,
+};
+use omium_schemas::{Money, TenantId, Time, TypeId};
+use omium_telemetry::{Instruments, Meters};
 
-use super::index::{Line, Standing};
+use super::index::{Line, Moved};
 
-/// The buckets of durations, in seconds; one more for all that took longer.
-const BUCKETS: [f64; 7] = [0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+/// One that counts an event.
+type Count = fn(&Instruments);
+
+/// The events that are counted, and where.
+const COUNTED: [(TypeId, Count); 14] = [
+    (StepStarted::TYPE_ID, |meters| meters.step("started")),
+    (StepCompleted::TYPE_ID, |meters| meters.step("completed")),
+    (StepFailed::TYPE_ID, |meters| meters.step("failed")),
+    (StepTimedOut::TYPE_ID, |meters| meters.step("timed_out")),
+    (StepCancelled::TYPE_ID, |meters| meters.step("cancelled")),
+    (StepLost::TYPE_ID, |meters| meters.step("lost")),
+    (ToolCallStarted::TYPE_ID, |meters| meters.tool_call("started")),
+    (ToolCallCompleted::TYPE_ID, |meters| meters.tool_call("completed")),
+    (ToolCallFailed::TYPE_ID, |meters| meters.tool_call("failed")),
+    (ToolResultServed::TYPE_ID, |meters| meters.tool_call("served")),
+    (FindingReported::TYPE_ID, Instruments::failure),
+    (RemedyApplied::TYPE_ID, |meters| meters.recovery("applied")),
+    (RemedySucceeded::TYPE_ID, |meters| meters.recovery("succeeded")),
+    (RemedyFailed::TYPE_ID, |meters| meters.recovery("failed")),
+];
+
+/// Whether an event is counted.
+pub(super) fn counts(event: TypeId) -> bool {
+    COUNTED.iter().any(|(counted, _)| *counted == event)
+}
 
 pub(super) struct Metrics {
     /// When this process began to count.
     since: Time,
-    sums: Mutex<Sums>,
-}
-
-#[derive(Default)]
-struct Sums {
-    started: BTreeMap<(String, TenantId), u64>,
-    durations: BTreeMap<(String, Standing), ([u64; 8], f64)>,
+    pub(super) meters: Arc<Meters>,
 }
 
 impl Metrics {
     pub(super) fn since(since: Time) -> Metrics {
-        Metrics { since, sums: Mutex::default() }
+        Metrics { since, meters: Meters::of_process() }
     }
 
-    pub(super) fn changed(&self, tenant: TenantId, before: Option<&Line>, line: &Line) {
-        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        let framework = &line.framework;
+    pub(super) fn moved(&self, moved: &Moved) {
         // An index that is made anew tells all of history once more.
+        if moved.at >= self.since {
+            for event in &moved.counted {
+                let of = COUNTED.iter().filter(|(counted, _)| counted == event);
+                of.for_each(|(_, count)| count(self.meters.instruments()));
+            }
+        }
+        if let Some((before, line)) = &moved.change {
+            self.changed(moved.key.tenant, before.as_ref(), line);
+        }
+    }
+
+    /// A model has answered, and its answer is in the log.
+    pub(super) fn answered(&self, seconds: Option<f64>, usage: &Usage, cost: Option<Money>) {
+        let instruments = self.meters.instruments();
+        seconds.into_iter().for_each(|seconds| instruments.llm_call("answered", seconds));
+        let Usage { input, cached, output, reasoning } = *usage;
+        for (kind, count) in
+            [("input", input), ("cached", cached), ("output", output), ("reasoning", reasoning)]
+        {
+            instruments.llm_tokens(kind, count.max(0) as u64);
+        }
+        cost.into_iter().for_each(|cost| instruments.llm_cost(cost.0.max(0) as f64 / 1e12));
+    }
+
+    /// A model has not answered, and the log says so.
+    pub(super) fn not_answered(&self, seconds: Option<f64>) {
+        seconds.into_iter().for_each(|seconds| self.meters.instruments().llm_call("failed", seconds));
+    }
+
+    fn changed(&self, tenant: TenantId, before: Option<&Line>, line: &Line) {
+        let instruments = self.meters.instruments();
         if before.is_none() && line.started >= self.since {
-            *sums.started.entry((framework.clone(), tenant)).or_default() += 1;
+            instruments.started(&line.framework, &tenant.to_string());
         }
         if let Some(ended) = line.ended.filter(|ended| *ended >= self.since) {
             let seconds = ended.0.saturating_sub(line.started.0) as f64 / 1e6;
-            let (counts, sum) = sums.durations.entry((framework.clone(), line.status)).or_default();
-            counts[BUCKETS.iter().position(|most| seconds <= *most).unwrap_or(BUCKETS.len())] += 1;
-            *sum += seconds;
+            instruments.ended(&line.framework, line.status.name(), seconds);
         }
-    }
-
-    /// All but what is open now, which the index knows.
-    pub(super) fn counts(&self) -> Counts {
-        let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        let started = sums
-            .started
-            .iter()
-            .map(|((framework, tenant), count)| (framework.clone(), tenant.to_string(), *count));
-        let durations = sums.durations.iter().map(|((framework, standing), (counts, sum))| {
-            (framework.clone(), standing.name().to_owned(), *counts, *sum)
-        });
-        Counts { started: started.collect(), active: Vec::new(), durations: durations.collect() }
     }
 }

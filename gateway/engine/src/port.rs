@@ -10,10 +10,11 @@ use omium_api::port::{
     ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
-    AttemptView, CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
+    AttemptView, CheckpointView, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
     GuardView, IssuedKey, KeyView, Page, PriceView, PricesView, Started, WorkflowView,
 };
 use omium_schemas::{Price, Seq};
+use omium_telemetry::Meters;
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -96,8 +97,12 @@ impl Port for Served {
         ]
     }
 
-    fn counts(&self) -> Counts {
-        Counts { active: self.0.history.index.active(), ..self.0.metrics.counts() }
+    fn meters(&self) -> Arc<Meters> {
+        self.0.metrics.meters.clone()
+    }
+
+    fn active(&self) -> Vec<(String, u64)> {
+        self.0.history.index.active()
     }
 
     async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<WorkflowView, Failure> {
