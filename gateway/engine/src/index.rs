@@ -17,6 +17,7 @@ use omium_store::{Batch, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::counted::Counted;
 use super::metrics::counts;
 
 /// How long the index waits before it tries again, at first and at most.
@@ -75,8 +76,6 @@ pub(crate) struct Moved {
     pub(crate) change: Option<(Option<Line>, Line)>,
     /// Whether work that was handed out may not be needed any more.
     pub(crate) withdraws: bool,
-    /// When it did.
-    pub(crate) at: Time,
     /// The events that are counted.
     pub(crate) counted: Vec<TypeId>,
 }
@@ -91,6 +90,8 @@ pub(crate) struct Index {
     open: Mutex<BTreeMap<StreamKey, Line>>,
     /// How many executions are open, by partition and framework.
     active: Vec<Mutex<Active>>,
+    /// What was counted so far, by partition.
+    counted: Vec<Mutex<Counted>>,
 }
 
 /// How many executions are open, by framework. Its row is written with the position, so that it counts nothing twice.
@@ -102,7 +103,7 @@ const WITHDRAW: [TypeId; 3] = [StepCancelled::TYPE_ID, StepTimedOut::TYPE_ID, Br
 const READ: usize = 1 << 20;
 
 // Every key but the positions begins with the tenant.
-fn key(tenant: TenantId, space: u8, rest: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn key(tenant: TenantId, space: u8, rest: &[&[u8]]) -> Vec<u8> {
     let mut key = tenant.0.to_vec();
     key.push(space);
     rest.iter().for_each(|part| key.extend_from_slice(part));
@@ -175,7 +176,8 @@ impl Index {
         let progress = (0..partitions).map(|_| watch::Sender::new(Offset(0))).collect();
         let troubles = (0..partitions).map(|_| Mutex::default()).collect();
         let active = (0..partitions).map(|_| Mutex::default()).collect();
-        Index { store, progress, troubles, open: Mutex::default(), active }
+        let counted = (0..partitions).map(|_| Mutex::default()).collect();
+        Index { store, progress, troubles, open: Mutex::default(), active, counted }
     }
 
     /// Why the log, whose partitions end so, is older than what the index was made from; nothing where it is not.
@@ -275,7 +277,10 @@ impl Index {
             let row = self.store.get(&[active_key(partition)])?.pop().flatten();
             active = row.and_then(|row| serde_json::from_slice(&row).ok()).unwrap_or_default();
             self.open_in(partition).clone_from(&active);
+        } else {
+            Counted::forget(&*self.store, partition)?;
         }
+        *self.counted_in(partition) = Counted::read(&*self.store, partition)?;
         let mut tail = log.tail(partition)?;
         loop {
             tail.wait_for(|tail| *tail > next).await.context("the log's end is not told any more")?;
@@ -293,8 +298,11 @@ impl Index {
             if let Some(filter) = &filter {
                 batch.put(position_key(partition), serde_json::to_vec(&Position::join(next, filter))?);
             }
+            let counted = Counted::of(&news);
+            self.counted_in(partition).write(&counted, partition, &mut batch)?;
             self.store.write(batch)?;
             self.open_in(partition).clone_from(&active);
+            self.counted_in(partition).add(&counted);
             self.progress[usize::from(partition.0)].send_replace(next);
             self.note(partition, None);
             news.into_iter().for_each(moved);
@@ -303,6 +311,17 @@ impl Index {
 
     fn open_in(&self, partition: Partition) -> std::sync::MutexGuard<'_, Active> {
         self.active[usize::from(partition.0)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counted_in(&self, partition: Partition) -> std::sync::MutexGuard<'_, Counted> {
+        self.counted[usize::from(partition.0)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was counted so far, over all partitions.
+    pub(crate) fn counted(&self) -> Counted {
+        let mut sum = Counted::default();
+        (0..self.counted.len() as u16).for_each(|n| sum.add(&self.counted_in(Partition(n))));
+        sum
     }
 
     /// How many executions are open, by framework.
@@ -354,8 +373,8 @@ impl Index {
             };
             let withdraws = frame.records().skip(1).any(|record| WITHDRAW.contains(&record.kind));
             let counted = frame.records().skip(1).map(|record| record.kind).filter(|kind| counts(*kind));
-            let (at, counted) = (frame.head.time, counted.collect());
-            news.push(Moved { key: key_of, last: frame.last(), change, withdraws, at, counted });
+            let counted = counted.collect();
+            news.push(Moved { key: key_of, last: frame.last(), change, withdraws, counted });
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod calls;
 mod contents;
 mod control;
 mod core;
+mod counted;
 mod dispatch;
 mod draining;
 mod ends;
@@ -229,6 +230,7 @@ impl Engine {
             });
             engine.followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
         }
+        metrics::watch(&engine);
         dispatch::run(&engine, incoming);
         Ok(engine)
     }
@@ -295,12 +297,12 @@ impl Engine {
 
     fn moved(self: &Arc<Self>, moved: index::Moved) {
         self.metrics.moved(&moved);
-        if let Some((_, line)) = &moved.change {
-            if !line.status.is_open() {
-                self.order.forget(&moved.key);
-                self.traces.forget(&moved.key);
-                self.ends.tell(&moved.key);
-            }
+        if let Some((_, line)) = &moved.change
+            && !line.status.is_open()
+        {
+            self.order.forget(&moved.key);
+            self.traces.forget(&moved.key);
+            self.ends.tell(&moved.key);
         }
         let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = followed.get(&moved.key) {

@@ -1,47 +1,62 @@
-//! What the log says of a node's work, as its instruments count it.
+//! What a node measures of its work: what happens in the log, and how long it takes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use omium_schemas::catalogue::{
     FindingReported, RemedyApplied, RemedyFailed, RemedySucceeded, StepCancelled, StepCompleted, StepFailed,
     StepLost, StepStarted, StepTimedOut, ToolCallCompleted, ToolCallFailed, ToolCallStarted,
     ToolResultServed, Usage,
 };
-use omium_schemas::{Money, TenantId, Time, TypeId};
-use omium_telemetry::{Instruments, Meters};
+use omium_schemas::{Money, Time, TypeId};
+use omium_telemetry::{Events, Meters};
 
+use super::Engine;
 use super::index::{Line, Moved};
 
-/// One that counts an event.
-type Count = fn(&Instruments);
-
-/// The events that are counted, and where.
-const COUNTED: [(TypeId, Count); 14] = [
-    (StepStarted::TYPE_ID, |meters| meters.step("started")),
-    (StepCompleted::TYPE_ID, |meters| meters.step("completed")),
-    (StepFailed::TYPE_ID, |meters| meters.step("failed")),
-    (StepTimedOut::TYPE_ID, |meters| meters.step("timed_out")),
-    (StepCancelled::TYPE_ID, |meters| meters.step("cancelled")),
-    (StepLost::TYPE_ID, |meters| meters.step("lost")),
-    (ToolCallStarted::TYPE_ID, |meters| meters.tool_call("started")),
-    (ToolCallCompleted::TYPE_ID, |meters| meters.tool_call("completed")),
-    (ToolCallFailed::TYPE_ID, |meters| meters.tool_call("failed")),
-    (ToolResultServed::TYPE_ID, |meters| meters.tool_call("served")),
-    (FindingReported::TYPE_ID, Instruments::failure),
-    (RemedyApplied::TYPE_ID, |meters| meters.recovery("applied")),
-    (RemedySucceeded::TYPE_ID, |meters| meters.recovery("succeeded")),
-    (RemedyFailed::TYPE_ID, |meters| meters.recovery("failed")),
+/// The events that are counted, and as what.
+const COUNTED: [(TypeId, Events, &str); 14] = [
+    (StepStarted::TYPE_ID, Events::Steps, "started"),
+    (StepCompleted::TYPE_ID, Events::Steps, "completed"),
+    (StepFailed::TYPE_ID, Events::Steps, "failed"),
+    (StepTimedOut::TYPE_ID, Events::Steps, "timed_out"),
+    (StepCancelled::TYPE_ID, Events::Steps, "cancelled"),
+    (StepLost::TYPE_ID, Events::Steps, "lost"),
+    (ToolCallStarted::TYPE_ID, Events::ToolCalls, "started"),
+    (ToolCallCompleted::TYPE_ID, Events::ToolCalls, "completed"),
+    (ToolCallFailed::TYPE_ID, Events::ToolCalls, "failed"),
+    (ToolResultServed::TYPE_ID, Events::ToolCalls, "served"),
+    (FindingReported::TYPE_ID, Events::Failures, ""),
+    (RemedyApplied::TYPE_ID, Events::Recoveries, "applied"),
+    (RemedySucceeded::TYPE_ID, Events::Recoveries, "succeeded"),
+    (RemedyFailed::TYPE_ID, Events::Recoveries, "failed"),
 ];
 
 /// Whether an event is counted.
 pub(super) fn counts(event: TypeId) -> bool {
-    COUNTED.iter().any(|(counted, _)| *counted == event)
+    COUNTED.iter().any(|(counted, ..)| *counted == event)
 }
 
 pub(super) struct Metrics {
-    /// When this process began to count.
+    /// When this process began to measure.
     since: Time,
     pub(super) meters: Arc<Meters>,
+}
+
+/// What is counted in the log is read where somebody asks for it.
+pub(super) fn watch(engine: &Arc<Engine>) {
+    let weak: Weak<Engine> = Arc::downgrade(engine);
+    let counted = move || weak.upgrade().map(|engine| engine.history.index.counted()).unwrap_or_default();
+    let instruments = engine.metrics.meters.instruments();
+    let of = counted.clone();
+    instruments.watch_events(move || {
+        let events = of().events;
+        let count = |event: &TypeId| events.get(&event.0).copied().unwrap_or_default();
+        COUNTED.iter().map(|(event, family, outcome)| (*family, *outcome, count(event))).collect()
+    });
+    instruments.watch_started(move || {
+        let started = counted().started.into_iter();
+        started.map(|((tenant, framework), count)| (framework, tenant.to_string(), count)).collect()
+    });
 }
 
 impl Metrics {
@@ -50,15 +65,13 @@ impl Metrics {
     }
 
     pub(super) fn moved(&self, moved: &Moved) {
+        let Some((_, Line { framework, status, started, ended: Some(ended), .. })) = &moved.change else {
+            return;
+        };
         // An index that is made anew tells all of history once more.
-        if moved.at >= self.since {
-            for event in &moved.counted {
-                let of = COUNTED.iter().filter(|(counted, _)| counted == event);
-                of.for_each(|(_, count)| count(self.meters.instruments()));
-            }
-        }
-        if let Some((before, line)) = &moved.change {
-            self.changed(moved.key.tenant, before.as_ref(), line);
+        if *ended >= self.since {
+            let seconds = ended.0.saturating_sub(started.0) as f64 / 1e6;
+            self.meters.instruments().ended(framework, status.name(), seconds);
         }
     }
 
@@ -78,16 +91,5 @@ impl Metrics {
     /// A model has not answered, and the log says so.
     pub(super) fn not_answered(&self, seconds: Option<f64>) {
         seconds.into_iter().for_each(|seconds| self.meters.instruments().llm_call("failed", seconds));
-    }
-
-    fn changed(&self, tenant: TenantId, before: Option<&Line>, line: &Line) {
-        let instruments = self.meters.instruments();
-        if before.is_none() && line.started >= self.since {
-            instruments.started(&line.framework, &tenant.to_string());
-        }
-        if let Some(ended) = line.ended.filter(|ended| *ended >= self.since) {
-            let seconds = ended.0.saturating_sub(line.started.0) as f64 / 1e6;
-            instruments.ended(&line.framework, line.status.name(), seconds);
-        }
     }
 }

@@ -100,22 +100,41 @@ metrics! {
         "Spans, and readings of all metrics, that the receiver of telemetry did not take in time.";
 }
 
-/// What is measured here. What is only read (open executions, health) is watched by whoever knows it, and the shells
+/// Events of the log that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// Of steps.
+    Steps,
+    /// Of calls of tools.
+    ToolCalls,
+    /// Failures that were detected.
+    Failures,
+    /// Of remedies.
+    Recoveries,
+}
+
+impl Events {
+    fn metric(self) -> Metric {
+        match self {
+            Events::Steps => STEPS,
+            Events::ToolCalls => TOOLS,
+            Events::Failures => FAILURES,
+            Events::Recoveries => RECOVERIES,
+        }
+    }
+}
+
+/// What is measured here. What the log says and what is only read (open executions, health) is watched, and the shells
 /// measure themselves.
 #[derive(Debug)]
 pub struct Instruments {
     meter: Meter,
-    started: Counter<u64>,
     durations: Histogram<f64>,
     checkpoints: Histogram<f64>,
     rollbacks: Histogram<f64>,
-    steps: Counter<u64>,
     llm_calls: Histogram<f64>,
     llm_cost: Counter<f64>,
     llm_tokens: Counter<u64>,
-    tools: Counter<u64>,
-    failures: Counter<u64>,
-    recoveries: Counter<u64>,
     dropped: Counter<u64>,
 }
 
@@ -142,31 +161,15 @@ impl Instruments {
         let cost = meter.f64_counter(LLM_COST.name).with_description(LLM_COST.help).with_unit("USD").build();
         cost.add(0.0, &[]);
         Instruments {
-            started: counter(&meter, &STARTED),
             durations: histogram(&meter, &DURATION),
             checkpoints: histogram(&meter, &CHECKPOINT),
             rollbacks: histogram(&meter, &ROLLBACK),
-            steps: counter(&meter, &STEPS),
             llm_calls: histogram(&meter, &LLM_CALLS),
             llm_cost: cost,
             llm_tokens: counter(&meter, &LLM_TOKENS),
-            tools: counter(&meter, &TOOLS),
-            failures: counter(&meter, &FAILURES),
-            recoveries: counter(&meter, &RECOVERIES),
             dropped: counter(&meter, &DROPPED),
             meter,
         }
-    }
-
-    /// An execution was started.
-    pub fn started(&self, framework: &str, tenant: &str) {
-        self.started.add(
-            1,
-            &[
-                KeyValue::new("framework", framework.to_owned()),
-                KeyValue::new("tenant_id", tenant.to_owned()),
-            ],
-        );
     }
 
     /// An execution has ended.
@@ -185,11 +188,6 @@ impl Instruments {
         self.rollbacks.record(seconds, &[]);
     }
 
-    /// What became of a step.
-    pub fn step(&self, outcome: &'static str) {
-        self.steps.add(1, &[KeyValue::new("outcome", outcome)]);
-    }
-
     /// A model has answered, or has not.
     pub fn llm_call(&self, outcome: &'static str, seconds: f64) {
         self.llm_calls.record(seconds, &[KeyValue::new("outcome", outcome)]);
@@ -205,23 +203,34 @@ impl Instruments {
         self.llm_tokens.add(count, &[KeyValue::new("kind", kind)]);
     }
 
-    /// What became of a call of a tool.
-    pub fn tool_call(&self, outcome: &'static str) {
-        self.tools.add(1, &[KeyValue::new("outcome", outcome)]);
-    }
-
-    /// A failure was detected.
-    pub fn failure(&self) {
-        self.failures.add(1, &[]);
-    }
-
-    /// What became of a remedy.
-    pub fn recovery(&self, outcome: &'static str) {
-        self.recoveries.add(1, &[KeyValue::new("outcome", outcome)]);
-    }
-
     pub(crate) fn dropped(&self) -> Counter<u64> {
         self.dropped.clone()
+    }
+
+    /// Asks for the executions that were started so far, by framework and tenant, whenever somebody reads the metrics.
+    pub fn watch_started(&self, look: impl Fn() -> Vec<(String, String, u64)> + Send + Sync + 'static) {
+        let counter = self.meter.u64_observable_counter(STARTED.name).with_description(STARTED.help);
+        let counter = counter.with_callback(move |seen| {
+            for (framework, tenant, count) in look() {
+                let labels = [KeyValue::new("framework", framework), KeyValue::new("tenant_id", tenant)];
+                seen.observe(count, &labels);
+            }
+        });
+        counter.build();
+    }
+
+    /// Asks for all that was counted of events so far, and their outcomes, whenever somebody reads the metrics.
+    pub fn watch_events(&self, look: impl Fn() -> Vec<(Events, &'static str, u64)> + Send + Sync + 'static) {
+        let look = std::sync::Arc::new(look);
+        for family in [Events::Steps, Events::ToolCalls, Events::Failures, Events::Recoveries] {
+            let (metric, look) = (family.metric(), look.clone());
+            let counter = self.meter.u64_observable_counter(metric.name).with_description(metric.help);
+            let counter = counter.with_callback(move |seen| {
+                let own = look().into_iter().filter(|(of, ..)| *of == family);
+                own.for_each(|(_, outcome, count)| seen.observe(count, &labels_of(&metric, outcome)));
+            });
+            counter.build();
+        }
     }
 
     /// Asks for open executions by framework, whenever somebody reads the metrics.
@@ -238,15 +247,10 @@ impl Instruments {
     fn watch(&self, metric: &Metric, look: impl Fn() -> Vec<(String, u64)> + Send + Sync + 'static) {
         let label = metric.labels[0];
         let gauge = self.meter.u64_observable_gauge(metric.name).with_description(metric.help);
-        // It lives as long as the provider does.
-        drop(
-            gauge
-                .with_callback(move |seen| {
-                    look()
-                        .into_iter()
-                        .for_each(|(value, count)| seen.observe(count, &[KeyValue::new(label, value)]));
-                })
-                .build(),
-        );
+        // What calls back lives as long as the provider does.
+        let gauge = gauge.with_callback(move |seen| {
+            look().into_iter().for_each(|(value, count)| seen.observe(count, &[KeyValue::new(label, value)]));
+        });
+        gauge.build();
     }
 }

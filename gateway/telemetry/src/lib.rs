@@ -16,7 +16,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{ManualReader, SdkMeterProvider};
 
 pub use export::{Exporting, start};
-pub use instruments::{Instruments, Kind, LABELS, METRICS, Metric};
+pub use instruments::{Events, Instruments, Kind, LABELS, METRICS, Metric};
 pub use settings::Settings;
 pub use trace::{Work, carried, in_request, span_of, traceparent};
 

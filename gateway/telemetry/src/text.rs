@@ -208,9 +208,10 @@ mod tests {
     #[test]
     fn tenants_are_summed_for_those_who_may_not_know_them() {
         let meters = Meters::default();
-        for tenant in ["t1", "t1", "t2"] {
-            meters.instruments().started("na\"tive", tenant);
-        }
+        let started = [("t1", 2), ("t2", 1)];
+        let started =
+            move || started.map(|(tenant, count)| ("na\"tive".into(), tenant.into(), count)).to_vec();
+        meters.instruments().watch_started(started);
         let line = |labels: &str, count| format!("omium_executions_started_total{{{labels}}} {count}\n");
         assert!(meters.text(false).contains(&line("framework=\"na\\\"tive\"", 3)));
         assert!(meters.text(true).contains(&line("framework=\"na\\\"tive\",tenant_id=\"t1\"", 2)));
@@ -219,12 +220,14 @@ mod tests {
     #[test]
     fn names_that_others_choose_fill_no_memory() {
         let meters = Meters::default();
-        for number in 0..3_000 {
-            meters.instruments().started(&format!("framework {number}"), "t");
-        }
+        let many = || (0..3_000).map(|number| format!("framework {number}"));
+        many().for_each(|name| meters.instruments().ended(&name, "failed", 1.0));
+        meters.instruments().watch_started(move || many().map(|name| (name, "t".into(), 1)).collect());
         let text = meters.text(true);
-        let series = text.lines().filter(|line| line.starts_with("omium_executions_started_total{"));
-        assert!(series.count() <= 2_001);
+        for name in ["omium_executions_started_total{", "omium_execution_duration_seconds_sum{"] {
+            let series = text.lines().filter(|line| line.starts_with(name)).count();
+            assert!(series <= 2_001, "{series} of {name}");
+        }
         assert!(text.contains("otel_metric_overflow=\"true\""));
     }
 }

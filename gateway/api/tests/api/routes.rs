@@ -312,7 +312,7 @@ async fn metrics_have_the_names_labels_and_buckets_that_dashboards_know() {
     let (memory, router) = router();
     let id = memory.started(&caller(1, Role::Developer));
     let instruments = memory.meters.instruments();
-    (0..3).for_each(|_| instruments.started("native", "t1"));
+    instruments.watch_started(|| vec![("native".to_owned(), "t1".to_owned(), 3)]);
     [0.25, 1.0].into_iter().for_each(|seconds| instruments.ended("native", "completed", seconds));
     let rollback = format!("/api/v1/executions/{id}/rollback");
     ask(&router, "POST", &rollback, "developer", r#"{"to": 1}"#).await;
