@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use opentelemetry::metrics::Counter;
-use opentelemetry::{Context, KeyValue, global};
+use opentelemetry::trace::SpanKind;
+use opentelemetry::{Context, KeyValue, Value, global};
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{
     MetricExporter, Protocol, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig,
@@ -167,7 +168,7 @@ impl SpanProcessor for Enqueue {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        if !span.span_context.is_sampled() {
+        if !span.span_context.is_sampled() || is_of_a_stranger(&span) {
             return;
         }
         let mut spans = self.0.spans.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,6 +190,12 @@ impl SpanProcessor for Enqueue {
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         Ok(())
     }
+}
+
+/// Whether it is a request without a good key: strangers must not fill the queue of callers.
+fn is_of_a_stranger(span: &SpanData) -> bool {
+    let status = span.attributes.iter().find(|label| label.key.as_str() == trace::STATUS);
+    span.span_kind == SpanKind::Server && status.is_some_and(|status| status.value == Value::I64(401))
 }
 
 /// Counts what was lost, and says so now and then.
@@ -322,7 +329,11 @@ mod tests {
         assert!(meters.text(false).contains("omium_telemetry_dropped_total{signal=\"spans\"} 7\n"));
         let mut batches = std::iter::from_fn(|| Some(queue.batch().len()).filter(|count| *count > 0));
         assert!(batches.all(|count| count <= BATCH));
-        tracer.start("span");
-        assert_eq!(queue.batch().len(), 1, "there is room again");
+        for (status, kept) in [(401, 0), (200, 1)] {
+            let span = tracer.span_builder("GET /").with_kind(SpanKind::Server);
+            let span = span.with_attributes([KeyValue::new(trace::STATUS, status)]);
+            drop(span.start(&tracer));
+            assert_eq!(queue.batch().len(), kept, "there is room again, but for no stranger");
+        }
     }
 }

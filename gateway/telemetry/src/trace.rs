@@ -22,6 +22,9 @@ const TRACE_STATE: usize = 512;
 /// Routes that are asked every few seconds, whose spans nobody looks for.
 const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
 
+/// Where a span says how a request was answered.
+pub(crate) const STATUS: &str = "http.response.status_code";
+
 /// Whether spans are recorded here.
 static RECORDS: AtomicBool = AtomicBool::new(false);
 
@@ -51,13 +54,14 @@ fn told(headers: &HeaderMap) -> Option<Context> {
 /// by its route: paths and headers hold ids and tokens.
 pub async fn in_request(request: Request, next: Next) -> Response {
     let parent = told(request.headers());
+    if parent.is_none() && !records() {
+        return next.run(request).await;
+    }
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let is_probe = route.as_deref().is_some_and(|route| PROBES.contains(&route));
-    let parent = match parent {
-        Some(parent) => parent,
-        None if is_probe || !records() => return next.run(request).await,
-        None => Context::new(),
-    };
+    if parent.is_none() && route.as_deref().is_some_and(|route| PROBES.contains(&route)) {
+        return next.run(request).await;
+    }
+    let parent = parent.unwrap_or_default();
     let method = request.method().as_str().to_owned();
     let name = match &route {
         Some(route) => format!("{method} {route}"),
@@ -67,7 +71,7 @@ pub async fn in_request(request: Request, next: Next) -> Response {
     labels.extend(route.map(|route| KeyValue::new("http.route", route)));
     let work = Work::below(&parent, name, SpanKind::Server, labels);
     let response = next.run(request).with_context(work.context()).await;
-    work.note(KeyValue::new("http.response.status_code", i64::from(response.status().as_u16())));
+    work.note(KeyValue::new(STATUS, i64::from(response.status().as_u16())));
     if response.status().is_server_error() {
         work.failed("the node could not do it");
     }
