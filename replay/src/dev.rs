@@ -180,6 +180,14 @@ pub(crate) fn run_node(node: &Serve) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
+    let exporting = omium_telemetry::start(omium_telemetry::Settings::from_env()?)?;
+    let outcome = serve_followed(options, kind, exporting.told()).await;
+    // What the end of the node had to say is sent too.
+    exporting.stop().await;
+    outcome
+}
+
+async fn serve_followed(options: &NodeOptions, kind: Kind, telemetry: &str) -> anyhow::Result<ExitCode> {
     let descriptors = raise_descriptors();
     let data = options.data.clone().unwrap_or_else(data_dir);
     let config = configured(options, &kind, &data)?;
@@ -228,6 +236,7 @@ async fn serve(options: &NodeOptions, kind: Kind) -> anyhow::Result<ExitCode> {
         log = %kind.log(),
         models = %models.shown(),
         tools = %granted,
+        %telemetry,
         connections,
         descriptors,
         grace_s = grace.as_secs(),

@@ -47,5 +47,5 @@ pub fn router_with(engine: Arc<dyn port::Engine>, times: WorkerTimes) -> axum::R
         .route_service("/omium.v1.Checkpoints/{method}", checkpoints)
         .route_service("/omium.v1.Workers/{method}", workers)
         .layer(axum::middleware::from_fn_with_state(engine, grpc::with_key));
-    rest::routes(shared).merge(grpc)
+    rest::routes(shared).merge(grpc).layer(axum::middleware::from_fn(omium_telemetry::in_request))
 }

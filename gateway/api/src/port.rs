@@ -1,11 +1,13 @@
 //! What the API needs from the engine behind it. The binary implements it; the API never sees a processor or a store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Bytes;
 use omium_schemas::catalogue::{EffectClass, FailureClass, LossReason};
 use omium_schemas::{Branch, Epoch, Money, Price, Seq, StepId, TenantId};
+use omium_telemetry::{Meters, SpanContext};
 use omium_workflow::{Definition, Problems};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,8 +16,8 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 pub use crate::programs::{Decision, ProgramRequest, Programs};
 use crate::views::{
-    CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView, IssuedKey,
-    KeyView, LetGo, Page, PriceView, PricesView, Published, Started, WorkflowView,
+    CheckpointView, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView, IssuedKey, KeyView,
+    LetGo, Page, PriceView, PricesView, Published, Started, WorkflowView,
 };
 
 /// Who asks, as his key says.
@@ -220,6 +222,8 @@ pub struct Task {
     pub input: Value,
     /// How long it may take.
     pub timeout_ms: Option<u64>,
+    /// The trace that its execution belongs to, where whoever started it named one.
+    pub trace: Option<SpanContext>,
 }
 
 impl Task {
@@ -417,8 +421,11 @@ pub trait Engine: Programs {
         vec![("engine".to_owned(), self.ready())]
     }
 
-    /// What `/metrics` counts.
-    fn counts(&self) -> Counts;
+    /// What `/metrics` reads.
+    fn meters(&self) -> Arc<Meters>;
+
+    /// How many executions are open, by framework.
+    fn active(&self) -> Vec<(String, u64)>;
 
     /// Reads a definition as it is read before it is published: all that is wrong with it is told.
     fn read(&self, file: &str, text: &str) -> Result<Definition, Problems> {

@@ -11,7 +11,6 @@ use omium_limits::{Limits, clipped, json};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::metrics::Times;
 use crate::port::{Action, Caller, Engine, Failure, Role};
 use crate::problem::Problem;
 use crate::views::Done;
@@ -25,12 +24,12 @@ const MOST_TOLD: usize = 500;
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) times: Arc<Times>,
 }
 
 impl Shared {
     pub(crate) fn new(engine: Arc<dyn Engine>) -> Shared {
-        Shared { engine, times: Arc::default() }
+        crate::metrics::watch(&engine);
+        Shared { engine }
     }
 
     /// Does something to an execution, and notes how long checkpoints and rollbacks take.
@@ -41,10 +40,14 @@ impl Shared {
         action: Action,
         idempotency: Option<String>,
     ) -> Result<Done, Failure> {
-        let (taken, began) = (self.times.of(&action), Instant::now());
+        let (goes_back, marks) =
+            (matches!(action, Action::RollBack { .. }), matches!(action, Action::Checkpoint { .. }));
+        let began = Instant::now();
         let done = self.engine.act(caller, execution, action, idempotency).await;
-        if let (Some(taken), Ok(_)) = (taken, &done) {
-            taken.note(began.elapsed());
+        if done.is_ok() && (goes_back || marks) {
+            let (meters, seconds) = (self.engine.meters(), began.elapsed().as_secs_f64());
+            let instruments = meters.instruments();
+            if goes_back { instruments.rollback(seconds) } else { instruments.checkpoint(seconds) }
         }
         done
     }

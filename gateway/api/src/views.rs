@@ -490,16 +490,3 @@ pub struct ProblemView {
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub problems: Value,
 }
-
-/// What `/metrics` counts.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Counts {
-    /// Executions begun, by framework and tenant label.
-    pub started: Vec<(String, String, u64)>,
-    /// Executions that are open, by framework.
-    pub active: Vec<(String, u64)>,
-    /// Steps that wait though no worker for them is registered, by framework and tenant label.
-    pub unserved: Vec<(String, String, u64)>,
-    /// How long executions took, by framework and status: (seconds, how many) in the buckets of the metric, and the sum.
-    pub durations: Vec<(String, String, [u64; 8], f64)>,
-}

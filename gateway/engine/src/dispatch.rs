@@ -158,6 +158,7 @@ impl Engine {
             definition: agent.map_or(Value::Null, |agent| agent.definition.clone()),
             input,
             timeout_ms: (plan.timeout_ms > 0).then_some(plan.timeout_ms as u64),
+            trace: self.trace_of(key).await,
         }))
     }
 

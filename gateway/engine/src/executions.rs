@@ -83,7 +83,13 @@ impl Engine {
             request.digest = Some(self.digest(key, body).await?);
             request = request.with_key(Bytes::from(name));
         }
-        answers::done(self.node().submit(request).await)
+        let noted = opens_execution(&request.command) && self.traces.note(key);
+        let done = answers::done(self.node().submit(request).await);
+        if noted && !matches!(&done, Ok(done) if !done.repeated) {
+            // It was not this request that started it.
+            self.traces.forget(&key);
+        }
+        done
     }
 
     /// A digest that confirms no guess once the stream's key is gone.

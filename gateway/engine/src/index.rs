@@ -17,6 +17,9 @@ use omium_store::{Batch, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::counted::Counted;
+use super::metrics::counts;
+
 /// How long the index waits before it tries again, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long somebody waits for it.
@@ -84,6 +87,8 @@ pub(crate) struct Moved {
     pub(crate) change: Option<(Option<Line>, Line)>,
     /// Whether work that was handed out may not be needed any more.
     pub(crate) withdraws: bool,
+    /// The events that are counted.
+    pub(crate) counted: Vec<TypeId>,
 }
 
 /// The index over all partitions.
@@ -96,6 +101,8 @@ pub(crate) struct Index {
     open: Mutex<BTreeMap<StreamKey, Line>>,
     /// How many executions are open, by partition and framework.
     active: Vec<Mutex<Active>>,
+    /// What was counted so far, by partition.
+    counted: Vec<Mutex<Counted>>,
 }
 
 /// How many executions are open, by framework. Its row is written with the position, so that it counts nothing twice.
@@ -109,7 +116,7 @@ const READ: usize = 1 << 20;
 const PLACES: usize = 1_000;
 
 // Every key but the positions begins with the tenant.
-fn key(tenant: TenantId, space: u8, rest: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn key(tenant: TenantId, space: u8, rest: &[&[u8]]) -> Vec<u8> {
     let mut key = tenant.0.to_vec();
     key.push(space);
     rest.iter().for_each(|part| key.extend_from_slice(part));
@@ -238,7 +245,8 @@ impl Index {
         let progress = (0..partitions).map(|_| watch::Sender::new(Offset(0))).collect();
         let troubles = (0..partitions).map(|_| Mutex::default()).collect();
         let active = (0..partitions).map(|_| Mutex::default()).collect();
-        Index { store, progress, troubles, open: Mutex::default(), active }
+        let counted = (0..partitions).map(|_| Mutex::default()).collect();
+        Index { store, progress, troubles, open: Mutex::default(), active, counted }
     }
 
     /// Why the log, whose partitions end so, is older than what the index was made from; nothing where it is not.
@@ -338,7 +346,10 @@ impl Index {
             let row = self.store.get(&[active_key(partition)])?.pop().flatten();
             active = row.and_then(|row| serde_json::from_slice(&row).ok()).unwrap_or_default();
             self.open_in(partition).clone_from(&active);
+        } else {
+            Counted::forget(&*self.store, partition)?;
         }
+        *self.counted_in(partition) = Counted::read(&*self.store, partition)?;
         let mut tail = log.tail(partition)?;
         loop {
             tail.wait_for(|tail| *tail > next).await.context("the log's end is not told any more")?;
@@ -356,8 +367,11 @@ impl Index {
             if let Some(filter) = &filter {
                 batch.put(position_key(partition), serde_json::to_vec(&Position::join(next, filter))?);
             }
+            let counted = Counted::of(&news);
+            self.counted_in(partition).write(&counted, partition, &mut batch)?;
             self.store.write(batch)?;
             self.open_in(partition).clone_from(&active);
+            self.counted_in(partition).add(&counted);
             self.progress[usize::from(partition.0)].send_replace(next);
             self.note(partition, None);
             news.into_iter().for_each(moved);
@@ -366,6 +380,17 @@ impl Index {
 
     fn open_in(&self, partition: Partition) -> std::sync::MutexGuard<'_, Active> {
         self.active[usize::from(partition.0)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counted_in(&self, partition: Partition) -> std::sync::MutexGuard<'_, Counted> {
+        self.counted[usize::from(partition.0)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was counted so far, over all partitions.
+    pub(crate) fn counted(&self) -> Counted {
+        let mut sum = Counted::default();
+        (0..self.counted.len() as u16).for_each(|n| sum.add(&self.counted_in(Partition(n))));
+        sum
     }
 
     /// How many executions are open, by framework.
@@ -416,7 +441,10 @@ impl Index {
                 None
             };
             let withdraws = frame.records().skip(1).any(|record| WITHDRAW.contains(&record.kind));
-            news.push(Moved { key: key_of, last: frame.last(), change, withdraws });
+            // What is carried forward was counted where it stood first.
+            let counted = frame.records().skip(1).map(|record| record.kind);
+            let counted = counted.filter(|kind| !copies && counts(*kind)).collect();
+            news.push(Moved { key: key_of, last: frame.last(), change, withdraws, counted });
         }
         for ((key_of, _), last) in last {
             // What is carried forward takes the place of what stood below the mark.

@@ -7,6 +7,7 @@ mod calls;
 mod contents;
 mod control;
 mod core;
+mod counted;
 mod dispatch;
 mod draining;
 mod ends;
@@ -30,6 +31,7 @@ mod retention;
 #[cfg(test)]
 mod tests;
 mod token;
+mod traces;
 mod unserved;
 mod view;
 
@@ -120,6 +122,7 @@ pub struct Engine {
     keep: OnceLock<Duration>,
     letting_go: tokio::sync::Mutex<()>,
     published: publish::Reached,
+    traces: traces::Traces,
 }
 
 /// What the node does to the world: hands work on, and says when a partition has ended.
@@ -211,6 +214,7 @@ impl Engine {
             keep: OnceLock::new(),
             letting_go: tokio::sync::Mutex::default(),
             published: publish::Reached::default(),
+            traces: traces::Traces::default(),
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;
@@ -237,6 +241,7 @@ impl Engine {
             });
             engine.followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
         }
+        metrics::watch(&engine);
         dispatch::run(&engine, incoming);
         unserved::watch(&engine);
         Ok(engine)
@@ -303,12 +308,13 @@ impl Engine {
     }
 
     fn moved(self: &Arc<Self>, moved: index::Moved) {
-        if let Some((before, line)) = &moved.change {
-            self.metrics.changed(moved.key.tenant, before.as_ref(), line);
-            if !line.status.is_open() {
-                self.order.forget(&moved.key);
-                self.ends.tell(&moved.key);
-            }
+        self.metrics.moved(&moved);
+        if let Some((_, line)) = &moved.change
+            && !line.status.is_open()
+        {
+            self.order.forget(&moved.key);
+            self.traces.forget(&moved.key);
+            self.ends.tell(&moved.key);
         }
         let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = followed.get(&moved.key) {

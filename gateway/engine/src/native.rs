@@ -8,6 +8,7 @@ use omium_api::port::{Failure, Outcome, Sending, Task, ToWorker, WorkerInfo};
 use omium_runtime::{Request, StreamKey};
 use omium_schemas::Money;
 use omium_schemas::catalogue::{FailureClass, StartStep};
+use omium_telemetry::Work;
 use tokio::sync::mpsc;
 
 use super::calls::NativeRecord;
@@ -75,8 +76,14 @@ async fn performed(
     let Some(engine) = engine.upgrade() else { return };
     let sending = task.sending();
     let Some(key) = engine.board.of_seat(seat, &task.execution, sending) else { return };
-    match engine.native(key, &task, upstream, &http).await {
-        Performed::Ended(outcome) => engine.finish_when_taken(key, sending, outcome).await,
+    let work = Work::of(task.trace.as_ref(), "omium.step", Vec::new());
+    match work.during(engine.native(key, &task, upstream, &http)).await {
+        Performed::Ended(outcome) => {
+            if matches!(outcome, Outcome::Failed { .. }) {
+                work.failed("the attempt failed");
+            }
+            work.during(engine.finish_when_taken(key, sending, outcome)).await;
+        }
         Performed::Asked => {}
         Performed::NotBegun => {
             // What cannot be recorded now is tried again by whoever gets the sending next, and not at once.

@@ -10,10 +10,11 @@ use omium_api::port::{
     StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
-    AttemptView, CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
+    AttemptView, CheckpointView, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
     GuardView, IssuedKey, KeyView, LetGo, Page, PriceView, PricesView, Published, Started, WorkflowView,
 };
 use omium_schemas::{Price, Seq};
+use omium_telemetry::Meters;
 use omium_workflow::{Definition, Problems};
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -97,12 +98,12 @@ impl Port for Served {
         ]
     }
 
-    fn counts(&self) -> Counts {
-        Counts {
-            active: self.0.history.index.active(),
-            unserved: self.0.board.unserved_counts(),
-            ..self.0.metrics.counts()
-        }
+    fn meters(&self) -> Arc<Meters> {
+        self.0.metrics.meters.clone()
+    }
+
+    fn active(&self) -> Vec<(String, u64)> {
+        self.0.history.index.active()
     }
 
     fn read(&self, file: &str, text: &str) -> Result<Definition, Problems> {

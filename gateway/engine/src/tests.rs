@@ -117,6 +117,25 @@ impl Desk {
         Desk { engine, served, caller }
     }
 
+    /// What `/metrics` says of executions and steps, once the index is where the log is.
+    async fn counted(&self) -> Vec<String> {
+        let history = &self.engine.history;
+        for partition in [Partition(0), Partition(1)] {
+            history.index.caught_up(&*history.log, partition).await.unwrap();
+        }
+        let text = self.served.meters().text(false);
+        let of = |(name, start): (&str, &str)| {
+            let line = text.lines().find_map(|line| line.strip_prefix(start)).unwrap();
+            format!("{name} {}", line.trim())
+        };
+        let started = ("started", "omium_executions_started_total{framework=\"program\"}");
+        let steps = [
+            ("completed", "omium_steps_total{outcome=\"completed\"}"),
+            ("failed", "omium_steps_total{outcome=\"failed\"}"),
+        ];
+        [started].into_iter().chain(steps).map(of).collect()
+    }
+
     async fn started(&self, key: Option<&str>, amount: u64) -> Result<Started, omium_api::port::Failure> {
         self.started_as("loan", key, json!({ "amount": amount })).await
     }
@@ -291,12 +310,20 @@ async fn an_index_that_is_made_anew_says_what_the_old_one_said() {
     let before = desk.by_status().await;
     assert_eq!(before["completed"], [id.as_str()]);
     assert_eq!(before.values().map(Vec::len).sum::<usize>(), 1, "{before:?}");
+    assert_eq!(desk.counted().await, ["started 1", "completed 1", "failed 1"]);
     desk.engine.stop().await.unwrap();
     drop((worker, desk));
+
+    // Counters go on where the log is, with the index as it was and with one that is made anew.
+    let desk = Desk::open(dir.path()).await;
+    assert_eq!(desk.counted().await, ["started 1", "completed 1", "failed 1"]);
+    desk.engine.stop().await.unwrap();
+    drop(desk);
 
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();
     let desk = Desk::open(dir.path()).await;
     assert_eq!(desk.by_status().await, before);
+    assert_eq!(desk.counted().await, ["started 1", "completed 1", "failed 1"]);
     desk.engine.stop().await.unwrap();
 }
 

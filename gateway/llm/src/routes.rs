@@ -49,6 +49,7 @@ pub fn router(ledger: Arc<dyn Ledger>, upstream: Upstream) -> Router {
         .route("/{execution}/{token}/tools/{call}", any(end_tool))
         .route("/{execution}/{token}/fence", any(fence))
         .fallback(unknown)
+        .layer(axum::middleware::from_fn(omium_telemetry::in_request))
         .with_state(Gate { ledger, upstream, rounds: Rounds::default() });
     Router::new().nest("/x", inner)
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use omium_openai::{Event, Events};
 use omium_schemas::Seq;
 use omium_schemas::catalogue::ModelErrorClass;
+use omium_telemetry::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::Stream;
@@ -127,12 +128,14 @@ pub(crate) fn begin(
     arriving: Arriving,
 ) -> Passed {
     let (mut feed, parts) = Parts::new();
-    tokio::spawn(async move {
+    let passing = async move {
         let _begun = Begun::new(&incoming, call);
         if let Err(why) = pass(&incoming, call, form, arriving, &mut feed).await {
             feed.give(Err(std::io::Error::other(why))).await;
         }
-    });
+    };
+    // A task of its own, in the same trace.
+    tokio::spawn(passing.with_current_context());
     Passed::Parts(headers, parts)
 }
 

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use omium_telemetry::FutureExt as _;
 use tokio::runtime::Handle;
 
 /// Runs in the task of whoever waits for it, and in one of its own from the moment at which nobody does any more. A task
@@ -12,7 +13,8 @@ pub(crate) struct ToTheEnd<T: Send + 'static>(Option<Pin<Box<dyn Future<Output =
 
 impl<T: Send + 'static> ToTheEnd<T> {
     pub(crate) fn new(work: impl Future<Output = T> + Send + 'static) -> ToTheEnd<T> {
-        ToTheEnd(Some(Box::pin(work)))
+        // Also in a task of its own it belongs to the trace of whoever asked.
+        ToTheEnd(Some(Box::pin(work.with_current_context())))
     }
 }
 

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use bytes::Bytes;
 use omium_openai::Refused as Said;
 use omium_schemas::catalogue::ModelErrorClass;
+use omium_telemetry::{KeyValue, Work};
 use reqwest::Url;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -45,6 +46,8 @@ impl fmt::Debug for Upstream {
 pub(crate) struct Arriving {
     pub(crate) response: reqwest::Response,
     _place: OwnedSemaphorePermit,
+    /// Ends with the answer.
+    _work: Work,
 }
 
 impl Upstream {
@@ -122,13 +125,20 @@ impl Upstream {
     async fn ask(&self, request: reqwest::RequestBuilder, headers: &HeaderMap) -> Result<Arriving, Failed> {
         let place = self.calls.clone().try_acquire_owned();
         let place = place.map_err(|_| failed("as many calls as may be are on their way".to_owned(), true))?;
-        let mut request = request.headers(kept(headers, TO_MODELS));
+        let work = Work::call("omium.llm");
+        let mut kept = kept(headers, TO_MODELS);
+        work.hand_on(&mut kept);
+        let mut request = request.headers(kept);
         if let Some(key) = &self.key {
             request = request.bearer_auth(key);
         }
-        let response = request.send().await.map_err(|error| unreached(&error))?;
-        is_answer(&response)?;
-        Ok(Arriving { response, _place: place })
+        let response = request.send().await.map_err(|error| {
+            work.failed("the model's server was not reached");
+            unreached(&error)
+        })?;
+        work.note(KeyValue::new("http.response.status_code", i64::from(response.status().as_u16())));
+        is_answer(&response).inspect_err(|_| work.failed("it did not answer as a model's server does"))?;
+        Ok(Arriving { response, _place: place, _work: work })
     }
 }
 

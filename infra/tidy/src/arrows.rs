@@ -4,7 +4,7 @@ use crate::Graph;
 
 /// One line per crate: its name, and the crates of ours that it may be linked with.
 ///
-/// `limits <- schemas <- workflow`; `limits <- rules <- workflow`; `schemas <- processor <- the pure processors`; `schemas <- edge <- api, llm`; `schemas, workflow <- gateway, connectors`; `schemas <- log, store`; `processor, log, store <- runtime`;
+/// `limits <- schemas <- workflow`; `limits <- rules <- workflow`; `schemas <- processor <- the pure processors`; `schemas <- edge <- telemetry <- api, llm, agents`; `schemas, workflow <- gateway, connectors`; `schemas <- log, store`; `processor, log, store <- runtime`;
 /// the simulation drives whole shells, so it stands on the runtime; the engine
 /// stands behind API, gate and workers and knows all of these; the binary and the measurements see all.
 pub const ARROWS: &[(&str, &[&str])] = &[
@@ -22,9 +22,9 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("omium-runtime", &["omium-schemas", "omium-processor", "omium-log", "omium-store"]),
     ("omium-sim", &["omium-schemas", "omium-processor", "omium-log", "omium-store", "omium-runtime"]),
     ("omium-edge", &["omium-schemas"]),
-    ("omium-api", &["omium-limits", "omium-schemas", "omium-workflow", "omium-edge"]),
-    ("omium-llm", &["omium-limits", "omium-schemas", "omium-openai", "omium-edge"]),
-    ("omium-agents", &["omium-limits", "omium-openai", "omium-schemas", "omium-workflow"]),
+    ("omium-api", &["omium-limits", "omium-schemas", "omium-workflow", "omium-edge", "omium-telemetry"]),
+    ("omium-llm", &["omium-limits", "omium-schemas", "omium-openai", "omium-edge", "omium-telemetry"]),
+    ("omium-agents", &["omium-limits", "omium-openai", "omium-schemas", "omium-workflow", "omium-telemetry"]),
     (
         "omium-engine",
         &[
@@ -44,8 +44,10 @@ pub const ARROWS: &[(&str, &[&str])] = &[
             "omium-api",
             "omium-llm",
             "omium-agents",
+            "omium-telemetry",
         ],
     ),
+    ("omium-telemetry", &["omium-schemas", "omium-edge"]),
     ("omium-memory", &[]),
     ("omium", SEES_ALL),
     ("omium-load", SEES_ALL),
@@ -73,6 +75,7 @@ const SEES_ALL: &[&str] = &[
     "omium-agents",
     "omium-engine",
     "omium-memory",
+    "omium-telemetry",
     "omium",
 ];
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use omium_openai::Refused;
 use omium_schemas::Seq;
 use omium_schemas::catalogue::{FinishReason, ModelErrorClass, Usage};
+use omium_telemetry::Work;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use serde_json::{Value, json};
 
@@ -36,7 +37,20 @@ pub(super) struct Question<'a> {
 impl Question<'_> {
     /// Sends it and reads the bytes of a successful answer; `read_along` is told its text as it comes, where given.
     pub(super) async fn ask(&self, read_along: Option<(&dyn Calls, Seq)>) -> Result<Vec<u8>, ModelFailure> {
-        let mut response = self.send(read_along.is_some()).await?;
+        let work = Work::call("omium.llm");
+        let answer = self.answer(read_along, &work).await;
+        if answer.is_err() {
+            work.failed("there was no answer");
+        }
+        answer
+    }
+
+    async fn answer(
+        &self,
+        read_along: Option<(&dyn Calls, Seq)>,
+        work: &Work,
+    ) -> Result<Vec<u8>, ModelFailure> {
+        let mut response = self.send(read_along.is_some(), work).await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let streams =
             headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
@@ -61,7 +75,7 @@ impl Question<'_> {
         }
     }
 
-    async fn send(&self, stream: bool) -> Result<reqwest::Response, ModelFailure> {
+    async fn send(&self, stream: bool, work: &Work) -> Result<reqwest::Response, ModelFailure> {
         let url = format!("{}/chat/completions", self.upstream.base_url.trim_end_matches('/'));
         let builder = self.http.post(url).timeout(self.within).header("x-omium-step", escape(self.caller));
         let mut builder = if stream {
@@ -78,7 +92,9 @@ impl Question<'_> {
         for (name, value) in &self.upstream.headers {
             builder = builder.header(name, value);
         }
-        builder.send().await.map_err(|error| unreached(&error))
+        let mut on = HeaderMap::new();
+        work.hand_on(&mut on);
+        builder.headers(on).send().await.map_err(|error| unreached(&error))
     }
 }
 

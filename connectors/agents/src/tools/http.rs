@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use omium_limits::{Limits, Room, json, told};
 use omium_schemas::catalogue::{EffectClass, ToolErrorClass};
+use omium_telemetry::Work;
 use omium_workflow::{Part, Template};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
@@ -185,12 +186,17 @@ impl Http {
     ) -> Result<reqwest::Response, Called> {
         let client = self.private.client(&request.url, &context.grants.private);
         let client = client.map_err(|why| Called::failed(ToolErrorClass::Forbidden, why.to_string()))?;
-        let Request { method, url, headers, body } = request;
+        let Request { method, url, mut headers, body } = request;
+        let work = Work::call("omium.tool");
+        work.hand_on(&mut headers);
         let mut builder = client.request(method, url).headers(headers).timeout(within);
         if let Some(body) = body {
             builder = builder.body(body);
         }
-        let response = builder.send().await.map_err(|error| unreached(&error, effect))?;
+        let response = builder.send().await.map_err(|error| {
+            work.failed("the tool was not reached");
+            unreached(&error, effect)
+        })?;
         if response.status().is_redirection() {
             let reason = format!(
                 "the server answered {} and sends to another place, which is not followed; write that address in the tool",

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use omium_limits::{Limits, Room, clipped_bytes, json};
 use omium_schemas::catalogue::{EffectClass, ToolErrorClass};
+use omium_telemetry::Work;
 use reqwest::Url;
 use reqwest::header::{HeaderName, HeaderValue};
 use rmcp::ServiceExt;
-use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock};
+use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock, RequestParamsMeta as _};
 use rmcp::service::{RoleClient, RunningService, ServiceError};
 use rmcp::transport::TokioChildProcess;
 use rmcp::transport::streamable_http_client::{
@@ -199,7 +200,12 @@ impl Server {
             Err(reason) => return Called::failed(ToolErrorClass::Connection, reason),
         };
         let arguments = invocation.arguments.as_object().cloned().unwrap_or_default();
-        let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+        let mut request = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+        let work = Work::call("omium.tool");
+        if let Some((parent, state)) = work.told() {
+            request.set_traceparent(&parent);
+            state.into_iter().for_each(|state| request.set_tracestate(&state));
+        }
         let said = |text: String| connection.used.taken_out_of(&text, MOST_REASON);
         match connection.service.call_tool(request).await {
             Ok(result) if result.is_error == Some(true) => {

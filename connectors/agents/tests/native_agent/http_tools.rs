@@ -5,7 +5,7 @@ use omium_schemas::catalogue::FailureClass;
 use serde_json::{Value, json};
 
 use crate::record::Record;
-use crate::world::{Service, failure, models, output, run, task};
+use crate::world::{PARENT, Service, failure, in_a_trace, models, output, run, task};
 
 /// Lets the model call the tool once, and returns what the record says came of it, and the record.
 async fn call(tool: Value, arguments: Value) -> (String, Record, Outcome) {
@@ -35,6 +35,19 @@ async fn arguments_stay_within_their_place_in_the_url() {
     assert_eq!(service.hits()[0].line, "GET /rate?of=a%26b%3Dc%2F..%2Fx%20%C3%BC");
     assert!(said.starts_with(r#"result {"for":"of=a%26b"#), "{said}");
     assert!(!service.hits()[0].headers.contains_key("idempotency-key"), "a read needs no key");
+}
+
+#[tokio::test]
+async fn a_tool_is_told_the_trace_of_its_step_unless_the_definition_names_one() {
+    let service = Service::start().await;
+    let step = in_a_trace();
+    let tool = get(format!("{}/rate", service.url));
+    output(step.during(call(tool.clone(), json!({}))).await.2);
+    let mut own = tool;
+    own["http"]["headers"] = json!({"traceparent": "own"});
+    output(step.during(call(own, json!({}))).await.2);
+    let told = service.hits().into_iter().map(|hit| hit.headers["traceparent"].clone());
+    assert_eq!(told.collect::<Vec<_>>(), [PARENT, "own"]);
 }
 
 #[tokio::test]

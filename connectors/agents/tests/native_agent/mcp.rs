@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::record::Record;
-use crate::world::{failure, models, output, run, task};
+use crate::world::{PARENT, failure, in_a_trace, models, output, run, task};
 
 /// The server's program; nothing where it cannot be installed, which is written down for whoever runs the tests.
 async fn program() -> Option<String> {
@@ -70,6 +70,31 @@ async fn a_program_is_given_its_secrets_and_none_of_ours() {
     let said = &record.said()[5];
     assert!(said.contains("SERVICE_KEY") && said.contains("[secret TOKEN]"), "{said}");
     assert!(!said.contains("CARGO_MANIFEST_DIR") && !record.all().contains("s3cr3t"), "{said}");
+}
+
+/// A server that answers a call with the trace that it was told.
+const TOLD: &str = r#"
+while read -r line; do
+  id=$(printf %s "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+  told=$(printf %s "$line" | sed -n 's/.*"traceparent":"\([^"]*\)".*/\1/p')
+  case "$line" in
+    *'"initialize"'*) result='{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}' ;;
+    *'"tools/list"'*) result='{"tools":[{"name":"trace","inputSchema":{"type":"object"}}]}' ;;
+    *'"tools/call"'*) result="{\"content\":[{\"type\":\"text\",\"text\":\"told $told\"}]}" ;;
+    *) continue ;;
+  esac
+  printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$result"
+done
+"#;
+
+#[tokio::test]
+async fn a_server_is_told_the_trace_of_the_step_that_calls_it() {
+    let models = models(&rules("s__trace", json!({}))).await;
+    let tools = json!({"s": {"mcp": {"command": ["sh", "-c", TOLD]}, "effect": "read"}});
+    let task = task(&models, json!({"prompt": "x", "tools": ["s"]}), tools);
+    let record = Record::default();
+    output(in_a_trace().during(run(&task, &record)).await);
+    assert!(record.said()[5].contains(&format!("told {PARENT}")), "{:?}", record.said());
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use omium_agents::mock::{Script, Server, serve};
 use omium_agents::native::{
     Failure, Grants, NativeTask, Outcome, PrivateHost, Programs, Secrets, Upstream, perform,
 };
+use omium_schemas::TraceContext;
+use omium_telemetry::{Work, span_of};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -53,6 +55,15 @@ pub(crate) fn granted() -> Grants {
 
 pub(crate) async fn run(task: &NativeTask, record: &Record) -> Outcome {
     perform(task.clone(), record, &reqwest::Client::new()).await
+}
+
+/// The trace of [`in_a_trace`], as a header.
+pub(crate) const PARENT: &str = "00-07070707070707070707070707070707-0202020202020202-01";
+
+/// A step that belongs to somebody's trace, on a node that records none itself.
+pub(crate) fn in_a_trace() -> Work {
+    let trace = TraceContext { trace: [7; 16], span: [2; 8], flags: 1 };
+    Work::of(Some(&span_of(&trace)), "step", Vec::new())
 }
 
 #[track_caller]

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use axum::body::Bytes;
 use omium_schemas::catalogue::LossReason;
 use omium_schemas::{Branch, Epoch, Price, Seq, StepId, TenantId};
+use omium_telemetry::Meters;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
@@ -16,8 +17,8 @@ use crate::port::{
     StartRequest, Task, ToWorker, WorkerInfo, WorkerSeat,
 };
 use crate::views::{
-    CheckpointView, Counts, Done, EventView, ExecutionSummary, ExecutionView, IssuedKey, KeyView, LetGo,
-    Page, PriceView, PricesView, Published, Started, WorkflowView,
+    CheckpointView, Done, EventView, ExecutionSummary, ExecutionView, IssuedKey, KeyView, LetGo, Page,
+    PriceView, PricesView, Published, Started, WorkflowView,
 };
 
 /// The key of the worker under test.
@@ -157,6 +158,7 @@ fn task(execution: &str, input: Value) -> Task {
         definition: json!({}),
         input,
         timeout_ms: None,
+        trace: None,
     }
 }
 
@@ -225,8 +227,12 @@ impl Engine for Kit {
         true
     }
 
-    fn counts(&self) -> Counts {
-        Counts::default()
+    fn meters(&self) -> Arc<Meters> {
+        Arc::default()
+    }
+
+    fn active(&self) -> Vec<(String, u64)> {
+        Vec::new()
     }
 
     async fn publish(&self, _: &Caller, _: &str, _: &str) -> Result<Published, Failure> {

@@ -71,6 +71,7 @@ pub(super) fn of(task: &Task) -> Of {
 }
 
 pub(super) fn perform(task: &Task) -> engine_item::Kind {
+    let (traceparent, tracestate) = task.trace.as_ref().map(omium_telemetry::traceparent).unwrap_or_default();
     engine_item::Kind::Perform(Perform {
         sending: Some(write(&of(task))),
         workflow: task.workflow.clone(),
@@ -81,6 +82,8 @@ pub(super) fn perform(task: &Task) -> engine_item::Kind {
         definition_json: task.definition.to_string(),
         input_json: task.input.to_string(),
         timeout_ms: task.timeout_ms.unwrap_or(0),
+        traceparent,
+        tracestate: tracestate.unwrap_or_default(),
     })
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn task(execution: &str, delivery: i64) -> Task {
         definition: json!({}),
         input: json!({ "big": u64::MAX }),
         timeout_ms: None,
+        trace: None,
     }
 }
 

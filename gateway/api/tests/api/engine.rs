@@ -10,10 +10,11 @@ use omium_api::port::{
     StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
-    AttemptView, CheckpointView, Counts, DeltaView, Done, EventView, ExecutionSummary, ExecutionView,
-    GuardView, IssuedKey, KeyView, LetGo, Page, PriceView, PricesView, Published, Started, WorkflowView,
+    AttemptView, CheckpointView, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, GuardView,
+    IssuedKey, KeyView, LetGo, Page, PriceView, PricesView, Published, Started, WorkflowView,
 };
 use omium_schemas::{Money, Price, Seq, TenantId};
+use omium_telemetry::Meters;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -26,6 +27,7 @@ pub(crate) const MISSING: &str = "ex_00000000000000000000000000000000";
 pub(crate) struct Memory {
     pub(crate) streams: Mutex<BTreeMap<String, Stream>>,
     pub(crate) board: Board,
+    pub(crate) meters: Arc<Meters>,
     /// The public parts of keys that open nothing any more.
     pub(crate) revoked: Mutex<BTreeSet<String>>,
 }
@@ -210,13 +212,12 @@ impl Engine for Served {
         true
     }
 
-    fn counts(&self) -> Counts {
-        Counts {
-            started: vec![("native".to_owned(), "t1".to_owned(), 3)],
-            active: vec![("native".to_owned(), 1)],
-            unserved: vec![("crewai".to_owned(), "t1".to_owned(), 2)],
-            durations: vec![("native".to_owned(), "completed".to_owned(), [1, 1, 0, 0, 0, 0, 0, 0], 1.25)],
-        }
+    fn meters(&self) -> Arc<Meters> {
+        self.0.meters.clone()
+    }
+
+    fn active(&self) -> Vec<(String, u64)> {
+        vec![("native".to_owned(), 1)]
     }
 
     async fn publish(&self, _: &Caller, file: &str, text: &str) -> Result<Published, Failure> {

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, Response};
 use omium_api::port::Role;
+use omium_telemetry::LABELS;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -311,6 +312,10 @@ async fn numbers_of_64_bits_come_back_as_they_are() {
 async fn metrics_have_the_names_labels_and_buckets_that_dashboards_know() {
     let (memory, router) = router();
     let id = memory.started(&caller(1, Role::Developer));
+    let instruments = memory.meters.instruments();
+    instruments.watch_started(|| vec![("native".to_owned(), "t1".to_owned(), 3)]);
+    instruments.watch_unserved(|| vec![("crewai".to_owned(), "t1".to_owned(), 2)]);
+    [0.25, 1.0].into_iter().for_each(|seconds| instruments.ended("native", "completed", seconds));
     let rollback = format!("/api/v1/executions/{id}/rollback");
     ask(&router, "POST", &rollback, "developer", r#"{"to": 1}"#).await;
     for key in ["", "nobody", "developer", "away"] {
@@ -319,6 +324,10 @@ async fn metrics_have_the_names_labels_and_buckets_that_dashboards_know() {
         assert!(!body.contains("t1"), "only an admin is told names of tenants: {body}");
     }
     let body = text(ask(&router, "GET", "/metrics", "admin", "").await).await;
+    let labels = body.lines().filter_map(|line| line.split_once('{')?.1.rsplit_once('}'));
+    for label in labels.flat_map(|(labels, _)| labels.split(',')).filter_map(|label| label.split_once('=')) {
+        assert!(label.0 == "le" || LABELS.contains(&label.0), "{label:?} is no label of ours");
+    }
     for line in [
         r#"omium_executions_started_total{framework="native",tenant_id="t1"} 3"#,
         r#"omium_active_executions{framework="native"} 1"#,

@@ -9,6 +9,7 @@ use omium_api::port::Failure;
 use omium_runtime::{Done, Request, StreamKey};
 use omium_schemas::catalogue::Command;
 use omium_schemas::{Digest, Seq};
+use omium_telemetry::FutureExt as _;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{Engine, answers};
@@ -68,14 +69,15 @@ impl Engine {
         let wanted = u32::try_from(bytes).unwrap_or(u32::MAX);
         let Ok(room) = self.room.0.clone().try_acquire_many_owned(wanted) else { return ended };
         let (tell, told) = oneshot::channel();
-        tokio::spawn(async move {
+        let bringing = async move {
             let ended = tracked.engine.submit_until_taken(key, call, command, digest).await;
             drop((room, tracked));
             if let Err(Err(failure)) = tell.send(ended) {
                 // Nobody waits for it any more.
                 tracing::error!(stream = %key.stream, call = call.0, code = failure.code, "the end of a call was not recorded");
             }
-        });
+        };
+        tokio::spawn(bringing.with_current_context());
         match tokio::time::timeout(PATIENCE, told).await {
             Ok(Ok(ended)) => ended,
             Ok(Err(_)) => Err(answers::unknown()),

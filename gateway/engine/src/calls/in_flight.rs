@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use omium_api::port::Failure;
 use omium_runtime::StreamKey;
@@ -22,6 +22,7 @@ pub(super) struct Asked {
     pub(super) size: Size,
     pub(super) price_list: Option<Digest>,
     pub(super) under_budget: bool,
+    pub(super) since: Instant,
 }
 
 #[derive(Debug)]
@@ -57,6 +58,11 @@ impl InFlight {
 
     pub(super) fn asked(&self, key: StreamKey, call: Seq) -> Option<Asked> {
         self.lock().get(&(key, call)).map(|entry| entry.asked.clone())
+    }
+
+    /// How long it has been in flight, in seconds.
+    pub(super) fn seconds(&self, key: StreamKey, call: Seq) -> Option<f64> {
+        self.lock().get(&(key, call)).map(|entry| entry.asked.since.elapsed().as_secs_f64())
     }
 
     /// Returns when the call is not in flight any more.

@@ -13,6 +13,7 @@ mod order;
 mod worker;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use omium_api::port::{Failure, FailureKind, Sending};
 use omium_execution::{Call, CallKind, Found, Outcome, Run, Wanted};
@@ -280,6 +281,7 @@ impl<'e> Recorder<'e> {
                 size,
                 price_list: run.price_list,
                 under_budget: cost::is_under_budget(run, self.owner.step),
+                since: Instant::now(),
             },
         );
         Ok(Begun::New(seq))
@@ -293,11 +295,13 @@ impl<'e> Recorder<'e> {
         body: &[u8],
         shown: bool,
     ) -> Result<GateVerdict, Failure> {
+        let took = self.engine.in_flight.seconds(self.owner.key, call);
         let cost = self.engine.cost(self.owner.key, call, &said).await;
+        let usage = said.usage;
         let complete = CompleteLlmCall {
             call,
             model: named(&said.model),
-            usage: said.usage,
+            usage: usage.clone(),
             cost: cost.amount,
             finish: said.finish,
             answer: Content::open(omium_openai::pack(body, None)),
@@ -308,6 +312,7 @@ impl<'e> Recorder<'e> {
         if done.repeated {
             return self.verdict_of(call).await;
         }
+        self.engine.metrics.answered(took, &usage, cost.amount);
         Ok(verdict(done.events.iter(), call))
     }
 
@@ -322,7 +327,12 @@ impl<'e> Recorder<'e> {
         let ModelFailed { class, status, reason, retryable } = failed;
         let (status, reason) = (i32::from(status), Some(Content::open(reason)));
         let fail = FailLlmCall { call, class, status, reason, retryable };
-        self.engine.conclude(self.owner.key, call, fail.into(), None).await.map(|_| ())
+        let took = self.engine.in_flight.seconds(self.owner.key, call);
+        let done = self.engine.conclude(self.owner.key, call, fail.into(), None).await?;
+        if !done.repeated {
+            self.engine.metrics.not_answered(took);
+        }
+        Ok(())
     }
 
     /// What is known of a tool call; where nothing is, records that it is about to be made.

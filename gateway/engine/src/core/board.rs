@@ -323,6 +323,7 @@ mod tests {
             delivery,
             attempt: 1,
             effect_key: "k".into(),
+            trace: None,
             definition: Value::Null,
             input: Value::Null,
             timeout_ms: None,

@@ -26,13 +26,13 @@ async fn a_framework_without_a_worker_is_told_at_publish_and_counted() {
     );
     desk.started_as("crew", None, json!({})).await.unwrap();
     let tenant = desk.caller.tenant.to_string();
-    while desk.served.counts().unserved.is_empty() {
+    while desk.engine.board.unserved_counts().is_empty() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(desk.served.counts().unserved, [("program".to_owned(), tenant, 1)]);
+    assert_eq!(desk.engine.board.unserved_counts(), [("program".to_owned(), tenant, 1)]);
     let mut worker = desk.worker(1);
     worker.next().await;
-    assert_eq!(desk.served.counts().unserved, []);
+    assert_eq!(desk.engine.board.unserved_counts(), []);
     let again = desk.served.publish(&desk.caller, "crew.yaml", CREW).await.unwrap();
     assert_eq!(again.warnings, Vec::<String>::new());
     desk.engine.stop().await.unwrap();

@@ -23,7 +23,7 @@ use super::opening::{catch_up, open_shell};
 use super::places::Places;
 use super::seen::{self, Seen};
 use super::suspects::{Suspects, Working};
-use super::telemetry::Telemetry;
+use super::telemetry::{self, Telemetry};
 use super::trim::{self, TrimError};
 use super::watch::Watch;
 use super::{clock, deadline};
@@ -483,10 +483,18 @@ pub struct Request {
 }
 
 impl Request {
-    /// A command without any extras.
+    /// A command without any extras, in the trace of what is worked on now.
     pub fn new(key: StreamKey, command: impl Into<Command>) -> Request {
         let command = command.into();
-        Request { key, actor: None, trace: None, idempotency: None, digest: None, control: Seq(0), command }
+        Request {
+            key,
+            actor: None,
+            trace: telemetry::current(),
+            idempotency: None,
+            digest: None,
+            control: Seq(0),
+            command,
+        }
     }
 
     /// The same with an idempotency key. Keys that rise, as counters, ULIDs and UUIDs of version 7 do, cost least.

@@ -9,6 +9,9 @@ use opentelemetry::{Context, KeyValue, global};
 
 use crate::Figures;
 
+/// The buckets of stages, in seconds.
+const BUCKETS: [f64; 11] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0, 10.0];
+
 /// The stages that are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -49,17 +52,21 @@ impl Telemetry {
             stages: meter
                 .f64_histogram("omium_shell_stage_seconds")
                 .with_unit("s")
-                .with_description("How long a stage of a partition's shell took")
+                .with_description("How long a stage of a partition's shell took.")
+                .with_boundaries(BUCKETS.to_vec())
                 .build(),
             commands: meter
                 .u64_counter("omium_shell_commands_total")
-                .with_description("Commands by what became of them")
+                .with_description("Commands by what became of them.")
                 .build(),
             records: meter
                 .u64_counter("omium_shell_records_total")
-                .with_description("Commands and events written or folded")
+                .with_description("Commands and events written or folded.")
                 .build(),
-            blocks: meter.u64_counter("omium_shell_blocks_total").with_description("Blocks accepted").build(),
+            blocks: meter
+                .u64_counter("omium_shell_blocks_total")
+                .with_description("Blocks accepted.")
+                .build(),
         }
     }
 
@@ -105,6 +112,19 @@ impl Telemetry {
             .start_with_context(&tracer, &parent);
         Some(parent.with_span(span))
     }
+}
+
+/// The trace of what asks now, as the log keeps it.
+pub(super) fn current() -> Option<TraceContext> {
+    Context::map_current(|current| {
+        let span = current.span();
+        let span = span.span_context();
+        span.is_valid().then(|| TraceContext {
+            trace: span.trace_id().to_bytes(),
+            span: span.span_id().to_bytes(),
+            flags: span.trace_flags().to_u8(),
+        })
+    })
 }
 
 fn partition_label(partition: Partition) -> KeyValue {
