@@ -16,8 +16,8 @@ use desk::Dev;
 use gate::{Program, Upstream, post, says};
 use omium_api::proto::worker_item::Kind as Say;
 use omium_api::proto::workers_client::WorkersClient;
-use omium_api::proto::{Perform, Register, WorkerItem, WorkerMessage, engine_item::Kind};
-use omium_telemetry::{LABELS, METRICS};
+use omium_api::proto::{Perform, Register, WorkerItem, WorkerMessage, engine_item};
+use omium_telemetry::{Kind, LABELS, METRICS};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -226,6 +226,13 @@ async fn the_receiver_gets_the_metrics_of_the_list_and_their_labels_hold_nobodys
         let listed = METRICS.iter().find(|listed| listed.name == metric.name);
         let listed = listed.unwrap_or_else(|| panic!("{} is not on the list", metric.name));
         assert_eq!(metric.description, listed.help);
+        if let (Some(Data::Histogram(histogram)), Kind::Histogram(bounds)) = (&metric.data, listed.kind) {
+            assert!(
+                histogram.data_points.iter().all(|point| point.explicit_bounds == bounds),
+                "{}",
+                metric.name
+            );
+        }
         let labels: Vec<KeyValue> = match metric.data.clone().unwrap() {
             Data::Gauge(gauge) => gauge.data_points.into_iter().flat_map(|point| point.attributes).collect(),
             Data::Sum(sum) => sum.data_points.into_iter().flat_map(|point| point.attributes).collect(),
@@ -266,7 +273,7 @@ async fn performed(dev: &Dev) -> Perform {
     loop {
         let message = tokio::time::timeout(PATIENCE, told.message()).await.unwrap().unwrap().unwrap();
         for item in message.items {
-            if let Some(Kind::Perform(step)) = item.kind {
+            if let Some(engine_item::Kind::Perform(step)) = item.kind {
                 return step;
             }
         }
