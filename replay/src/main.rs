@@ -22,7 +22,7 @@ mod story;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Arg, ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// The runtime under multi-agent LLM workflows: everything that happens is an event in an ordered log.
 ///
@@ -104,9 +104,26 @@ impl Command {
         match self {
             Command::Log(_) => Some("log"),
             Command::Conformance(_) => Some("conformance"),
+            Command::Workflows(cli::Workflows::Validate(_)) => Some("workflows validate"),
             _ => None,
         }
     }
+}
+
+/// The commands. Those that speak to no running Omium do not show what only the others have a use for.
+fn commands() -> clap::Command {
+    fn without(command: clap::Command, names: &[&'static str]) -> clap::Command {
+        let hidden = |name| Arg::new(name).long(name).global(true).hide(true).action(ArgAction::Set);
+        names.iter().fold(command, |command, name| command.arg(hidden(*name)))
+    }
+    let address = &["url", "key"];
+    let commands = ["log", "conformance", "demo", "dev", "serve", "mock-llm", "story", "completion"];
+    let whole = commands
+        .into_iter()
+        .fold(Cli::command(), |whole, name| whole.mut_subcommand(name, |command| without(command, address)));
+    whole.mut_subcommand("workflows", |command| {
+        command.mut_subcommand("validate", |command| without(command, address))
+    })
 }
 
 /// Prints what a shell needs to complete commands.
@@ -117,8 +134,11 @@ struct Completion {
 
 fn main() -> ExitCode {
     omium_memory::give_back_soon();
-    let Cli { target, command } = Cli::parse();
+    let parsed = Cli::from_arg_matches(&commands().get_matches());
+    let Cli { target, command } = parsed.unwrap_or_else(|error| error.exit());
     let useless = command.alone().zip(target.said()).or(command.local().zip(target.address()));
+    let shows = matches!(&command, Command::Show(show) if show.is_of_content());
+    let useless = useless.or((shows && target.json()).then_some(("show --content", "--json")));
     if let Some((name, option)) = useless {
         let text = format!("`omium {name}` has no use for {option}; leave it out");
         Cli::command().error(ErrorKind::ArgumentConflict, text).exit();
@@ -157,7 +177,7 @@ fn main() -> ExitCode {
         Command::Log(options) => Ok(log_tools::run(&options)),
         Command::Story(options) => story::tell(&options),
         Command::Completion(Completion { shell }) => {
-            clap_complete::generate(shell, &mut Cli::command(), "omium", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut commands(), "omium", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
         Command::Act(act) => story::act(&act),

@@ -384,7 +384,15 @@ fn a_proxy_is_not_shown_what_stays_on_the_machine() {
 fn doctor_says_of_a_dead_server_that_it_is_dead() {
     let dev = Dev::start();
     let data = dev.data.path().to_owned();
-    assert!(dev.says(&["doctor"]).contains("one answers and is ready"));
+    let said = dev.says(&["doctor"]);
+    assert!(said.contains("one answers and is ready") && said.contains("ok   key: "), "{said}");
+    let (url, _) = dev.address();
+    let other = dev.run(&["doctor", "--url", &url, "--key", "om_1_2"]);
+    let said = String::from_utf8_lossy(&other.stdout).into_owned();
+    assert!(!other.status.success() && said.contains("LOOK key: the key is unknown"), "{said}");
+    let nowhere = dev.run(&["doctor", "--url", "http://127.0.0.1:1"]);
+    let said = String::from_utf8_lossy(&nowhere.stdout).into_owned();
+    assert!(said.starts_with("LOOK server: ") && !said.contains("version"), "{said}");
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(data.join("dev.json"), copy.path().join("dev.json")).unwrap();
     drop(dev);

@@ -37,11 +37,64 @@ fn a_workflow_survives_a_kill_and_ends_where_it_should() {
         plain(&replayed, &id).ends_with("folded 15 records again: the same state as the live one, HASH"),
         "{replayed}"
     );
+    let before: serde_json::Value =
+        serde_json::from_str(&dev.says(&["checkpoints", "show", &id, "step:sign:before", "--json"])).unwrap();
+    assert_eq!(
+        (&before["steps"][0]["status"], &before["steps"][1]["status"]),
+        (&"done".into(), &"blocked".into())
+    );
+    let by_step = dev.says(&["checkpoints", "diff", &id, "step:check:before", "step:sign:after"]);
+    assert!(by_step.contains("/steps/1/status"), "{by_step}");
+    let nobody = dev.fails(&["checkpoints", "show", &id, "step:nobody:before"], 4);
+    assert!(nobody.starts_with(&format!("error: {id} has no step `nobody`")), "{nobody}");
     let diff = dev.says(&["checkpoints", "diff", &id, "4", "9"]);
     assert!(
         diff.contains("/steps/0/status: \"asking\" → \"done\"") || diff.contains("/steps/0/status"),
         "{diff}"
     );
+}
+
+#[test]
+fn options_that_have_no_effect_are_refused_and_not_shown() {
+    let dev = Dev::start();
+    let file = dev.data.path().join("review.yaml");
+    let file = file.to_str().unwrap();
+    for (words, said) in [
+        (
+            vec!["workflows", "validate", file, "--url", "http://x"],
+            "`omium workflows validate` has no use for --url",
+        ),
+        (
+            vec!["show", "ex_1", "--content", "inputs", "--json"],
+            "`omium show --content` has no use for --json",
+        ),
+        (vec!["log", "verify", file, "--key", "k"], "`omium log` has no use for --key"),
+    ] {
+        let refused = dev.fails(&words, 2);
+        assert!(refused.contains(said), "{refused}");
+    }
+    for words in [["log", "verify", "--help"], ["workflows", "validate", "--help"]] {
+        let help = dev.says(&words);
+        assert!(!help.contains("--url") && !help.contains("--key"), "{help}");
+    }
+    assert!(dev.says(&["workflows", "list", "--help"]).contains("--url"));
+    for url in ["x", "https://", "ftp://a", "localhost:7460"] {
+        let output = desk::omium_with(dev.data.path(), &["list"], &[("OMIUM_URL", url)]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let expected = format!(
+            "error: OMIUM_URL is `{url}`, which is no address of an Omium\nhint: write http://HOST:PORT"
+        );
+        assert!(said.starts_with(&expected), "{said}");
+    }
+    let (url, _) = dev.address();
+    let secure = url.replace("http://", "https://");
+    let said = dev.fails(&["list", "--url", &secure], 3);
+    assert!(said.contains(&format!("hint: Omium itself speaks http: try {url};")), "{said}");
+    let run = dev.run(&["run", file, "--input", r#"{"amount": 1}"#]);
+    assert_eq!(String::from_utf8_lossy(&run.stderr), "published review@1\n");
+    let again = dev.run(&["run", file, "--input", r#"{"amount": 1}"#]);
+    assert_eq!(String::from_utf8_lossy(&again.stderr), "");
 }
 
 #[test]
@@ -172,7 +225,10 @@ fn a_file_is_read_before_anybody_is_asked() {
         (vec!["answer", "ex_1", "happened", "--result", &at], &no_json),
         (vec!["guard", "add", "--agent", "a", "--schema", &at], &no_json),
     ] {
-        let output = omium(alone.path(), &[&words[..], &["--url", "http://127.0.0.1:1"]].concat());
+        // `validate` asks nobody.
+        let nowhere: &[&str] =
+            if words.contains(&"validate") { &[] } else { &["--url", "http://127.0.0.1:1"] };
+        let output = omium(alone.path(), &[&words[..], nowhere].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(
             (said.trim_end(), output.status.code()),

@@ -465,6 +465,14 @@ pub trait Engine: Programs {
     /// Executions, newest first.
     async fn list(&self, caller: &Caller, filter: Filter) -> Result<Page<ExecutionSummary>, Failure>;
 
+    /// The seq of a checkpoint by its address: `step:NAME:before`, `step:NAME:after`, a name, or `last`.
+    async fn place(&self, caller: &Caller, execution: &str, address: &str) -> Result<Seq, Failure> {
+        let _ = caller;
+        let detail = format!("{execution} has no checkpoint `{address}`");
+        let hint = format!("`omium checkpoints list {execution}` shows them");
+        Err(Failure::new(FailureKind::NotFound, "no-such-checkpoint", detail, hint))
+    }
+
     /// One execution; at a seq, as it was there.
     async fn show(&self, caller: &Caller, execution: &str, at: Option<Seq>)
     -> Result<ExecutionView, Failure>;

@@ -275,8 +275,19 @@ async fn list(
 
 #[derive(Deserialize)]
 struct At {
-    at: Option<u64>,
+    at: Option<String>,
     wait_ms: Option<u64>,
+}
+
+/// The seq that is meant: one that is said, or that of a checkpoint by its address.
+async fn meant(shared: &Shared, caller: &Caller, id: &str, at: Option<String>) -> Answer<Option<Seq>> {
+    Ok(match at {
+        None => None,
+        Some(text) => Some(match text.parse() {
+            Ok(seq) => Seq(seq),
+            Err(_) => shared.engine.place(caller, id, &text).await?,
+        }),
+    })
 }
 
 async fn show(
@@ -293,7 +304,8 @@ async fn show(
             () = waiting.over() => {}
         }
     }
-    Ok(Json(shared.engine.show(&caller, &id, at.map(Seq)).await?).into_response())
+    let at = meant(&shared, &caller, &id, at).await?;
+    Ok(Json(shared.engine.show(&caller, &id, at).await?).into_response())
 }
 
 #[derive(Deserialize)]
@@ -309,7 +321,8 @@ async fn content(
     InQuery(At { at, .. }): InQuery<At>,
 ) -> Answer<Response> {
     let caller = known.may(Role::Viewer)?;
-    let bytes = shared.engine.content(&caller, &id, &content, at.map(Seq)).await?;
+    let at = meant(&shared, &caller, &id, at).await?;
+    let bytes = shared.engine.content(&caller, &id, &content, at).await?;
     // What agents and models have said is data, whatever it looks like to a browser.
     let headers =
         [(header::CONTENT_TYPE, "application/octet-stream"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];

@@ -392,6 +392,18 @@ impl Engine {
         Ok(ExecutionId::new(rest))
     }
 
+    pub(super) async fn place(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        address: &str,
+    ) -> Result<Seq, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let stream = self.stream(key).await?;
+        let run = stream.state.0.run().expect("`stream` gives runs only");
+        place(run, execution, address)
+    }
+
     pub(super) async fn marks(
         &self,
         caller: &Caller,

@@ -194,6 +194,10 @@ impl Port for Served {
         self.0.split(caller, execution, at, inputs, idempotency).await
     }
 
+    async fn place(&self, caller: &Caller, execution: &str, address: &str) -> Result<Seq, Failure> {
+        self.0.place(caller, execution, address).await
+    }
+
     async fn checkpoints(&self, caller: &Caller, execution: &str) -> Result<Vec<CheckpointView>, Failure> {
         self.0.marks(caller, execution).await
     }

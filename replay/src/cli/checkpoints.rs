@@ -18,7 +18,7 @@ pub(crate) struct List {
 #[derive(Args, Debug)]
 pub(crate) struct Show {
     execution: String,
-    /// Its seq, name, or `last`.
+    /// Its seq, `step:NAME:before`, `step:NAME:after`, its name, or `last`.
     checkpoint: String,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Show {
 #[derive(Args, Debug)]
 pub(crate) struct Diff {
     execution: String,
-    /// The earlier one: its seq, name, or `last`.
+    /// The earlier one: its seq, `step:NAME:before`, `step:NAME:after`, its name, or `last`.
     from: String,
     /// The later one.
     to: String,
@@ -44,22 +44,20 @@ async fn listed(connection: &Connection, execution: &str) -> Result<Vec<Value>, 
 }
 
 async fn found(connection: &Connection, execution: &str, address: &str) -> Result<Value, Trouble> {
-    let all = listed(connection, execution).await?;
-    let seq = match address.parse::<u64>() {
-        Ok(seq) => Some(seq),
-        Err(_) if address == "last" => all.last().and_then(|mark| mark["seq"].as_u64()),
-        Err(_) => all.iter().rev().find(|mark| mark["name"] == address).and_then(|mark| mark["seq"].as_u64()),
-    };
-    let seq = seq.filter(|seq| all.iter().any(|mark| mark["seq"] == *seq));
-    let seq = seq.ok_or_else(|| Trouble::Refused {
-        status: 404,
-        body: json!({
-            "code": "no-such-checkpoint",
-            "detail": format!("{execution} has no checkpoint `{address}`"),
-            "hint": format!("`omium checkpoints list {execution}` shows them"),
-        }),
-    })?;
-    connection.get(&format!("/api/v1/executions/{}?at={seq}", segment(execution))).await
+    // A seq is one of any record; only some are those of checkpoints.
+    if let Ok(seq) = address.parse::<u64>()
+        && !listed(connection, execution).await?.iter().any(|mark| mark["seq"] == seq)
+    {
+        return Err(Trouble::Refused {
+            status: 404,
+            body: json!({
+                "code": "no-such-checkpoint",
+                "detail": format!("{execution} has no checkpoint `{address}`"),
+                "hint": format!("`omium checkpoints list {execution}` shows them"),
+            }),
+        });
+    }
+    connection.get(&format!("/api/v1/executions/{}?at={}", segment(execution), segment(address))).await
 }
 
 impl Act for List {

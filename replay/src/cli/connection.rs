@@ -64,9 +64,14 @@ impl Trouble {
     pub(crate) fn tell(&self, json: bool) {
         match self {
             Trouble::Unreachable { url, why } => {
-                eprintln!(
-                    "error: no Omium answers at {url}: {why}\nhint: start one with `omium dev`, or name another with --url or OMIUM_URL"
-                );
+                let hint = match url.strip_prefix("https://") {
+                    // A node itself speaks no TLS; what stands before it may.
+                    Some(rest) => format!(
+                        "Omium itself speaks http: try http://{rest}; https:// is for a proxy that stands before it"
+                    ),
+                    None => "start one with `omium dev`, or name another with --url or OMIUM_URL".to_owned(),
+                };
+                eprintln!("error: no Omium answers at {url}: {why}\nhint: {hint}");
             }
             Trouble::Refused { body, .. } if json => eprintln!("{body}"),
             Trouble::Refused { status, body } => {
@@ -82,11 +87,31 @@ impl Trouble {
     }
 }
 
+/// Whether a URL is one that an Omium can answer at.
+pub(super) fn checked(name: &str, url: &str) -> Result<(), Trouble> {
+    let parsed = reqwest::Url::parse(url).ok();
+    let fits = parsed.is_some_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    if fits {
+        return Ok(());
+    }
+    Err(Trouble::Here(format!(
+        "{name} is `{url}`, which is no address of an Omium\nhint: write http://HOST:PORT, for example http://127.0.0.1:7460"
+    )))
+}
+
 /// A way to a running Omium.
+#[derive(Clone)]
 pub(crate) struct Connection {
     client: reqwest::Client,
     url: String,
     key: String,
+    /// Whether a node that opens its log is waited for.
+    patient: bool,
 }
 
 /// What is asked.
@@ -124,11 +149,17 @@ impl Connection {
             client: client(&url),
             url: url.trim_end_matches('/').to_owned(),
             key: key.unwrap_or_default(),
+            patient: true,
         }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Trouble> {
         self.ask(path, Ask::Get, None).await
+    }
+
+    /// The same of a node as it is now, also where it is being opened.
+    pub(super) async fn get_now(&self, path: &str) -> Result<Value, Trouble> {
+        Connection { patient: false, ..self.clone() }.get(path).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Result<Value, Trouble> {
@@ -137,6 +168,10 @@ impl Connection {
 
     pub(crate) async fn remove(&self, path: &str) -> Result<(), Trouble> {
         self.send(path, Ask::Remove, None, None).await.map(|_| ())
+    }
+
+    pub(super) fn has_key(&self) -> bool {
+        !self.key.is_empty()
     }
 
     /// Where it answers.
@@ -208,7 +243,7 @@ impl Connection {
             let body = response.bytes().await.unwrap_or_default();
             let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
             // Nothing was done yet, and soon can be. Whoever asks how the node is wants to know it now.
-            let patient = !path.starts_with("/ready") && !path.starts_with("/health");
+            let patient = self.patient && !path.starts_with("/ready") && !path.starts_with("/health");
             let opens = patient && status == 503 && body["code"] == "opening";
             match again.filter(|_| opens && since.elapsed() < OPENS) {
                 Some(again) => request = again,

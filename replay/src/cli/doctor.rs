@@ -26,11 +26,20 @@ impl Act for Doctor {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
         let connection = Connection::new(target);
         // This machine's disk, port, clock and grants say nothing of a server that runs somewhere else.
-        let findings = if is_of_this_folder(target, &connection) {
-            vec![disk(), answers(target, &connection, true).await, port(), self.tools(), clock(), version()]
-        } else {
-            vec![answers(target, &connection, false).await, its_version(&connection).await]
-        };
+        let here = is_of_this_folder(target, &connection);
+        let mut findings = Vec::new();
+        if here {
+            findings.push(disk());
+        }
+        findings.push(answers(target, &connection, here).await);
+        // Of a server that does not answer there is nothing more to say.
+        if let Some(its) = its_version(&connection).await {
+            findings.push(key(&connection).await);
+            findings.extend((!here).then_some(its));
+        }
+        if here {
+            findings.extend([port(), self.tools(), clock(), version()]);
+        }
         let fine = findings.iter().all(|finding| finding.fine);
         if target.json {
             let all: Vec<_> = findings
@@ -92,20 +101,36 @@ fn is_of_this_folder(target: &Target, connection: &Connection) -> bool {
     !target.is_named() || noted().is_some_and(|noted| noted.url.trim_end_matches('/') == connection.url())
 }
 
-/// Of another server; which version it is, and whether it is that of these commands.
-async fn its_version(connection: &Connection) -> Finding {
+/// Which version the server is, and whether it is that of these commands; nothing where it does not answer.
+async fn its_version(connection: &Connection) -> Option<Finding> {
     let (what, ours) = ("version", env!("CARGO_PKG_VERSION"));
-    let text = match connection
-        .get("/health")
-        .await
-        .ok()
-        .and_then(|health| Some(health["version"].as_str()?.to_owned()))
-    {
+    let health = connection.get("/health").await.ok()?;
+    let text = match health["version"].as_str() {
         Some(its) if its == ours => format!("omium {ours}, here and there"),
         Some(its) => format!("the server is omium {its}, these commands are {ours}"),
         None => format!("these commands are omium {ours}; the server does not say which one it is"),
     };
-    Finding { what, fine: true, text }
+    Some(Finding { what, fine: true, text })
+}
+
+/// Whether the key opens anything.
+async fn key(connection: &Connection) -> Finding {
+    let what = "key";
+    if !connection.has_key() {
+        let text = "none is named, and nearly all commands need one; name it with --key or OMIUM_KEY";
+        return Finding { what, fine: true, text: text.to_owned() };
+    }
+    // A node that is being opened makes others wait; whether it is ready was told before.
+    let asked = connection.get_now("/api/v1/executions?limit=1").await;
+    match asked {
+        Ok(_) => Finding { what, fine: true, text: "it opens the server".to_owned() },
+        Err(Trouble::Refused { status: 401 | 403, body }) => {
+            let detail = body["detail"].as_str().unwrap_or("it is refused");
+            let text = format!("{detail}; name another one with --key or OMIUM_KEY");
+            Finding { what, fine: false, text }
+        }
+        Err(_) => Finding { what, fine: true, text: "the server cannot look at it now".to_owned() },
+    }
 }
 
 async fn answers(target: &Target, connection: &Connection, here: bool) -> Finding {

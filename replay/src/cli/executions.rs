@@ -71,6 +71,13 @@ pub(crate) struct Show {
     content: Option<String>,
 }
 
+impl Show {
+    /// Whether it prints one content as it is, which is no document.
+    pub(crate) fn is_of_content(&self) -> bool {
+        self.content.is_some()
+    }
+}
+
 impl Act for Show {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
         let at = self.at.map_or_else(String::new, |at| format!("?at={at}"));

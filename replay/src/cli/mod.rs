@@ -88,6 +88,16 @@ impl Target {
         said.into_iter().find_map(|(name, said)| said.then_some(name))
     }
 
+    /// Whether what was said of where it answers makes sense.
+    fn checked(&self) -> Result<(), connection::Trouble> {
+        let variable = || std::env::var("OMIUM_URL").ok().filter(|url| !url.is_empty());
+        let said = self.url.clone().map(|url| ("--url", url)).or_else(|| Some(("OMIUM_URL", variable()?)));
+        match said {
+            Some((name, url)) => connection::checked(name, &url),
+            None => Ok(()),
+        }
+    }
+
     /// Whether somebody has said where it answers.
     pub(crate) fn is_named(&self) -> bool {
         self.url.is_some() || std::env::var_os("OMIUM_URL").is_some_and(|url| !url.is_empty())
@@ -160,7 +170,11 @@ pub(crate) fn run(target: &Target, command: &impl Act) -> ExitCode {
             return End::Failed.into();
         }
     };
-    match runtime.block_on(command.act(target)) {
+    let acts = async {
+        target.checked()?;
+        command.act(target).await
+    };
+    match runtime.block_on(acts) {
         Ok(end) => end.into(),
         Err(trouble) => {
             trouble.tell(target.json);

@@ -44,7 +44,7 @@ impl Wrong {
     }
 }
 
-/// Reads a workflow for whoever publishes it, with what stands there for native agents: all that is wrong with it is told.
+/// Reads a workflow for whoever publishes it, with what stands there for native agents, and says all that is wrong.
 pub fn read(file: &str, text: &str) -> Result<Definition, Problems> {
     let definition = omium_workflow::parse(file, text)?;
     let (places, mut found) = (Places::of(text), Found::default());

@@ -188,11 +188,24 @@ fn executions(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             ..get("/api/v1/executions", "listExecutions", VIEWER, "Executions, the newest first", list)
         },
         Operation {
-            query: &[("at", "integer", "As it was at this seq.", "1"), WAIT],
+            query: &[
+                (
+                    "at",
+                    "string",
+                    "As it was at this seq or checkpoint: also `step:NAME:before`, `step:NAME:after`, a name, or `last`.",
+                    "last",
+                ),
+                WAIT,
+            ],
             ..get("/api/v1/executions/{id}", "getExecution", VIEWER, "One execution", one)
         },
         Operation {
-            query: &[("at", "integer", "Where it is not there any more: as it was at this seq.", "1")],
+            query: &[(
+                "at",
+                "string",
+                "Where it is not there any more: as it was at this seq or checkpoint.",
+                "last",
+            )],
             ..get(
                 "/api/v1/executions/{id}/content/{content}",
                 "getContent",

@@ -83,6 +83,9 @@ async fn an_older_part_among_newer_ones_is_told_and_nothing_is_written_on() {
     let why = refusal(&keys).await;
     assert!(why.contains("keys is older than the log") && why.contains("newest copy"), "{why}");
     let number = why.split("write ").nth(1).unwrap().split(' ').next().unwrap();
+    std::fs::write(keys.join("keys.older"), "yes, go on").unwrap();
+    let why = refusal(&keys).await;
+    assert!(why.contains("what that file says now is another number, or none"), "{why}");
     std::fs::write(keys.join("keys.older"), number).unwrap();
     for _ in 0..2 {
         assert_eq!(opens(&keys).await, Vec::<String>::new(), "an operator has said so");

@@ -48,7 +48,7 @@ pub enum VaultError {
     #[error(
         "{keys} is older than the log: the log holds content that is sealed under key {newest}, and the file ends with key \
          {last}. Bring the newest copy of the file back; if there is none, write {newest} into {accept} to go on without \
-         the content whose keys are missing"
+         the content whose keys are missing{said}"
     )]
     Older {
         /// The file of keys.
@@ -59,6 +59,8 @@ pub enum VaultError {
         newest: u64,
         /// Where an operator says that it is to go on all the same.
         accept: PathBuf,
+        /// What is wrong with what he has said there, if he has.
+        said: String,
     },
     /// The keys are there and what opens them is not.
     #[error("{keys} holds keys, but the master key {master} that opens them {why}; restore it from a backup")]

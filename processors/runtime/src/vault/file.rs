@@ -190,9 +190,14 @@ impl Vault for FileVault {
             return Ok(());
         }
         let (keys, accept) = (self.place.clone(), self.place.with_extension("older"));
-        let accepted = std::fs::read_to_string(&accept).is_ok_and(|text| text.trim() == newest.0.to_string());
-        if !accepted {
-            return Err(VaultError::Older { keys, last: writer.slots - 1, newest: newest.0, accept });
+        let said = match std::fs::read_to_string(&accept) {
+            Ok(text) if text.trim() == newest.0.to_string() => None,
+            Ok(_) => Some("; what that file says now is another number, or none".to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(String::new()),
+            Err(error) => Some(format!("; that file is there and cannot be read: {error}")),
+        };
+        if let Some(said) = said {
+            return Err(VaultError::Older { keys, last: writer.slots - 1, newest: newest.0, accept, said });
         }
         tracing::warn!(keys = %keys.display(), newest = newest.0, "going on without keys that are missing, as told");
         writer.give_up(&self.file, newest.0).map_err(failed("writing", &self.place))
