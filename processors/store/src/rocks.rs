@@ -45,7 +45,7 @@ enum Inner {
 impl RocksStore {
     /// Opens the store in this directory, and makes it where it is missing. All of it can be folded from the log again,
     /// so one that is damaged is moved aside, and an empty one takes its place. Where there is no room to open it, it
-    /// is read as it is, and what is written stays in memory until there is room.
+    /// is read as it is, and what is written stays in memory, up to [`Settings::write_bytes`], until there is room.
     pub fn open(place: &Path, settings: Settings) -> Result<RocksStore, StoreError> {
         let inner = match DB::open(&options(settings), place) {
             Ok(db) => Inner::Open(db),
@@ -55,7 +55,7 @@ impl RocksStore {
                     return Err(failed("opening", place, error));
                 };
                 tracing::error!(%error, place = %place.display(), "there is no room to open the store; it is only read until there is");
-                Inner::Waiting(Waiting::new(db))
+                Inner::Waiting(Waiting::new(db, settings.write_bytes, error.into_string()))
             }
             Err(error) if is_damaged(&error) => Inner::Open(renew(place, settings, &error)?),
             Err(error) => return Err(failed("opening", place, error)),
@@ -91,14 +91,24 @@ impl RocksStore {
     fn writable(&self) -> Result<RwLockReadGuard<'_, Inner>, StoreError> {
         if matches!(&*self.inner(), Inner::Waiting(_)) {
             let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-            if let Inner::Waiting(waiting) = &*inner {
+            if let Inner::Waiting(waiting) = &mut *inner {
+                if !waiting.is_due() {
+                    return Err(self.full("opening", waiting));
+                }
                 let opened = DB::open(&options(self.settings), &self.place)
                     .and_then(|db| waiting.move_to(&db).map(|()| db));
-                *inner = Inner::Open(opened.map_err(|error| self.failed("opening", error))?);
+                *inner = Inner::Open(opened.map_err(|error| {
+                    waiting.tried(error.as_ref().to_owned());
+                    self.failed("opening", error)
+                })?);
                 tracing::info!(place = %self.place.display(), "there is room for the store again");
             }
         }
         Ok(self.inner())
+    }
+
+    fn full(&self, doing: &'static str, waiting: &Waiting) -> StoreError {
+        StoreError::Full { doing, place: self.place.clone(), why: waiting.why().to_owned() }
     }
 }
 
@@ -247,10 +257,15 @@ impl Store for RocksStore {
             Err(_) => {
                 let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
                 match &mut *inner {
-                    Inner::Waiting(waiting) => waiting.write(batch),
-                    Inner::Open(db) => apply(db, batch).map_err(|error| self.failed("writing", error))?,
+                    Inner::Open(db) => apply(db, batch).map_err(|error| self.failed("writing", error)),
+                    Inner::Waiting(waiting) => {
+                        if waiting.write(batch) {
+                            Ok(())
+                        } else {
+                            Err(self.full("writing", waiting))
+                        }
+                    }
                 }
-                Ok(())
             }
         }
     }
