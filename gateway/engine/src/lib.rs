@@ -72,6 +72,9 @@ type State = StreamState<<Suite as Processors>::State>;
 /// How many streams that wait for nothing each partition keeps in memory: somebody may look at what has just ended.
 const RESIDENTS: usize = 2_000;
 
+/// The folders of what is made again from the log where it is damaged.
+const STORES: [&str; 2] = ["state", "index"];
+
 /// How long a partition may compute before somebody should know.
 const COMPUTING: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -154,6 +157,19 @@ impl Engine {
     /// The same, and says meanwhile how far it is.
     pub async fn open_telling(options: &Options, opening: &Arc<Opening>) -> anyhow::Result<Arc<Engine>> {
         write_carefully()?;
+        for _ in STORES {
+            match Engine::open_once(options, opening).await {
+                // What was found damaged meanwhile is marked, and made anew by the next opening: that is this one.
+                Err(error) if STORES.iter().any(|store| RocksStore::is_marked(&options.data.join(store))) => {
+                    tracing::warn!("the data folder is opened once more: {error:#}");
+                }
+                opened => return opened,
+            }
+        }
+        Engine::open_once(options, opening).await
+    }
+
+    async fn open_once(options: &Options, opening: &Arc<Opening>) -> anyhow::Result<Arc<Engine>> {
         let (dispatches, incoming) = mpsc::unbounded_channel();
         let ended = watch::Sender::new(None);
         let published = options.data.join("published");
@@ -203,11 +219,10 @@ impl Engine {
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;
-        engine
-            .history
-            .index
-            .belongs_to(node.log_id())
-            .context("the index can be deleted; it is made anew")?;
+        if let Err(error) = engine.history.index.belongs_to(node.log_id()) {
+            node.halt().await;
+            return Err(error.context("the index can be deleted; it is made anew"));
+        }
         assert!(engine.node.set(node).is_ok(), "nobody else sets it");
         for partition in (0..log.partitions()).map(Partition) {
             let (index, log) = (engine.history.index.clone(), log.clone());

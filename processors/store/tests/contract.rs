@@ -193,6 +193,25 @@ fn a_store_whose_manifest_is_garbage_is_moved_aside_and_made_again() {
 }
 
 #[test]
+fn a_store_with_a_damaged_row_says_so_and_is_made_again_by_the_next_opening() {
+    healed_after(|place| {
+        for entry in std::fs::read_dir(place).expect("a directory") {
+            let path = entry.expect("a file").path();
+            if path.extension().is_some_and(|end| end == "sst") {
+                let mut bytes = std::fs::read(&path).expect("a file");
+                bytes[4] ^= 1;
+                std::fs::write(path, bytes).expect("a file");
+            }
+        }
+        assert!(!RocksStore::is_marked(place));
+        let store = RocksStore::open(place, Settings::default()).expect("nobody has read it yet");
+        let read = store.get(&[b"a".to_vec()]);
+        assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
+        assert!(RocksStore::is_marked(place));
+    });
+}
+
+#[test]
 fn a_store_that_another_has_open_is_not_moved_aside() {
     let dir = tempfile::tempdir().expect("a directory");
     let place = dir.path().join("index");
@@ -273,7 +292,7 @@ fn cramped(place: &std::path::Path) {
     let until = Instant::now() + Duration::from_secs(30);
     while let Err(error) = store.flush() {
         assert!(Instant::now() < until, "there is room again, and yet: {error}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::yield_now();
     }
     assert_eq!(keys(&store, "a", None, 9), ["a0", "a2", "a3", "a4"]);
 }
