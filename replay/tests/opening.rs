@@ -149,6 +149,30 @@ async fn a_node_with_an_older_file_of_keys_says_so_and_serves_nothing() {
     assert_eq!(node.child.wait().unwrap().code(), Some(1));
 }
 
+#[tokio::test]
+async fn a_node_with_a_log_that_is_older_than_its_state_stays_and_says_so() {
+    let data = tokio::task::spawn_blocking(used).await.unwrap();
+    let copy = |from: &str, to: &str| {
+        let paths = [data.path().join(from), data.path().join(to)];
+        assert!(Command::new("cp").arg("-a").args(paths).status().unwrap().success());
+    };
+    copy("log", "older");
+    let mut node = Node::start(data.path());
+    node.until(200, "").await;
+    let run = desk::omium(
+        data.path(),
+        &["run", data.path().join("review.yaml").to_str().unwrap(), "--input", "{\"amount\":1}"],
+    );
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    Command::new("kill").arg(node.child.id().to_string()).status().unwrap();
+    assert_eq!(node.child.wait().unwrap().code(), Some(0));
+    std::fs::remove_dir_all(data.path().join("log")).unwrap();
+    copy("older", "log");
+    let node = Node::start(data.path());
+    let said = node.until(503, "other-ages").await;
+    assert!(said["detail"].as_str().unwrap().contains("older than what lies beside it"), "{said}");
+}
+
 #[test]
 fn doctor_looks_at_this_machine_only_where_the_server_is_its_own() {
     let dev = Dev::start();

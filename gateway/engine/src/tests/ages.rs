@@ -59,7 +59,10 @@ fn copy(from: &Path, to: &Path) {
 async fn refusal(data: &Path) -> String {
     let host = super::super::Host::default();
     let options = Options { data: data.to_owned(), partitions: 2, kafka: None, host };
-    let why = Engine::open(&options).await.err().expect("it is not whole").to_string();
+    let error = Engine::open(&options).await.err().expect("it is not whole");
+    // Whoever starts it stays, and says so.
+    assert!(super::super::of_other_ages(&error).is_some(), "{error}");
+    let why = error.to_string();
     let again =
         Engine::open(&options).await.err().expect("nothing was changed by the first start").to_string();
     assert_eq!(why, again);
