@@ -16,6 +16,7 @@ use serde_json::Value;
 struct Node {
     child: Child,
     url: String,
+    key: String,
 }
 
 impl Node {
@@ -29,14 +30,16 @@ impl Node {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Node { child, url: format!("http://127.0.0.1:{port}") }
+        let key = std::fs::read_to_string(data.join("dev.key")).unwrap_or_default().trim().to_owned();
+        Node { child, url: format!("http://127.0.0.1:{port}"), key }
     }
 
     /// The status, the time to come again and the body of an answer, as soon as there is one.
     async fn ask(&self, path: &str) -> (u16, Option<String>, Value) {
         let began = Instant::now();
         loop {
-            match reqwest::get(format!("{}{path}", self.url)).await {
+            let request = reqwest::Client::new().get(format!("{}{path}", self.url)).bearer_auth(&self.key);
+            match request.send().await {
                 Ok(answer) => {
                     let again =
                         answer.headers().get("retry-after").map(|time| time.to_str().unwrap().to_owned());
@@ -168,9 +171,15 @@ async fn a_node_with_a_log_that_is_older_than_its_state_stays_and_says_so() {
     assert_eq!(node.child.wait().unwrap().code(), Some(0));
     std::fs::remove_dir_all(data.path().join("log")).unwrap();
     copy("older", "log");
-    let node = Node::start(data.path());
+    let mut node = Node::start(data.path());
     let said = node.until(503, "other-ages").await;
     assert!(said["detail"].as_str().unwrap().contains("older than what lies beside it"), "{said}");
+    for key in ["", "om_other"] {
+        node.key = key.to_owned();
+        let text = node.ask("/ready").await.2.to_string();
+        assert!(text.contains("parts of the data folder are older"), "{text}");
+        assert!(!text.contains(data.path().to_str().unwrap()), "a stranger is told no paths: {text}");
+    }
 }
 
 #[test]

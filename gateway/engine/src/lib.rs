@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context as _;
+use omium_api::port::Reason;
 use omium_detector::Detector;
 use omium_execution::{Execution, Phase, Run, Step};
 use omium_log::{Blobs, KafkaLog, KafkaOptions};
@@ -259,26 +260,39 @@ impl Engine {
         self.native_calls.drain().await;
     }
 
-    /// Why this node does not work as it should, one sentence each: parts of its data that are gone or are another log's,
-    /// an index that stands still, partitions that are not led or compute without an end. Waits for nobody, so it can be
-    /// asked whatever the partitions do.
-    pub fn wholeness(&self) -> Vec<String> {
-        let Some(node) = self.node.get() else { return vec!["the node is being opened".to_owned()] };
-        let mut reasons = node.wholeness();
-        reasons.extend(self.history.index.troubles());
-        reasons.extend(self.full().map(|why| {
-            format!("there is no room on the disk: commands are refused with 507 until there is, reads go on ({why})")
-        }));
+    /// Why this node does not work as it should: parts of its data that are gone or are another log's, an index that stands
+    /// still, partitions that are not led or compute without an end. Waits for nobody, so it can be asked whatever the
+    /// partitions do.
+    pub fn wholeness(&self) -> Vec<Reason> {
+        let Some(node) = self.node.get() else {
+            return vec![Reason::new("the node is being opened", "the node is being opened")];
+        };
+        let folder = "a part of the data folder is missing, or does not belong there";
+        let mut reasons: Vec<Reason> =
+            node.wholeness().into_iter().map(|text| Reason::new(folder, text)).collect();
+        let troubles = self.history.index.troubles().into_iter();
+        reasons.extend(troubles.map(|text| Reason::new("the index stands still", text)));
+        let full = "there is no room on the disk: commands are refused with 507 until there is, reads go on";
+        reasons.extend(self.full().map(|why| Reason::new(full, format!("{full} ({why})"))));
         for standing in node.standing() {
             let omium_runtime::PartitionStanding { partition, led, ended, full: _, computing } = standing;
             match ended {
-                Some(why) => reasons.push(format!("partition {partition} has ended: {why}")),
-                None if !led => reasons.push(format!("partition {partition} is being taken over")),
+                Some(why) => reasons.push(Reason::new(
+                    "a partition has ended",
+                    format!("partition {partition} has ended: {why}"),
+                )),
+                None if !led => reasons.push(Reason::new(
+                    "a partition is being taken over",
+                    format!("partition {partition} is being taken over"),
+                )),
                 None => {}
             }
             if computing >= COMPUTING {
                 let seconds = computing.as_secs();
-                reasons.push(format!("partition {partition} has been computing for {seconds} s"));
+                reasons.push(Reason::new(
+                    "a partition computes for long",
+                    format!("partition {partition} has been computing for {seconds} s"),
+                ));
             }
         }
         reasons

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use omium_api::port::{
-    Action, Caller, Decision, Engine as Port, Failure, Filter, ProgramRequest, Programs, Role, StartRequest,
-    ToWorker, WorkerInfo, WorkerSeat,
+    Action, Caller, Decision, Engine as Port, Failure, Filter, ProgramRequest, Programs, Reason, Role,
+    StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
     AttemptView, CheckpointView, Counts, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
@@ -79,7 +79,7 @@ impl Port for Served {
         self.readable() && self.0.wholeness().is_empty()
     }
 
-    fn wholeness(&self) -> Vec<String> {
+    fn wholeness(&self) -> Vec<Reason> {
         self.0.wholeness()
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use axum::body::Bytes;
 use omium_api::port::{
-    Action, Caller, Decision, Engine, Failure, FailureKind, Filter, ProgramRequest, Programs, Role,
+    Action, Caller, Decision, Engine, Failure, FailureKind, Filter, ProgramRequest, Programs, Reason, Role,
     StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
@@ -28,6 +28,7 @@ pub(crate) struct Memory {
     pub(crate) board: Board,
     /// The public parts of keys that open nothing any more.
     pub(crate) revoked: Mutex<BTreeSet<String>>,
+    pub(crate) reasons: Mutex<Vec<Reason>>,
 }
 
 pub(crate) struct Stream {
@@ -207,7 +208,11 @@ impl Engine for Served {
     }
 
     fn ready(&self) -> bool {
-        true
+        self.wholeness().is_empty()
+    }
+
+    fn wholeness(&self) -> Vec<Reason> {
+        self.0.reasons.lock().unwrap().clone()
     }
 
     fn counts(&self) -> Counts {

@@ -71,7 +71,7 @@ async fn refusal(data: &Path) -> String {
 
 async fn opens(data: &Path) -> Vec<String> {
     let desk = Desk::open(data).await;
-    let reasons = desk.engine.wholeness();
+    let reasons = desk.engine.wholeness().into_iter().map(|reason| reason.text).collect();
     desk.engine.stop().await.unwrap();
     reasons
 }
