@@ -136,8 +136,8 @@ impl<P: Processors> Node<P> {
                 |key: &StreamKey| key.stream.partition(key.tenant, parts.log.partitions()) == partition;
             shell.suspect(convicted.iter().copied().filter(here).collect());
             resting.push(rests);
-            let (cell, outputs) =
-                Cell::new(shell, parts.store.clone(), parts.world.clone(), telemetry.clone());
+            let (store, world) = (parts.store.clone(), parts.world.clone());
+            let (cell, outputs) = Cell::new(shell, store, world, telemetry.clone(), suspects.clone());
             cells.push(cell);
             arriving.push(outputs);
         }
@@ -406,6 +406,7 @@ impl<P: Processors> Node<P> {
             self.stopped(cell).await;
         }
         self.halt().await;
+        self.suspects.end_well();
         if let Some(seen) = self.seen.clone() {
             seen::note(&seen, &*self.log).await;
         }
