@@ -280,8 +280,8 @@ async fn stay_closed(
     tracing::error!(
         "nothing is served, and nothing was changed; stop this node, put the folder right and start it again"
     );
-    entrance.close(reasons.join("; "));
     let key = std::fs::read_to_string(data.join("dev.key")).unwrap_or_default().trim().to_owned();
+    entrance.close(reasons.join("; "), &key);
     // It is found without the note too, and has to stay where there is no room for it.
     let _ = note(data, &Running { url, key, pid: std::process::id() });
     told(&mut signals).await;

@@ -283,3 +283,28 @@ fn state_and_index_whose_current_file_is_garbage_are_made_again_from_the_log_wit
         assert!(data.path().join(format!("{folder}.damaged/CURRENT")).exists());
     }
 }
+
+#[test]
+fn state_and_index_with_a_damaged_row_are_made_again_from_the_log_with_an_alarm() {
+    let data = tempfile::tempdir().unwrap();
+    let mut node = Node::start(data.path());
+    node.published();
+    let id = node.started();
+    node.shows(&id, "running");
+    node.stop(|_| {});
+    for folder in ["state", "index"] {
+        for entry in std::fs::read_dir(data.path().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|end| end == "sst") {
+                let mut bytes = std::fs::read(&path).unwrap();
+                bytes[4] ^= 1;
+                std::fs::write(path, bytes).unwrap();
+            }
+        }
+    }
+    let node = Node::start(data.path());
+    node.shows(&id, "running");
+    for folder in ["state", "index"] {
+        assert!(node.said.contains(&format!("{folder} is damaged; it was moved to")), "{}", node.said);
+    }
+}

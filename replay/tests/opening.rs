@@ -16,6 +16,7 @@ use serde_json::Value;
 struct Node {
     child: Child,
     url: String,
+    key: String,
 }
 
 impl Node {
@@ -29,14 +30,16 @@ impl Node {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Node { child, url: format!("http://127.0.0.1:{port}") }
+        let key = std::fs::read_to_string(data.join("dev.key")).unwrap_or_default().trim().to_owned();
+        Node { child, url: format!("http://127.0.0.1:{port}"), key }
     }
 
     /// The status, the time to come again and the body of an answer, as soon as there is one.
     async fn ask(&self, path: &str) -> (u16, Option<String>, Value) {
         let began = Instant::now();
         loop {
-            match reqwest::get(format!("{}{path}", self.url)).await {
+            let request = reqwest::Client::new().get(format!("{}{path}", self.url)).bearer_auth(&self.key);
+            match request.send().await {
                 Ok(answer) => {
                     let again =
                         answer.headers().get("retry-after").map(|time| time.to_str().unwrap().to_owned());
@@ -147,6 +150,36 @@ async fn a_node_with_an_older_file_of_keys_says_so_and_serves_nothing() {
     assert!(!doctor.status.success() && text.contains("keys is older than the log"), "{text}");
     Command::new("kill").arg(node.child.id().to_string()).status().unwrap();
     assert_eq!(node.child.wait().unwrap().code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_node_with_a_log_that_is_older_than_its_state_stays_and_says_so() {
+    let data = tokio::task::spawn_blocking(used).await.unwrap();
+    let copy = |from: &str, to: &str| {
+        let paths = [data.path().join(from), data.path().join(to)];
+        assert!(Command::new("cp").arg("-a").args(paths).status().unwrap().success());
+    };
+    copy("log", "older");
+    let mut node = Node::start(data.path());
+    node.until(200, "").await;
+    let run = desk::omium(
+        data.path(),
+        &["run", data.path().join("review.yaml").to_str().unwrap(), "--input", "{\"amount\":1}"],
+    );
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    Command::new("kill").arg(node.child.id().to_string()).status().unwrap();
+    assert_eq!(node.child.wait().unwrap().code(), Some(0));
+    std::fs::remove_dir_all(data.path().join("log")).unwrap();
+    copy("older", "log");
+    let mut node = Node::start(data.path());
+    let said = node.until(503, "other-ages").await;
+    assert!(said["detail"].as_str().unwrap().contains("older than what lies beside it"), "{said}");
+    for key in ["", "om_other"] {
+        node.key = key.to_owned();
+        let text = node.ask("/ready").await.2.to_string();
+        assert!(text.contains("parts of the data folder are older"), "{text}");
+        assert!(!text.contains(data.path().to_str().unwrap()), "a stranger is told no paths: {text}");
+    }
 }
 
 #[test]

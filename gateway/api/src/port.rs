@@ -33,6 +33,22 @@ pub struct Caller {
     pub key: String,
 }
 
+/// Why a node is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The kind of it, for everybody: it names no file, no log and no stream.
+    pub kind: &'static str,
+    /// One sentence with all there is to say, for who has a key.
+    pub text: String,
+}
+
+impl Reason {
+    /// A reason.
+    pub fn new(kind: &'static str, text: impl Into<String>) -> Reason {
+        Reason { kind, text: text.into() }
+    }
+}
+
 /// What a key may do; each role may do what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -406,8 +422,8 @@ pub trait Engine: Programs {
     /// Whether all partitions are led.
     fn ready(&self) -> bool;
 
-    /// Why it is not ready, one sentence each.
-    fn wholeness(&self) -> Vec<String> {
+    /// Why it is not ready.
+    fn wholeness(&self) -> Vec<Reason> {
         Vec::new()
     }
 

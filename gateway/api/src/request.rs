@@ -1,6 +1,7 @@
 //! What of a request every route needs: who asks, and a body that may be wrong.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequestParts, Request};
@@ -53,6 +54,9 @@ impl Shared {
     }
 }
 
+/// How long it may take to know a key where the answer does not depend on it.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
+
 /// Whoever asks, known by his key.
 pub(crate) struct Known(pub(crate) Caller);
 
@@ -85,6 +89,18 @@ impl FromRequestParts<Shared> for Known {
     }
 }
 
+/// Whether these headers hold a good key, as far as that is known soon: a node that is not well may not know it at all.
+pub(crate) async fn has_key(shared: &Shared, headers: &HeaderMap) -> bool {
+    let Some(key) = bearer(headers) else { return false };
+    let known = tokio::time::timeout(KNOWN_WITHIN, shared.engine.authenticate(&key)).await;
+    matches!(known, Ok(Ok(Some(_))))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    Some(value.strip_prefix("Bearer ")?.trim().to_owned())
+}
+
 impl Known {
     /// The caller, where his role allows it.
     pub(crate) fn may(self, least: Role) -> Result<Caller, Problem> {
@@ -99,9 +115,8 @@ impl Known {
 
 // A browser cannot set headers on a WebSocket; there alone the key may stand in the address.
 fn key(parts: &Parts) -> Option<String> {
-    let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if let Some(key) = bearer.and_then(|value| value.strip_prefix("Bearer ")) {
-        return Some(key.trim().to_owned());
+    if let Some(key) = bearer(&parts.headers) {
+        return Some(key);
     }
     let upgrades = parts
         .headers

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::port::{Action, Caller, Filter, Role, StartRequest};
 use crate::problem::Problem;
-use crate::request::{InPath, InQuery, Known, Shared, Waiting, Whole, idempotency, read};
+use crate::request::{InPath, InQuery, Known, Shared, Waiting, Whole, has_key, idempotency, read};
 use crate::views::{CheckpointView, Done, Health, Items, Ready, Validated, WorkflowView};
 
 type Answer<T> = Result<T, Problem>;
@@ -83,6 +83,9 @@ async fn health() -> Json<Health> {
     Json(Health { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
+const NOT_LED: &str = "this node does not lead all partitions yet; its lines on stderr say what is missing";
+const LOOK_AGAIN: &str = "try again in a moment; `/metrics` and the lines of the node say why";
+
 #[derive(Deserialize)]
 struct ReadyFor {
     r#for: Option<String>,
@@ -91,17 +94,11 @@ struct ReadyFor {
 async fn ready(
     State(shared): State<Shared>,
     InQuery(ReadyFor { r#for }): InQuery<ReadyFor>,
+    headers: HeaderMap,
 ) -> Answer<Json<Ready>> {
-    let (ready, detail) = match r#for.as_deref() {
-        None | Some("write") => (
-            shared.engine.ready(),
-            match shared.engine.wholeness().as_slice() {
-                [] => "this node does not lead all partitions yet; its lines on stderr say what is missing"
-                    .to_owned(),
-                reasons => reasons.join("; "),
-            },
-        ),
-        Some("read") => (shared.engine.readable(), "what is there cannot be read now".to_owned()),
+    let ready = match r#for.as_deref() {
+        None | Some("write") => shared.engine.ready(),
+        Some("read") => shared.engine.readable(),
         Some(_) => {
             let hint = "ask `?for=read`, or leave it out to be told whether all can be written too";
             return Err(Problem::new(
@@ -115,7 +112,18 @@ async fn ready(
     if ready {
         return Ok(Json(Ready { status: "ready".to_owned() }));
     }
-    let hint = "try again in a moment; `/metrics` and the lines of the node say why";
+    let mut reasons = shared.engine.wholeness();
+    let (detail, hint) = if r#for.as_deref() == Some("read") {
+        ("what is there cannot be read now".to_owned(), LOOK_AGAIN)
+    } else if reasons.is_empty() {
+        (NOT_LED.to_owned(), LOOK_AGAIN)
+    } else if has_key(&shared, &headers).await {
+        (reasons.into_iter().map(|reason| reason.text).collect::<Vec<_>>().join("; "), LOOK_AGAIN)
+    } else {
+        reasons.dedup_by_key(|reason| reason.kind);
+        let kinds: Vec<&str> = reasons.iter().map(|reason| reason.kind).collect();
+        (format!("not whole: {}", kinds.join("; ")), "ask with a key to be told more")
+    };
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail, hint))
 }
 

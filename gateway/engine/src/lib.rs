@@ -41,6 +41,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use omium_api::port::Reason;
 use omium_detector::Detector;
 use omium_execution::{Execution, Phase, Run, Step};
 use omium_log::{Blobs, KafkaLog, KafkaOptions};
@@ -77,6 +78,9 @@ type State = StreamState<<Suite as Processors>::State>;
 
 /// How many streams that wait for nothing each partition keeps in memory: somebody may look at what has just ended.
 const RESIDENTS: usize = 2_000;
+
+/// The folders of what is made again from the log where it is damaged.
+const STORES: [&str; 2] = ["state", "index"];
 
 /// How long a partition may compute before somebody should know.
 const COMPUTING: std::time::Duration = std::time::Duration::from_secs(1);
@@ -165,6 +169,19 @@ impl Engine {
     /// The same, and says meanwhile how far it is.
     pub async fn open_telling(options: &Options, opening: &Arc<Opening>) -> anyhow::Result<Arc<Engine>> {
         write_carefully()?;
+        for _ in STORES {
+            match Engine::open_once(options, opening).await {
+                // What was found damaged meanwhile is marked, and made anew by the next opening: that is this one.
+                Err(error) if STORES.iter().any(|store| RocksStore::is_marked(&options.data.join(store))) => {
+                    tracing::warn!("the data folder is opened once more: {error:#}");
+                }
+                opened => return opened,
+            }
+        }
+        Engine::open_once(options, opening).await
+    }
+
+    async fn open_once(options: &Options, opening: &Arc<Opening>) -> anyhow::Result<Arc<Engine>> {
         let (dispatches, incoming) = mpsc::unbounded_channel();
         let ended = watch::Sender::new(None);
         let published = options.data.join("published");
@@ -218,11 +235,10 @@ impl Engine {
         });
         let log = parts.log.clone();
         let node = Node::open(parts).await?;
-        engine
-            .history
-            .index
-            .belongs_to(node.log_id())
-            .context("the index can be deleted; it is made anew")?;
+        if let Err(error) = engine.history.index.belongs_to(node.log_id()) {
+            node.halt().await;
+            return Err(error.context("the index can be deleted; it is made anew"));
+        }
         assert!(engine.node.set(node).is_ok(), "nobody else sets it");
         for partition in (0..log.partitions()).map(Partition) {
             let (index, log) = (engine.history.index.clone(), log.clone());
@@ -261,26 +277,39 @@ impl Engine {
         self.native_calls.drain().await;
     }
 
-    /// Why this node does not work as it should, one sentence each: parts of its data that are gone or are another log's,
-    /// an index that stands still, partitions that are not led or compute without an end. Waits for nobody, so it can be
-    /// asked whatever the partitions do.
-    pub fn wholeness(&self) -> Vec<String> {
-        let Some(node) = self.node.get() else { return vec!["the node is being opened".to_owned()] };
-        let mut reasons = node.wholeness();
-        reasons.extend(self.history.index.troubles());
-        reasons.extend(self.full().map(|why| {
-            format!("there is no room on the disk: commands are refused with 507 until there is, reads go on ({why})")
-        }));
+    /// Why this node does not work as it should: parts of its data that are gone or are another log's, an index that stands
+    /// still, partitions that are not led or compute without an end. Waits for nobody, so it can be asked whatever the
+    /// partitions do.
+    pub fn wholeness(&self) -> Vec<Reason> {
+        let Some(node) = self.node.get() else {
+            return vec![Reason::new("the node is being opened", "the node is being opened")];
+        };
+        let folder = "a part of the data folder is missing, or does not belong there";
+        let mut reasons: Vec<Reason> =
+            node.wholeness().into_iter().map(|text| Reason::new(folder, text)).collect();
+        let troubles = self.history.index.troubles().into_iter();
+        reasons.extend(troubles.map(|text| Reason::new("the index stands still", text)));
+        let full = "there is no room on the disk: commands are refused with 507 until there is, reads go on";
+        reasons.extend(self.full().map(|why| Reason::new(full, format!("{full} ({why})"))));
         for standing in node.standing() {
             let omium_runtime::PartitionStanding { partition, led, ended, full: _, computing } = standing;
             match ended {
-                Some(why) => reasons.push(format!("partition {partition} has ended: {why}")),
-                None if !led => reasons.push(format!("partition {partition} is being taken over")),
+                Some(why) => reasons.push(Reason::new(
+                    "a partition has ended",
+                    format!("partition {partition} has ended: {why}"),
+                )),
+                None if !led => reasons.push(Reason::new(
+                    "a partition is being taken over",
+                    format!("partition {partition} is being taken over"),
+                )),
                 None => {}
             }
             if computing >= COMPUTING {
                 let seconds = computing.as_secs();
-                reasons.push(format!("partition {partition} has been computing for {seconds} s"));
+                reasons.push(Reason::new(
+                    "a partition computes for long",
+                    format!("partition {partition} has been computing for {seconds} s"),
+                ));
             }
         }
         reasons

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use omium_log::LogError;
 use omium_runtime::OpenError;
 use omium_schemas::{Offset, Partition};
 
@@ -45,9 +46,10 @@ impl fmt::Display for Opening {
 }
 
 /// Why an engine was not opened, where parts of its data folder are older than others; one sentence each.
-pub fn of_other_ages(error: &anyhow::Error) -> Option<&[String]> {
-    match error.downcast_ref() {
-        Some(OpenError::OtherAges(reasons)) => Some(reasons),
+pub fn of_other_ages(error: &anyhow::Error) -> Option<Vec<String>> {
+    match error.downcast_ref()? {
+        OpenError::OtherAges(reasons) => Some(reasons.clone()),
+        OpenError::Log(why @ LogError::Older { .. }) => Some(vec![why.to_string()]),
         _ => None,
     }
 }

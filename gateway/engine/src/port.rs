@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use omium_api::port::{
-    Action, Caller, Decision, Engine as Port, Failure, Filter, NewKey, ProgramRequest, Programs,
+    Action, Caller, Decision, Engine as Port, Failure, Filter, NewKey, ProgramRequest, Programs, Reason,
     StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
@@ -81,7 +81,7 @@ impl Port for Served {
         self.readable() && self.0.wholeness().is_empty()
     }
 
-    fn wholeness(&self) -> Vec<String> {
+    fn wholeness(&self) -> Vec<Reason> {
         self.0.wholeness()
     }
 

@@ -652,7 +652,7 @@ async fn keys_of_another_log_or_none_beside_a_log_are_refused() {
     std::fs::write(&keys, kept_keys).unwrap();
     std::fs::write(&master, kept_master).unwrap();
     let desk = Desk::open(dir.path()).await;
-    assert_eq!(desk.engine.wholeness(), Vec::<String>::new());
+    assert_eq!(desk.engine.wholeness(), []);
     std::fs::remove_dir_all(dir.path().join("blobs")).unwrap();
     let noticed = async {
         while desk.engine.wholeness().is_empty() {

@@ -178,6 +178,18 @@ pub enum LogError {
         /// What is wrong.
         why: String,
     },
+    /// Another part of the data folder has seen more of it.
+    #[error(
+        "the log in {place} is older than what lies beside it, or has lost its end: {why}; nothing was changed. Bring the \
+         newest copy of the log back. If there is none, move the folder `state` away to go on without the records that \
+         are missing"
+    )]
+    Older {
+        /// The file.
+        place: PathBuf,
+        /// How that is known.
+        why: String,
+    },
     /// There is no room now: the disk, a quota, the table of open files or a limit on file size is full. Nothing was
     /// written and nothing is lost. Reads go on; writes resume by themselves when there is room.
     #[error("{place} takes nothing more for now ({why}); writes are refused until it does, reads go on")]

@@ -57,6 +57,11 @@ pub struct Book {
 }
 
 impl Book {
+    /// The id of the log, as partition 0 knows it once it is opened.
+    pub fn log(&self) -> Option<[u8; 16]> {
+        (self.partitions != 0).then_some(self.id)
+    }
+
     /// Folds one event of any stream of the partition.
     pub fn apply(&mut self, key: &StreamKey, seq: Seq, entropy: &[u8; 16], event: &Event) {
         match event {

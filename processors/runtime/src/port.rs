@@ -276,6 +276,9 @@ pub enum Ended {
     /// The log or the store holds what this program cannot read or must not fold.
     #[error("{0}")]
     Unreadable(String),
+    /// The log is an older copy than the saved state, or another one.
+    #[error("{0}")]
+    OtherAge(String),
 }
 
 impl From<LogError> for Ended {

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use omium_runtime::{FileVault, Place, StreamKey, Vault, VaultError, open, seal};
-use omium_schemas::{Content, Seq, StreamId, StreamKind, TenantId};
+use omium_schemas::{Content, KeyId, Seq, StreamId, StreamKind, TenantId};
 
 struct Files(tempfile::TempDir);
 
@@ -198,4 +198,18 @@ fn who_only_looks_makes_no_key() {
     }
     assert!(vault.known(&stream("a")).is_some());
     assert_eq!(size(), before);
+}
+
+#[test]
+fn a_number_that_no_key_can_have_is_refused_also_where_an_operator_has_accepted_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let keys = dir.path().join("keys");
+    let vault = FileVault::open(&keys, &dir.path().join("master.key")).expect("a vault");
+    let before = std::fs::metadata(&keys).expect("a file").len();
+    for newest in [u64::MAX, u64::MAX / 64] {
+        std::fs::write(dir.path().join("keys.older"), newest.to_string()).expect("a file");
+        let why = vault.reaches(KeyId(newest)).expect_err("there is no such key").to_string();
+        assert!(why.contains("is no number of a key"), "{why}");
+    }
+    assert_eq!(std::fs::metadata(&keys).expect("a file").len(), before);
 }

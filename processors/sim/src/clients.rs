@@ -127,6 +127,10 @@ impl World {
         let ticket = Ticket(self.tickets);
         self.asked.insert(ticket, Asked { asker, key, seen: Seq(0) });
         let partition = key.stream.partition(key.tenant, self.config.partitions);
+        if self.faulty && self.chance.per_mille(10) {
+            self.fault(Fault::Busy);
+            return self.answered(partition, ticket, Answer::Busy);
+        }
         let life = self.life(self.leaders[usize::from(partition.0)].0, partition);
         // Every second one was looked up before it came in, and what was found may be old by then.
         let used = origin.key.clone().filter(|_| ticket.0.is_multiple_of(2));

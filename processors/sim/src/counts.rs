@@ -56,11 +56,13 @@ pub enum Fault {
     BlobsFull,
     /// A subject is erased while it is busy: its key is destroyed.
     Erasure,
+    /// A partition has no room for one more to wait, and says so before its shell hears of it.
+    Busy,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 25] = [
+    pub const ALL: [Fault; 26] = [
         Fault::Crash,
         Fault::StaleLeader,
         Fault::LateAppend,
@@ -86,6 +88,7 @@ impl Fault {
         Fault::UnknownEvent,
         Fault::BlobsFull,
         Fault::Erasure,
+        Fault::Busy,
     ];
 }
 

@@ -16,6 +16,19 @@ pub enum StoreError {
         /// RocksDB's own words.
         why: String,
     },
+    /// Its files are not what it wrote. It is marked: the next opening makes it anew.
+    #[error(
+        "{doing} {place} failed: {why}; its files are damaged, and the state is a cache: when the server starts next, \
+         {place} is moved aside and made again from the log. Check the disk"
+    )]
+    Damaged {
+        /// What was being done.
+        doing: &'static str,
+        /// The directory.
+        place: PathBuf,
+        /// RocksDB's own words.
+        why: String,
+    },
     /// RocksDB or the file system beneath it failed.
     #[error(
         "{doing} {place} failed: {why}; the state is a cache: where its files are damaged, delete {place} and it is rebuilt from the log"

@@ -1,5 +1,7 @@
 //! RocksDB without a write-ahead log: the log that matters is ours, and the state can be folded from it again.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -13,6 +15,11 @@ use rocksdb::{WriteBufferManager, properties};
 
 use crate::waiting::Waiting;
 use crate::{Batch, Change, Row, Store, StoreError};
+
+/// A file in the store's folder that says how it was found damaged.
+const MARK: &str = "DAMAGED";
+/// More of it is not read.
+const LONGEST: u64 = 4096;
 
 /// How much memory the store may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,19 +52,25 @@ enum Inner {
 impl RocksStore {
     /// Opens the store in this directory, and makes it where it is missing. All of it can be folded from the log again,
     /// so one that is damaged is moved aside, and an empty one takes its place. Where there is no room to open it, it
-    /// is read as it is, and what is written stays in memory until there is room.
+    /// is read as it is, and what is written stays in memory, up to [`Settings::write_bytes`], until there is room.
     pub fn open(place: &Path, settings: Settings) -> Result<RocksStore, StoreError> {
         let inner = match DB::open(&options(settings), place) {
-            Ok(db) => Inner::Open(db),
+            Ok(db) => match mark(place) {
+                None => Inner::Open(db),
+                Some(why) => {
+                    drop(db);
+                    Inner::Open(renew(place, settings, &why)?)
+                }
+            },
             Err(error) if is_full(&error) => {
                 // Nothing can be read where there is none yet.
                 let Ok(db) = DB::open_for_read_only(&options(settings), place, false) else {
                     return Err(failed("opening", place, error));
                 };
                 tracing::error!(%error, place = %place.display(), "there is no room to open the store; it is only read until there is");
-                Inner::Waiting(Waiting::new(db))
+                Inner::Waiting(Waiting::new(db, settings.write_bytes, error.into_string()))
             }
-            Err(error) if is_damaged(&error) => Inner::Open(renew(place, settings, &error)?),
+            Err(error) if is_damaged(&error) => Inner::Open(renew(place, settings, error.as_ref())?),
             Err(error) => return Err(failed("opening", place, error)),
         };
         Ok(RocksStore { inner: RwLock::new(inner), place: place.to_owned(), settings })
@@ -69,7 +82,7 @@ impl RocksStore {
         let inner = self.writable()?;
         Checkpoint::new(inner.db())
             .and_then(|checkpoint| checkpoint.create_checkpoint(to))
-            .map_err(|error| failed("copying", &self.place, error))
+            .map_err(|error| self.failed("copying", error))
     }
 
     /// The memory that it uses now, in bytes: what is unflushed, and the cache.
@@ -79,8 +92,22 @@ impl RocksStore {
         read(properties::SIZE_ALL_MEM_TABLES) + read(properties::BLOCK_CACHE_USAGE)
     }
 
+    /// Whether the store in this directory was found damaged, so that it is made anew when it is opened next.
+    pub fn is_marked(place: &Path) -> bool {
+        mark(place).is_some()
+    }
+
+    /// What was damaged behind what opening reads is only met by who reads it. What rests on it cannot be mended beneath
+    /// those who have it open, so the next opening is told.
     fn failed(&self, doing: &'static str, error: rocksdb::Error) -> StoreError {
-        failed(doing, &self.place, error)
+        if error.kind() != ErrorKind::Corruption {
+            return failed(doing, &self.place, error);
+        }
+        let (place, why) = (self.place.clone(), error.into_string());
+        if let Err(error) = std::fs::write(place.join(MARK), &why) {
+            tracing::error!(%error, "{} is damaged, and could not be marked; delete it before the next start", place.display());
+        }
+        StoreError::Damaged { doing, place, why }
     }
 
     fn inner(&self) -> RwLockReadGuard<'_, Inner> {
@@ -91,14 +118,24 @@ impl RocksStore {
     fn writable(&self) -> Result<RwLockReadGuard<'_, Inner>, StoreError> {
         if matches!(&*self.inner(), Inner::Waiting(_)) {
             let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-            if let Inner::Waiting(waiting) = &*inner {
+            if let Inner::Waiting(waiting) = &mut *inner {
+                if !waiting.is_due() {
+                    return Err(self.full("opening", waiting));
+                }
                 let opened = DB::open(&options(self.settings), &self.place)
                     .and_then(|db| waiting.move_to(&db).map(|()| db));
-                *inner = Inner::Open(opened.map_err(|error| self.failed("opening", error))?);
+                *inner = Inner::Open(opened.map_err(|error| {
+                    waiting.tried(error.as_ref().to_owned());
+                    self.failed("opening", error)
+                })?);
                 tracing::info!(place = %self.place.display(), "there is room for the store again");
             }
         }
         Ok(self.inner())
+    }
+
+    fn full(&self, doing: &'static str, waiting: &Waiting) -> StoreError {
+        StoreError::Full { doing, place: self.place.clone(), why: waiting.why().to_owned() }
     }
 }
 
@@ -124,8 +161,19 @@ fn is_damaged(error: &rocksdb::Error) -> bool {
     }
 }
 
+/// How the store was found damaged, where it was. A mark that cannot be read is one.
+fn mark(place: &Path) -> Option<String> {
+    let file = match File::open(place.join(MARK)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        file => file,
+    };
+    let mut why = Vec::new();
+    let read = file.and_then(|file| file.take(LONGEST).read_to_end(&mut why));
+    Some(read.map_or_else(|error| error.to_string(), |_| String::from_utf8_lossy(&why).into_owned()))
+}
+
 /// Moves a damaged store aside, over the last one that was, and makes an empty one.
-fn renew(place: &Path, settings: Settings, error: &rocksdb::Error) -> Result<DB, StoreError> {
+fn renew(place: &Path, settings: Settings, error: &str) -> Result<DB, StoreError> {
     let mut aside = place.as_os_str().to_owned();
     aside.push(".damaged");
     let aside = PathBuf::from(aside);
@@ -139,7 +187,7 @@ fn renew(place: &Path, settings: Settings, error: &rocksdb::Error) -> Result<DB,
         why: format!("{why} (it is damaged: {error})"),
     })?;
     tracing::error!(
-        %error,
+        error,
         "{} is damaged; it was moved to {} and is made again from the log. Check the disk, then delete that folder",
         place.display(),
         aside.display()
@@ -247,10 +295,15 @@ impl Store for RocksStore {
             Err(_) => {
                 let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
                 match &mut *inner {
-                    Inner::Waiting(waiting) => waiting.write(batch),
-                    Inner::Open(db) => apply(db, batch).map_err(|error| self.failed("writing", error))?,
+                    Inner::Open(db) => apply(db, batch).map_err(|error| self.failed("writing", error)),
+                    Inner::Waiting(waiting) => {
+                        if waiting.write(batch) {
+                            Ok(())
+                        } else {
+                            Err(self.full("writing", waiting))
+                        }
+                    }
                 }
-                Ok(())
             }
         }
     }

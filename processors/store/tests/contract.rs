@@ -2,8 +2,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use omium_store::{Batch, MemoryStore, RocksStore, Settings, Store};
+use omium_store::{Batch, MemoryStore, RocksStore, Settings, Store, StoreError};
 
 fn batch(rows: &[(&str, Option<&str>)]) -> Batch {
     let mut batch = Batch::default();
@@ -192,6 +193,25 @@ fn a_store_whose_manifest_is_garbage_is_moved_aside_and_made_again() {
 }
 
 #[test]
+fn a_store_with_a_damaged_row_says_so_and_is_made_again_by_the_next_opening() {
+    healed_after(|place| {
+        for entry in std::fs::read_dir(place).expect("a directory") {
+            let path = entry.expect("a file").path();
+            if path.extension().is_some_and(|end| end == "sst") {
+                let mut bytes = std::fs::read(&path).expect("a file");
+                bytes[4] ^= 1;
+                std::fs::write(path, bytes).expect("a file");
+            }
+        }
+        assert!(!RocksStore::is_marked(place));
+        let store = RocksStore::open(place, Settings::default()).expect("nobody has read it yet");
+        let read = store.get(&[b"a".to_vec()]);
+        assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
+        assert!(RocksStore::is_marked(place));
+    });
+}
+
+#[test]
 fn a_store_that_another_has_open_is_not_moved_aside() {
     let dir = tempfile::tempdir().expect("a directory");
     let place = dir.path().join("index");
@@ -212,6 +232,7 @@ fn a_store_that_there_is_no_room_to_open_is_read_and_keeps_what_is_written_until
     let dir = tempfile::tempdir().expect("a directory");
     let store = RocksStore::open(dir.path(), Settings::default()).expect("a new store");
     store.write(batch(&[("a1", Some("1")), ("a2", Some("1")), ("a3", Some("1"))])).expect("a write");
+    store.write(batch(&[("c1", Some("1")), ("c2", Some("1"))])).expect("a write");
     store.flush().expect("a flush");
     drop(store);
     let name = "a_store_that_there_is_no_room_to_open_is_read_and_keeps_what_is_written_until_there_is";
@@ -225,10 +246,20 @@ fn a_store_that_there_is_no_room_to_open_is_read_and_keeps_what_is_written_until
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     let store = RocksStore::open(dir.path(), Settings::default()).expect("the store");
     assert_eq!(keys(&store, "a", None, 9), ["a0", "a2", "a3", "a4"]);
+    store.write(taken_back("c1")).expect("a write");
+    store.flush().expect("a flush");
+    assert_eq!(keys(&store, "c", None, 9), ["c3"], "a value that lay beneath another one is back");
+}
+
+fn taken_back(key: &str) -> Batch {
+    let mut batch = Batch::default();
+    batch.take_back(key.as_bytes().to_vec());
+    batch
 }
 
 fn cramped(place: &std::path::Path) {
-    let store = RocksStore::open(place, Settings::default()).expect("a store that is read");
+    let settings = Settings { write_bytes: 64 << 10, ..Settings::default() };
+    let store = RocksStore::open(place, settings).expect("a store that is read");
     assert!(store.flush().expect_err("no room").to_string().contains("free some space"));
     store.write(batch(&[("a0", Some("2")), ("a1", None), ("a2", Some("2"))])).expect("it is kept");
     store.write(batch(&[("a4", Some("2")), ("b", Some("2")), ("b", None)])).expect("it is kept");
@@ -238,10 +269,31 @@ fn cramped(place: &std::path::Path) {
     assert_eq!(keys(&store, "b", None, 9), [""; 0]);
     let found = store.get(&[b"a1".to_vec(), b"a2".to_vec(), b"a3".to_vec()]).expect("a read");
     assert_eq!(found, [None, Some(b"2".to_vec()), Some(b"1".to_vec())]);
+    for key in ["c1", "c2", "c3"] {
+        store.write(taken_back(key)).expect("it is kept");
+        store.write(batch(&[(key, Some("2"))])).expect("it is kept");
+    }
+    store.write(taken_back("c2")).expect("it is kept");
+    assert_eq!(keys(&store, "c", None, 9), ["c1", "c3"]);
+    // One key takes no more room however often it is written; many do, up to the limit.
+    let long = "x".repeat(1000);
+    for _ in 0..200 {
+        store.write(batch(&[("d", Some(&long))])).expect("it is kept");
+    }
+    let fill = |n: u32| store.write(batch(&[(&format!("e{n}"), Some(&long))]));
+    let kept = (0..200).take_while(|n| fill(*n).is_ok()).count();
+    assert!((40..64).contains(&kept), "{kept} rows of 1000 bytes were kept");
+    assert!(matches!(fill(999), Err(StoreError::Full { .. })));
+    assert_eq!(keys(&store, "e", None, 200).len(), kept, "nothing is kept of what was refused");
     check_nothing_is_written(place);
     let none = rustix::process::Rlimit { current: None, maximum: None };
     rustix::process::setrlimit(rustix::process::Resource::Fsize, none).expect("the soft limit");
-    store.flush().expect("there is room again");
+    // It is not tried with every call.
+    let until = Instant::now() + Duration::from_secs(30);
+    while let Err(error) = store.flush() {
+        assert!(Instant::now() < until, "there is room again, and yet: {error}");
+        std::thread::yield_now();
+    }
     assert_eq!(keys(&store, "a", None, 9), ["a0", "a2", "a3", "a4"]);
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use axum::body::Bytes;
 use omium_api::port::{
-    Action, Caller, Decision, Engine, Failure, FailureKind, Filter, NewKey, ProgramRequest, Programs, Role,
-    StartRequest, ToWorker, WorkerInfo, WorkerSeat,
+    Action, Caller, Decision, Engine, Failure, FailureKind, Filter, NewKey, ProgramRequest, Programs, Reason,
+    Role, StartRequest, ToWorker, WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{
     AttemptView, CheckpointView, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, GuardView,
@@ -30,6 +30,7 @@ pub(crate) struct Memory {
     pub(crate) meters: Arc<Meters>,
     /// The public parts of keys that open nothing any more.
     pub(crate) revoked: Mutex<BTreeSet<String>>,
+    pub(crate) reasons: Mutex<Vec<Reason>>,
 }
 
 pub(crate) struct Stream {
@@ -209,7 +210,11 @@ impl Engine for Served {
     }
 
     fn ready(&self) -> bool {
-        true
+        self.wholeness().is_empty()
+    }
+
+    fn wholeness(&self) -> Vec<Reason> {
+        self.0.reasons.lock().unwrap().clone()
     }
 
     fn meters(&self) -> Arc<Meters> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, Response};
-use omium_api::port::Role;
+use omium_api::port::{Reason, Role};
 use omium_telemetry::LABELS;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -405,5 +405,24 @@ async fn readiness_is_told_for_reading_and_for_writing() {
         [("/ready", 200), ("/ready?for=read", 200), ("/ready?for=write", 200), ("/ready?for=luck", 400)]
     {
         assert_eq!(ask(&router, "GET", path, "", "").await.status(), status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn why_a_node_is_not_ready_is_told_by_its_kind_alone_to_who_has_no_key() {
+    let (memory, router) = router();
+    let reasons = ["/data/blobs is gone", "/data/index is gone"].map(|text| Reason::new("a folder", text));
+    memory.reasons.lock().unwrap().extend(reasons);
+    for (key, told) in [
+        ("", "not whole: a folder"),
+        ("unknown", "not whole: a folder"),
+        ("away", "not whole: a folder"),
+        ("viewer", "/data/blobs is gone; /data/index is gone"),
+    ] {
+        let answer = ask(&router, "GET", "/ready", key, "").await;
+        assert_eq!(answer.status(), 503);
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["detail"], told, "{key}");
     }
 }

@@ -59,7 +59,10 @@ fn copy(from: &Path, to: &Path) {
 async fn refusal(data: &Path) -> String {
     let host = super::super::Host::default();
     let options = Options { data: data.to_owned(), partitions: 2, kafka: None, host };
-    let why = Engine::open(&options).await.err().expect("it is not whole").to_string();
+    let error = Engine::open(&options).await.err().expect("it is not whole");
+    // Whoever starts it stays, and says so.
+    assert!(super::super::of_other_ages(&error).is_some(), "{error}");
+    let why = error.to_string();
     let again =
         Engine::open(&options).await.err().expect("nothing was changed by the first start").to_string();
     assert_eq!(why, again);
@@ -68,7 +71,7 @@ async fn refusal(data: &Path) -> String {
 
 async fn opens(data: &Path) -> Vec<String> {
     let desk = Desk::open(data).await;
-    let reasons = desk.engine.wholeness();
+    let reasons = desk.engine.wholeness().into_iter().map(|reason| reason.text).collect();
     desk.engine.stop().await.unwrap();
     reasons
 }

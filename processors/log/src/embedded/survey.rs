@@ -62,19 +62,19 @@ pub(crate) fn survey<D: Disk>(
     };
     let clean = check_mark(layout, mark, &last, cut.as_ref())?;
     check_starts(layout, &starts, sealed.first().map_or(&last.spans, |(_, spans)| spans), &last.spans)?;
-    check_claims(layout, claims, &last, "the state store has seen", "")?;
-    let hint = format!(
-        "; the records between were acknowledged and are gone. Restore a backup of the directory; if there is none and \
+    let place = layout.segment(last.number);
+    if let Some(why) = beyond(claims, &last.spans, "the state store has seen")? {
+        return Err(LogError::Older { place, why });
+    }
+    let durable = watermark::claims(disk, layout, identity);
+    if let Some(why) = beyond(&durable, &last.spans, "the log was durable up to")? {
+        let hint = format!(
+            "; the records between were acknowledged and are gone. Restore a backup of the directory; if there is none and \
          they may be lost, remove {} and the folder `state` and start again",
-        layout.durable().display()
-    );
-    check_claims(
-        layout,
-        &watermark::claims(disk, layout, identity),
-        &last,
-        "the log was durable up to",
-        &hint,
-    )?;
+            layout.durable().display()
+        );
+        return Err(LogError::Damaged { place, at: u64::from(last.end), why: why + &hint });
+    }
     Ok(Survey { sealed, damaged, last, unused, starts, clean, cut })
 }
 
@@ -206,30 +206,19 @@ fn check_starts(layout: &Layout, starts: &[Offset], first: &[Span], last: &[Span
     Ok(())
 }
 
-/// Holds the log against what another store durably knows of it.
-fn check_claims<D: Disk>(
-    layout: &Layout,
-    claims: &[Claim],
-    last: &Last<D>,
-    who: &str,
-    hint: &str,
-) -> Result<(), LogError> {
+/// How the log ends before what somebody durably knows of it, where it does.
+fn beyond(claims: &[Claim], spans: &[Span], who: &str) -> Result<Option<String>, LogError> {
     for Claim { partition, before, no } in claims {
-        let Some(span) = last.spans.get(usize::from(partition.0)) else {
-            return Err(LogError::NoPartition { wanted: *partition, partitions: last.spans.len() as u16 });
+        let Some(span) = spans.get(usize::from(partition.0)) else {
+            return Err(LogError::NoPartition { wanted: *partition, partitions: spans.len() as u16 });
         };
         if *before > span.end() || *no > span.no {
-            let why = format!(
-                "partition {partition} ends before offset {} with block {}, but {who} offset {before} and block {no}{hint}",
+            return Ok(Some(format!(
+                "partition {partition} ends before offset {} with block {}, but {who} offset {before} and block {no}",
                 span.end(),
                 span.no
-            );
-            return Err(LogError::Damaged {
-                place: layout.segment(last.number),
-                at: u64::from(last.end),
-                why,
-            });
+            )));
         }
     }
-    Ok(())
+    Ok(None)
 }

@@ -95,7 +95,7 @@ fn a_bad_last_write_is_damage_where_the_state_store_has_seen_it() {
         drop(Journal::open(RealDisk, options.clone()).unwrap());
         flip(&directory.last(), (data_end(&directory.last()) - 3) * 8);
         match Journal::open(RealDisk, options).err() {
-            Some(LogError::Damaged { why, .. }) => assert!(why.contains("state store"), "{why}"),
+            Some(LogError::Older { why, .. }) => assert!(why.contains("state store"), "{why}"),
             other => panic!("{other:?}"),
         }
         for (path, bytes) in before {

@@ -173,6 +173,10 @@ impl<P: Processors> Carrier<P> {
                     cell.measured(Stage::Flush, since);
                     return cell.feed(Input::Flushed(omium_schemas::BlockNo(snapshot.position.no)));
                 };
+                if matches!(error, StoreError::Damaged { .. }) {
+                    // It will never be saved there, and would fill the memory: the next opening makes the store anew.
+                    return cell.feed(Input::Failed(Ended::Unreadable(error.to_string())));
+                }
                 tracing::error!(%error, "the state could not be saved; it is kept in memory and tried again");
                 if *phase.borrow() != Phase::Running {
                     // A node that stops does not wait for a store: all of it is in the log.

@@ -1,6 +1,7 @@
 //! One partition: its shell under a lock, those who wait for it, and the log that pulls from it.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::clock;
 use super::node::World;
 use super::seat::Seat;
+use super::suspects::Suspects;
 use super::telemetry::{Stage, Telemetry};
 use super::turns::{Turn, Turns};
 use super::watch::Busy;
@@ -91,6 +93,7 @@ pub(super) struct Cell<P: Processors> {
     full: Mutex<Option<String>>,
     pub(super) world: Arc<dyn World>,
     pub(super) telemetry: Telemetry,
+    suspects: Arc<Suspects>,
 }
 
 impl<P: Processors> Cell<P> {
@@ -99,6 +102,7 @@ impl<P: Processors> Cell<P> {
         store: Arc<dyn Store>,
         world: Arc<dyn World>,
         telemetry: Telemetry,
+        suspects: Arc<Suspects>,
     ) -> (Arc<Cell<P>>, mpsc::UnboundedReceiver<Leaving<P>>) {
         let deciding = Arc::<Deciding>::default();
         shell.say_in(deciding.clone());
@@ -137,6 +141,7 @@ impl<P: Processors> Cell<P> {
             full: Mutex::default(),
             world,
             telemetry,
+            suspects,
         };
         (Arc::new(cell), arriving)
     }
@@ -202,9 +207,16 @@ impl<P: Processors> Cell<P> {
         // These go also where the shell panics once more.
         let waiting: Vec<Ticket> = inside.answers.keys().chain(inside.views.keys()).copied().collect();
         waiting.into_iter().for_each(|ticket| inside.answer(ticket, Answer::Unknown));
-        let now = clock::now();
-        inside.shell.handle(Input::Failed(Ended::Unreachable(why)), now);
-        self.carry_out(inside, now);
+        // Noted before anybody hears of it: on disk that is the end of the process.
+        if let Some(key) = self.deciding.stream() {
+            self.suspects.blame(key);
+        }
+        self.deciding.end();
+        let failed = AssertUnwindSafe(|| inside.shell.fail(Ended::Unreachable(why)));
+        if catch_unwind(failed).is_err() {
+            tracing::error!(partition = self.partition.0, "it panicked once more while it ended");
+        }
+        self.carry_out(inside, clock::now());
     }
 
     /// Waits for a turn: only for who takes the partition over, and so has to.

@@ -34,7 +34,7 @@ impl Rests {
                 return Ok(());
             }
             if from == start {
-                return Err(Ended::Unreadable(format!(
+                return Err(Ended::OtherAge(format!(
                     "partition {partition} of the log does not hold block {}, on which the saved state rests: it is \
                      another log, or one that was made anew. Start with the log that belongs to this state, or move \
                      the state away and it is folded again from this log",
@@ -50,7 +50,8 @@ impl Rests {
         while at < self.next {
             let entries = log.read(partition, at, READ).await?;
             let Some(last) = entries.last() else {
-                return Err(LogError::Truncated { partition, wanted: self.next, end: at }.into());
+                let gone = LogError::Truncated { partition, wanted: self.next, end: at };
+                return Err(Ended::OtherAge(gone.to_string()));
             };
             at = last.offset.next();
             let mut before = entries.iter().filter(|entry| entry.offset < self.next);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use omium_log::{BlobError, Blobs, Log, LogError};
 use omium_processor::Processors;
 use omium_schemas::catalogue::{Command, Origin};
-use omium_schemas::{Branch, Digest, Epoch, KeyId, Offset, Partition, Seq, StepId, StreamKind, TraceContext};
+use omium_schemas::{Branch, Digest, Epoch, Offset, Partition, Seq, StepId, StreamKind, TraceContext};
 use omium_store::{Store, StoreError};
 use opentelemetry::trace::TraceContextExt;
 use tokio::sync::watch;
@@ -136,8 +136,8 @@ impl<P: Processors> Node<P> {
                 |key: &StreamKey| key.stream.partition(key.tenant, parts.log.partitions()) == partition;
             shell.suspect(convicted.iter().copied().filter(here).collect());
             resting.push(rests);
-            let (cell, outputs) =
-                Cell::new(shell, parts.store.clone(), parts.world.clone(), telemetry.clone());
+            let (store, world) = (parts.store.clone(), parts.world.clone());
+            let (cell, outputs) = Cell::new(shell, store, world, telemetry.clone(), suspects.clone());
             cells.push(cell);
             arriving.push(outputs);
         }
@@ -191,48 +191,55 @@ impl<P: Processors> Node<P> {
         for (partition, cell) in (0..).map(Partition).zip(&self.cells) {
             world.folds(partition, cell.lock().shell.next(), *self.log.tail(partition)?.borrow());
         }
+        let log = || self.cells.first().and_then(|cell| cell.lock().shell.book().log());
+        let saved = log();
+        // What lies beside an older log says best why the saved state does not rest on it.
+        saved.map_or(Ok(()), |id| self.check_ages(root, id, world))?;
         for ((partition, cell), rests) in (0..).map(Partition).zip(&self.cells).zip(resting) {
-            let folded = catch_up(&*self.log, partition, cell, rests).await;
-            folded.map_err(|why| OpenError::NotLed(partition, why))?;
+            catch_up(&*self.log, partition, cell, rests).await.map_err(|why| match why {
+                Ended::OtherAge(why) => OpenError::OtherAges(vec![why]),
+                why => OpenError::NotLed(partition, why),
+            })?;
+        }
+        let folded = log().filter(|_| saved.is_none());
+        folded.map_or(Ok(()), |id| self.check_ages(root, id, world))?;
+        // Beside a partition that could not be folded no other one is led.
+        for cell in &self.cells {
+            let ended = cell.lock().shell.role() == Role::Ended;
+            if ended {
+                known_as_led(cell).await?;
+            }
         }
         let seed = clock::random();
-        let book = self.cells.first().map(|cell| cell.lock().shell.book().clone()).unwrap_or_default();
-        let new = book.partitions == 0;
-        let log_id = if new { log_id(&seed) } else { book.id };
+        let new = log().is_none();
+        let log_id = log().unwrap_or_else(|| log_id(&seed));
         // Before anything is written: keys that are not this log's must not seal anything of it.
         self.vault.bind(log_id, new)?;
-        self.fits(root, log_id, world)?;
+        self.vault
+            .reaches(self.cells.iter().map(|cell| cell.lock().shell.keys()).max().unwrap_or_default())
+            .map_err(|why| match why {
+                VaultError::Older { .. } => OpenError::OtherAges(vec![why.to_string()]),
+                why => why.into(),
+            })?;
         let places = Arc::new(Places::open(root, log_id, new));
         places.wholeness().iter().for_each(|reason| tracing::error!("{reason}"));
         for (at, cell) in self.cells.iter().enumerate() {
             cell.lead(&*self.log, if at == 0 { seed } else { clock::random() })?;
         }
-        for (partition, cell) in (0..).map(Partition).zip(&self.cells) {
-            let mut standing = cell.standing.subscribe();
-            let known = standing.wait_for(|standing| *standing != Standing::Opening).await;
-            if let Ok(Standing::Ended(why)) = known.map(|standing| standing.clone()) {
-                return Err(OpenError::NotLed(partition, why));
-            }
+        for cell in &self.cells {
+            known_as_led(cell).await?;
         }
         Ok((log_id, places))
     }
 
     /// Before anything is led: an older copy among newer parts would be written on until nobody can tell any more.
-    fn fits(&self, root: Option<&Path>, log: [u8; 16], world: &dyn World) -> Result<(), OpenError> {
-        let read = |cell: &Arc<Cell<P>>| {
-            let shell = &cell.lock().shell;
-            (shell.role() != Role::Ended).then(|| (shell.next(), shell.keys()))
-        };
-        // A partition that could not be folded to its end says so itself.
-        let Some(read) = self.cells.iter().map(read).collect::<Option<Vec<_>>>() else { return Ok(()) };
-        let (ends, keys): (Vec<Offset>, Vec<KeyId>) = read.into_iter().unzip();
+    fn check_ages(&self, root: Option<&Path>, log: [u8; 16], world: &dyn World) -> Result<(), OpenError> {
+        // The log's own word: a partition may be one that cannot be folded, or whose records are all trimmed.
+        let end = |n| Ok::<_, LogError>((*self.log.tail(n)?.borrow()).max(self.log.start(n)?));
+        let ends = (0..self.partitions()).map(Partition).map(end).collect::<Result<Vec<Offset>, _>>()?;
         let mut reasons: Vec<String> =
             root.and_then(|root| Seen::new(root, log).log_is_older(&ends)).into_iter().collect();
         reasons.extend(world.misfits(log, &ends));
-        match self.vault.reaches(keys.into_iter().max().unwrap_or_default()) {
-            Err(why @ VaultError::Older { .. }) => reasons.push(why.to_string()),
-            other => other?,
-        }
         if reasons.is_empty() { Ok(()) } else { Err(OpenError::OtherAges(reasons)) }
     }
 
@@ -405,6 +412,7 @@ impl<P: Processors> Node<P> {
             self.stopped(cell).await;
         }
         self.halt().await;
+        self.suspects.end_well();
         if let Some(seen) = self.seen.clone() {
             seen::note(&seen, &*self.log).await;
         }
@@ -460,6 +468,16 @@ impl<P: Processors> Node<P> {
 
     fn cell(&self, key: &StreamKey) -> &Arc<Cell<P>> {
         &self.cells[usize::from(key.stream.partition(key.tenant, self.partitions()).0)]
+    }
+}
+
+/// Waits until a partition is led, or never will be.
+async fn known_as_led<P: Processors>(cell: &Cell<P>) -> Result<(), OpenError> {
+    let mut standing = cell.standing.subscribe();
+    let known = standing.wait_for(|standing| *standing != Standing::Opening).await;
+    match known.map(|standing| standing.clone()) {
+        Ok(Standing::Ended(why)) => Err(OpenError::NotLed(cell.partition(), why)),
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What was under way when the process ended, three times in a row, is not tried a fourth time: its stream is
-//! quarantined. Only what takes long is noted, in a small file beside the log, so that nothing else pays for it.
+//! quarantined. Only what takes long or panics is noted, in a small file beside the log, so that nothing else pays for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,8 @@ use crate::key::StreamKey;
 const ENDS: u32 = 3;
 /// After how many microseconds work is noted.
 const LONG: u64 = 100_000;
+/// After how many microseconds of one process an end is not one in a row any more.
+const IN_A_ROW: u64 = 3_600_000_000;
 /// More than that is not read back: nobody has so much under way.
 const LONGEST: usize = 1 << 20;
 
@@ -31,6 +33,12 @@ struct Inside {
     next: u64,
     /// What was under way at this many unclean ends in a row, and has not come to an end since.
     ends: BTreeMap<StreamKey, u32>,
+    /// What took long when it was last looked at.
+    running: Vec<StreamKey>,
+    /// What has panicked in this process.
+    blamed: BTreeSet<StreamKey>,
+    /// When it was first looked at.
+    since: Option<u64>,
     /// What stands in the file.
     written: Option<String>,
 }
@@ -40,13 +48,16 @@ struct Inside {
 pub(super) struct Suspects {
     file: Option<PathBuf>,
     inside: Mutex<Inside>,
+    /// Taken before `inside`, so that nothing older is written over something newer.
+    writing: Mutex<()>,
 }
 
 impl Suspects {
     /// Reads what the last process left. What it had under way it did not finish.
     pub(super) fn open(file: Option<PathBuf>) -> Arc<Suspects> {
         let ends = file.as_deref().map(read).unwrap_or_default();
-        Arc::new(Suspects { file, inside: Mutex::new(Inside { ends, ..Inside::default() }) })
+        let inside = Mutex::new(Inside { ends, ..Inside::default() });
+        Arc::new(Suspects { file, inside, writing: Mutex::default() })
     }
 
     /// Whose work has ended too many processes.
@@ -66,10 +77,37 @@ impl Suspects {
 
     /// Writes down what takes long; called now and then. `computing` are the streams that partitions are busy with.
     pub(super) fn note(&self, boot: u64, computing: &[StreamKey]) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inside = self.lock();
         let long = inside.under_way.values().filter(|work| boot.saturating_sub(work.since) >= LONG);
-        let mut running: Vec<StreamKey> =
-            long.map(|work| work.key).chain(computing.iter().copied()).collect();
+        let running = long.map(|work| work.key).chain(computing.iter().copied()).collect();
+        inside.running = running;
+        if boot.saturating_sub(*inside.since.get_or_insert(boot)) >= IN_A_ROW {
+            let Inside { ends, running, .. } = &mut *inside;
+            ends.retain(|key, _| running.contains(key));
+        }
+        self.write_down(inside);
+    }
+
+    /// Work on this stream has panicked, which may be the end of the process: it is written down by the time this returns.
+    pub(super) fn blame(&self, key: StreamKey) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.lock();
+        inside.blamed.insert(key);
+        self.write_down(inside);
+    }
+
+    /// The process ends as it should: nobody is to blame for that.
+    pub(super) fn end_well(&self) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.lock();
+        if !std::mem::take(&mut inside.blamed).is_empty() {
+            self.write_down(inside);
+        }
+    }
+
+    fn write_down(&self, mut inside: MutexGuard<'_, Inside>) {
+        let mut running: Vec<StreamKey> = inside.running.iter().chain(&inside.blamed).copied().collect();
         running.sort_unstable();
         running.dedup();
         let lines: Vec<String> = (running.iter())
@@ -97,7 +135,9 @@ impl Suspects {
 
     /// Work on this stream has come to an end, or the stream is quarantined: it is not to blame any more.
     pub(super) fn acquit(&self, key: &StreamKey) {
-        self.lock().ends.remove(key);
+        let mut inside = self.lock();
+        inside.ends.remove(key);
+        inside.blamed.remove(key);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -118,6 +158,7 @@ impl Drop for Working {
         let mut inside = self.suspects.lock();
         inside.under_way.remove(&self.number);
         inside.ends.remove(&self.key);
+        inside.blamed.remove(&self.key);
     }
 }
 
@@ -192,6 +233,29 @@ mod tests {
         suspects.acquit(&key("computing"));
         suspects.note(0, &[]);
         assert!(Suspects::open(Some(file.clone())).convicted().is_empty());
+    }
+
+    #[test]
+    fn what_panics_is_written_down_at_once_and_forgotten_by_a_process_that_goes_on_or_ends_well() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("under-way");
+        let ends = |text: &str| text.trim_end().ends_with(" 1");
+        let suspects = Suspects::open(Some(file.clone()));
+        suspects.blame(key("bad"));
+        suspects.note(0, &[]);
+        assert!(ends(&std::fs::read_to_string(&file).expect("a file")));
+        suspects.end_well();
+        assert!(!file.exists());
+        for ends in 0..3 {
+            assert!(Suspects::open(Some(file.clone())).convicted().is_empty(), "after {ends} ends");
+            Suspects::open(Some(file.clone())).blame(key("bad"));
+        }
+        assert_eq!(Suspects::open(Some(file.clone())).convicted(), [key("bad")]);
+        let suspects = Suspects::open(Some(file.clone()));
+        suspects.note(1, &[]);
+        assert!(file.exists());
+        suspects.note(1 + IN_A_ROW, &[]);
+        assert!(!file.exists());
     }
 
     #[test]

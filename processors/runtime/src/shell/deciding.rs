@@ -26,7 +26,7 @@ impl Deciding {
         self.on.store(true, Ordering::Release);
     }
 
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.on.store(false, Ordering::Relaxed);
     }
 

@@ -375,6 +375,15 @@ impl<P: Processors> Shell<P> {
         }
     }
 
+    /// Ends it after a panic: it looks at nothing else first, for that may panic once more.
+    pub fn fail(&mut self, why: Ended) {
+        if self.role != Role::Ended {
+            self.role = Role::Ended;
+            self.outputs.push(Output::Ended(why));
+            self.give_up();
+        }
+    }
+
     /// What is believed to be the time now. It may be before that of an earlier frame, whose leader had another clock: what
     /// is measured from it must not wait until a wrong time has come true.
     fn time(&self, now: Now) -> Time {

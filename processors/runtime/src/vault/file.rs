@@ -38,6 +38,9 @@ struct Known {
 }
 
 /// Who makes keys, one at a time.
+/// How many slots are given up at once.
+const AT_ONCE: usize = 4096;
+
 struct Writer {
     master: Wrapper,
     /// How many slots there are, the head included.
@@ -292,10 +295,15 @@ impl Writer {
 
     /// Takes every number up to this one, so that no new key gets the name of one that is missing.
     fn give_up(&mut self, file: &File, newest: u64) -> std::io::Result<()> {
-        let lost = Slot::Lost.bytes().repeat((newest + 1 - self.slots) as usize);
-        file.write_all_at(&lost, self.slots * SLOT as u64)?;
+        // The number comes from the log, or from an operator.
+        let slots = newest.checked_add(1).filter(|slots| slots.checked_mul(SLOT as u64).is_some());
+        let slots = slots.ok_or_else(|| std::io::Error::other(format!("{newest} is no number of a key")))?;
+        for at in (self.slots..slots).step_by(AT_ONCE) {
+            let lost = Slot::Lost.bytes().repeat((slots - at).min(AT_ONCE as u64) as usize);
+            file.write_all_at(&lost, at * SLOT as u64)?;
+        }
         file.sync_data()?;
-        self.slots = newest + 1;
+        self.slots = slots;
         self.tell(file)
     }
 

@@ -12,7 +12,7 @@ use omium_schemas::{Content, KeyId, Money};
 use omium_store::MemoryStore;
 
 use crate::bank::{BankNode, account, balance, job, start, top_up};
-use crate::place::KeptBlobs;
+use crate::place::{KeptBlobs, Place};
 use crate::world::{Running, TestWorld};
 
 /// Panics once when a test says so, in the middle of a frame.
@@ -59,5 +59,36 @@ async fn after_a_panic_in_a_turn_nobody_waits_in_vain_and_another_shell_takes_ov
     assert_eq!(balance(&state.state), Money::dollars(2));
     node.catch_up();
     assert!(node.retaken.iter().any(|why| why.to_string().contains("panicked")), "{:?}", node.retaken);
+    node.node.stop().await.expect("nothing fails");
+}
+
+#[tokio::test]
+async fn a_command_that_panics_and_so_ends_three_processes_in_a_row_is_quarantined() {
+    let place = Place::disk(1);
+    let Place::Disk(dir, _) = &place else { unreachable!("it was made on disk") };
+    let vault = Arc::new(Rigged { inner: MemoryVault::new([7; 32]), panics: AtomicBool::new(false) });
+    let open = || async {
+        let ((log, store), (world, told)) = (place.parts(), TestWorld::new());
+        let (blobs, config) = (Arc::<KeptBlobs>::default(), place.config());
+        let root = Some(dir.path().to_owned());
+        let parts = NodeParts { log, store, blobs, vault: vault.clone(), world, config, root };
+        Running::new(Node::<BankSuite>::open(parts).await.expect("a node"), told)
+    };
+    let command = StartExecution { inputs: Some(Content::open("sealed")), ..start(1, None) };
+    let poison = Request::new(job(1), command);
+    for _ in 0..3 {
+        let mut node: BankNode = open().await;
+        node.done(account("a"), top_up(1)).await;
+        vault.panics.store(true, Ordering::SeqCst);
+        assert_eq!(node.node.submit(poison.clone()).await, Answer::Unknown);
+        while node.ended.is_empty() {
+            node.hear().await;
+        }
+        node.node.halt().await;
+    }
+    let node = open().await;
+    let answer = node.node.submit(poison).await;
+    assert!(matches!(answer, Answer::Quarantined(_)), "{answer:?}");
+    node.done(account("a"), top_up(1)).await;
     node.node.stop().await.expect("nothing fails");
 }
