@@ -2,7 +2,7 @@
 
 use omium_limits::{Limits, json};
 use omium_schemas::catalogue::{FinishReason, Usage};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::form::whole;
 use crate::{End, Endpoint, Events, ends};
@@ -52,20 +52,37 @@ pub struct CalledTool {
 /// Reads an answer. One that nobody understands is there, but not whole.
 pub fn read(endpoint: Endpoint, bytes: &[u8]) -> Answer {
     let (body, whole) = body(endpoint, bytes);
-    let Some(body) = body else {
-        let fault = Some(NO_ANSWER.to_owned());
-        return Answer { fault, ..nothing() };
-    };
+    body.map_or_else(no_answer, |body| of_body(endpoint, &body, whole))
+}
+
+/// Reads the answer of a conversation, with its message as it goes back with the next question.
+pub fn read_message(bytes: &[u8]) -> (Answer, Value) {
+    let (body, whole) = body(Endpoint::Chat, bytes);
+    let Some(mut body) = body else { return (no_answer(), Value::Null) };
+    let answer = of_body(Endpoint::Chat, &body, whole);
+    let mut part = |name: &str| body.pointer_mut(&format!("/choices/0/message/{name}")).map(Value::take);
+    let mut message = json!({ "role": "assistant", "content": part("content") });
+    if let Some(calls @ Value::Array(_)) = part("tool_calls") {
+        message["tool_calls"] = calls;
+    }
+    (answer, message)
+}
+
+fn no_answer() -> Answer {
+    Answer { fault: Some(NO_ANSWER.to_owned()), ..nothing() }
+}
+
+fn of_body(endpoint: Endpoint, body: &Value, whole: bool) -> Answer {
     let mut answer = match endpoint {
-        Endpoint::Chat => chat(&body),
-        Endpoint::Completions => completion(&body),
-        Endpoint::Responses => response(&body),
+        Endpoint::Chat => chat(body),
+        Endpoint::Completions => completion(body),
+        Endpoint::Responses => response(body),
         Endpoint::Embeddings => Answer { finish: FinishReason::Stop, ..nothing() },
     };
     answer.model = body["model"].as_str().unwrap_or_default().to_owned();
     (answer.usage, answer.told_usage) = usage(&body["usage"]);
-    answer.end = ends::of(endpoint, &body);
-    answer.fault = fault(endpoint, &body, whole);
+    answer.end = ends::of(endpoint, body);
+    answer.fault = fault(endpoint, body, whole);
     answer.whole = whole;
     answer
 }
@@ -200,8 +217,6 @@ fn usage(usage: &Value) -> (Usage, bool) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -266,6 +281,7 @@ mod tests {
         ];
         for body in none {
             assert!(read(Endpoint::Chat, body.as_bytes()).fault.is_some(), "{body}");
+            assert!(read_message(body.as_bytes()).0.fault.is_some(), "{body}");
         }
         let empty = r#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#;
         assert_eq!(read(Endpoint::Chat, empty.as_bytes()).fault, None, "an empty answer is one");
@@ -298,6 +314,7 @@ mod tests {
     fn nonsense_is_not_whole() {
         for bytes in [&b""[..], b"{\"choices\":", b"<html>", &[255, 254]] {
             assert!(!read(Endpoint::Chat, bytes).whole);
+            assert!(read_message(bytes).0.fault.is_some());
         }
     }
 }

@@ -93,6 +93,12 @@ impl Event {
         json::parse(self.data.as_bytes(), &LIMITS).ok()
     }
 
+    /// The words that a part of a conversation's answer adds.
+    pub fn words(&self) -> Option<String> {
+        let chunk = self.json()?;
+        chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned)
+    }
+
     /// Whether it was cut because it is too long.
     pub fn is_cut(&self) -> bool {
         self.raw.len() > MAX_EVENT && self.data.is_empty()

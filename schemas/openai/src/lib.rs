@@ -15,7 +15,7 @@ mod request;
 mod splice;
 
 pub use alias::second_key;
-pub use answer::{Answer, CalledTool, read};
+pub use answer::{Answer, CalledTool, read, read_message};
 pub use canonical::{canonical, canonical_tool};
 pub use endpoint::Endpoint;
 pub use ends::End;

@@ -29,7 +29,6 @@
 //!     effects: {read: read}                       # without it what the server says of itself, else write
 //! ```
 
-mod assembly;
 mod calls;
 mod definition;
 mod grants;

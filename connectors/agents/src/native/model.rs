@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use omium_openai::Refused;
+use omium_openai::{Endpoint, Event, Events, Refused, as_body};
 use omium_schemas::Seq;
 use omium_schemas::catalogue::{FinishReason, ModelErrorClass, Usage};
 use omium_telemetry::Work;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use serde_json::{Value, json};
 
-use super::assembly::Assembly;
 use super::calls::{Calls, ModelFailure};
 use super::task::Upstream;
 
@@ -55,21 +54,25 @@ impl Question<'_> {
         let streams =
             headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let mut bytes = Vec::new();
-        let mut assembly = Assembly::default();
+        let mut events = Events::default();
         while let Some(chunk) = response.chunk().await.map_err(|error| unreached(&error))? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() > LONGEST {
                 return Err(malformed(status, format!("the answer is longer than {LONGEST} bytes")));
             }
             if let Some((calls, seq)) = read_along.filter(|_| streams) {
-                let text = assembly.take(&bytes)?;
-                if !text.is_empty() {
-                    calls.delta(seq, &text).await;
+                let words: String = events.push(&chunk).iter().filter_map(Event::words).collect();
+                if !words.is_empty() {
+                    calls.delta(seq, &words).await;
                 }
             }
         }
         match (status, read_along) {
-            (200, Some(_)) if streams => assembly.whole(),
+            // What is recorded does not depend on how it came.
+            (200, Some(_)) if streams => match omium_openai::read(Endpoint::Chat, &bytes).fault {
+                None => Ok(as_body(Endpoint::Chat, &bytes).unwrap_or(bytes)),
+                Some(fault) => Err(malformed(status, fault)),
+            },
             (200, _) => Ok(bytes),
             _ => Err(refused(status, &headers, &bytes)),
         }
@@ -100,37 +103,14 @@ impl Question<'_> {
 
 /// Understands an answer, one that just came or one that was recorded.
 pub(super) fn understand(bytes: &[u8]) -> Result<Answer, ModelFailure> {
-    let body: Value = omium_limits::json::parse(bytes, &omium_limits::Limits::BYTES)
-        .map_err(|why| malformed(200, format!("the model's answer is not whole JSON: {why}")))?;
-    let choice = &body["choices"][0];
-    if !choice["message"].is_object() {
-        return Err(malformed(200, "the model's answer has no `choices[0].message`".to_owned()));
+    let (said, message) = omium_openai::read_message(bytes);
+    match said.fault {
+        None => Ok(Answer { message, usage: said.usage, finish: said.finish }),
+        Some(fault) => Err(malformed(200, fault)),
     }
-    let mut message = json!({"role": "assistant", "content": choice["message"]["content"]});
-    if let Some(calls @ Value::Array(_)) = choice["message"].get("tool_calls") {
-        message["tool_calls"] = calls.clone();
-    }
-    let count = |value: &Value| value.as_i64().unwrap_or(0).max(0);
-    let usage = &body["usage"];
-    Ok(Answer {
-        message,
-        usage: Usage {
-            input: count(&usage["prompt_tokens"]),
-            cached: count(&usage["prompt_tokens_details"]["cached_tokens"]),
-            output: count(&usage["completion_tokens"]),
-            reasoning: count(&usage["completion_tokens_details"]["reasoning_tokens"]),
-        },
-        finish: match choice["finish_reason"].as_str() {
-            Some("stop") => FinishReason::Stop,
-            Some("length") => FinishReason::Length,
-            Some("tool_calls" | "function_call") => FinishReason::ToolCalls,
-            Some("content_filter") => FinishReason::ContentFilter,
-            _ => FinishReason::Other,
-        },
-    })
 }
 
-pub(super) fn malformed(status: u16, reason: String) -> ModelFailure {
+fn malformed(status: u16, reason: String) -> ModelFailure {
     ModelFailure {
         class: ModelErrorClass::MalformedAnswer,
         status,
