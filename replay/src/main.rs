@@ -16,6 +16,7 @@ mod dev;
 mod entrance;
 mod log_tools;
 mod logging;
+mod logic;
 mod mock;
 mod story;
 
@@ -79,6 +80,8 @@ enum Command {
     Trim(cli::Trim),
     Doctor(cli::Doctor),
     Log(log_tools::Options),
+    #[command(subcommand)]
+    Logic(logic::Logic),
     Story(story::Options),
     Completion(Completion),
     #[command(hide = true)]
@@ -103,6 +106,7 @@ impl Command {
     fn local(&self) -> Option<&'static str> {
         match self {
             Command::Log(_) => Some("log"),
+            Command::Logic(_) => Some("logic"),
             Command::Conformance(_) => Some("conformance"),
             Command::Workflows(cli::Workflows::Validate(_)) => Some("workflows validate"),
             _ => None,
@@ -175,6 +179,7 @@ fn main() -> ExitCode {
         Command::Trim(trim) => Ok(cli::run(&target, &trim)),
         Command::Doctor(doctor) => Ok(cli::run(&target, &doctor)),
         Command::Log(options) => Ok(log_tools::run(&options)),
+        Command::Logic(logic) => logic::run(&logic),
         Command::Story(options) => story::tell(&options),
         Command::Completion(Completion { shell }) => {
             clap_complete::generate(shell, &mut commands(), "omium", &mut std::io::stdout());

@@ -7,7 +7,7 @@ use omium_api::views::{Published, WorkflowView};
 use omium_execution::{Control, Run, Version};
 use omium_runtime::Request;
 use omium_schemas::catalogue::{Command, PublishWorkflow};
-use omium_schemas::{Content, TenantId};
+use omium_schemas::{Content, Seq, TenantId};
 use omium_workflow::Definition;
 use serde_json::json;
 
@@ -18,6 +18,13 @@ const DEFINITIONS: usize = 1_000;
 
 /// The control stream as it was when somebody looked: shared, never copied.
 pub(super) struct Seen(Option<Arc<super::State>>);
+
+impl Seen {
+    /// Its last seq.
+    pub(super) fn seq(&self) -> Seq {
+        self.0.as_ref().map_or(Seq(0), |stream| stream.seq)
+    }
+}
 
 impl std::ops::Deref for Seen {
     type Target = Control;

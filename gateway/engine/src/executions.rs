@@ -70,6 +70,9 @@ impl Engine {
             // A digest needs the stream's key, and nobody makes one for a stream that is not there.
             self.stream(key).await?;
         }
+        if opens_execution(&request.command) {
+            request.control = self.control().await?.seq();
+        }
         request.actor = Some(caller.key.clone());
         if let Some((name, body)) = idempotency {
             if name.is_empty() || name.len() > 256 || name.contains(char::is_control) {

@@ -6,6 +6,7 @@ mod board;
 mod calls;
 mod contents;
 mod control;
+mod control_seen;
 mod core;
 mod counted;
 mod dispatch;
@@ -64,7 +65,7 @@ use metrics::Metrics;
 pub use calls::Gate;
 pub use host::Host;
 pub use native::seat as seat_native;
-pub use offline::cancel as cancel_offline;
+pub use offline::{adopt as adopt_offline, cancel as cancel_offline};
 pub use opening::{Opening, of_other_ages};
 pub use port::Served;
 pub use publish::{Shown, Topics, start as publish};
@@ -125,6 +126,7 @@ pub struct Engine {
     /// How long what has ended is kept, where that is said.
     keep: OnceLock<Duration>,
     letting_go: tokio::sync::Mutex<()>,
+    control_moves: control_seen::Moves,
     published: publish::Reached,
     traces: traces::Traces,
 }
@@ -230,6 +232,7 @@ impl Engine {
             native_calls: draining::Calls::default(),
             keep: OnceLock::new(),
             letting_go: tokio::sync::Mutex::default(),
+            control_moves: control_seen::Moves::default(),
             published: publish::Reached::default(),
             traces: traces::Traces::default(),
         });
@@ -258,6 +261,7 @@ impl Engine {
             engine.followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
         }
         metrics::watch(&engine);
+        control_seen::watch(&engine);
         dispatch::run(&engine, incoming);
         unserved::watch(&engine);
         Ok(engine)
@@ -338,6 +342,9 @@ impl Engine {
 
     fn moved(self: &Arc<Self>, moved: index::Moved) {
         self.metrics.moved(&moved);
+        if moved.key == control_key() {
+            self.control_moves.told(moved.last);
+        }
         if let Some((_, line)) = &moved.change
             && !line.status.is_open()
         {

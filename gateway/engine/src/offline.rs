@@ -9,7 +9,7 @@ use omium_runtime::{
     Answer, Config, Dispatch, Ended, Node, NodeParts, OpenError, Request, StreamKey, World, open_prefix,
     stream_of,
 };
-use omium_schemas::catalogue::{CancelExecution, ReleaseStream};
+use omium_schemas::catalogue::{AdoptLogic, CancelExecution, ReleaseStream};
 use omium_schemas::{ExecutionId, Partition, StreamId};
 
 use super::Suite;
@@ -64,6 +64,27 @@ async fn cancelled(node: &Node<Suite>, key: StreamKey) -> anyhow::Result<()> {
         Answer::Full(why) => bail!("{why}"),
         other => bail!("it could not be cancelled: {other:?}; try again"),
     }
+}
+
+/// From now on everything in a data folder that no process has open is decided by this version of the logic.
+pub async fn adopt(data: &Path, logic: i32) -> anyhow::Result<()> {
+    if !data.join("log").is_dir() {
+        bail!("{} holds no log of omium; give the data folder that holds `log`", data.display());
+    }
+    let parts = parts(data)?;
+    let partitions = parts.log.partitions();
+    let node: Node<Suite> = Node::open(parts).await?;
+    let mut outcome = Ok(());
+    for partition in (0..partitions).map(Partition) {
+        outcome = match node.submit(Request::new(StreamKey::book(partition), AdoptLogic { logic })).await {
+            Answer::Done(_) => continue,
+            Answer::Refused(refusal) => Err(anyhow::anyhow!("{refusal}")),
+            other => Err(anyhow::anyhow!("partition {partition} has not adopted it: {other:?}; try again")),
+        };
+        break;
+    }
+    node.stop().await?;
+    outcome
 }
 
 /// The number of partitions is the log's own.

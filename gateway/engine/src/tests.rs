@@ -3,6 +3,7 @@
 
 mod actors;
 mod ages;
+mod control;
 mod frameworks;
 mod retention;
 
