@@ -83,11 +83,9 @@ fn used() -> tempfile::TempDir {
 #[tokio::test]
 async fn whoever_asks_a_node_that_is_being_opened_is_told_how_far_it_is() {
     let data = tokio::task::spawn_blocking(used).await.unwrap();
-    // Whoever opens this file waits for its other end.
     let gate = data.path().join("master.key");
     let key = std::fs::read(&gate).unwrap();
-    std::fs::remove_file(&gate).unwrap();
-    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    hold_up(data.path());
     let node = Node::start(data.path());
     let (status, again, body) = node.ask("/ready").await;
     assert_eq!(
@@ -123,6 +121,44 @@ async fn whoever_asks_a_node_that_is_being_opened_is_told_how_far_it_is() {
     assert!(listed.success(), "a command waits until the node is open");
     node.until(200, "").await;
     assert_eq!(node.ask("/metrics").await.0, 200);
+}
+
+/// Puts a pipe in the place of the master key: whoever opens it waits for its other end.
+fn hold_up(data: &Path) {
+    let gate = data.join("master.key");
+    std::fs::remove_file(&gate).unwrap();
+    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_node_whose_disk_keeps_it_waiting_while_it_opens_still_stops_when_it_is_told_to() {
+    let data = tokio::task::spawn_blocking(used).await.unwrap();
+    hold_up(data.path());
+    let mut node = Node::start(data.path());
+    assert_eq!(node.ask("/ready").await.0, 503);
+    let second = desk::omium(data.path(), &["serve", "--port", "0"]);
+    let text = String::from_utf8_lossy(&second.stderr).into_owned();
+    let first = format!("is in use by another omium process {} (since 20", node.child.id());
+    assert_eq!(second.status.code(), Some(1), "{text}");
+    assert!(text.contains(&first) && text.contains(&format!(", {})", node.url)), "{text}");
+    assert!(!text.contains("opening the log"), "it is told at once: {text}");
+    // It has noted nothing yet, and loopback has many names.
+    let url = node.url.replace("127.0.0.1", "localhost");
+    let doctor = desk::omium_with(data.path(), &["doctor"], &[("OMIUM_URL", &url)]);
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(text.contains("disk:") && text.contains("the log is being opened"), "{text}");
+    Command::new("kill").arg(node.child.id().to_string()).status().unwrap();
+    let ended = tokio::task::spawn_blocking(move || {
+        let began = Instant::now();
+        loop {
+            match node.child.try_wait().unwrap() {
+                Some(status) => break status.code(),
+                None => assert!(began.elapsed() < Duration::from_secs(30), "it does not hear the signal"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    assert_eq!(ended.await.unwrap(), Some(0));
 }
 
 #[tokio::test]
@@ -201,6 +237,14 @@ fn doctor_looks_at_this_machine_only_where_the_server_is_its_own() {
     }
     let (fine, text) = doctor(dev.data.path(), &url);
     assert!(fine && text.contains("disk:") && text.contains("port:"), "its own: {text}");
+    std::fs::remove_file(dev.data.path().join("dev.json")).unwrap();
+    let (_, text) = doctor(dev.data.path(), &url.replace("127.0.0.1", "localhost"));
+    assert!(text.contains("disk:") && text.contains("port:"), "its own, under another name: {text}");
+    std::fs::write(elsewhere.path().join("dev.json"), format!(r#"{{"url":"{url}","key":"","pid":1}}"#))
+        .unwrap();
+    let (_, text) = doctor(elsewhere.path(), &url);
+    assert!(!text.contains("disk:"), "another server answers where its own was: {text}");
+    std::fs::remove_file(elsewhere.path().join("dev.json")).unwrap();
     drop(dev);
     let (fine, text) = doctor(elsewhere.path(), &url);
     assert!(
