@@ -206,9 +206,15 @@ fn a_server_that_is_killed_on_a_full_disk_starts_reads_cancels_and_goes_on_once_
             small.fill();
             node.signal(&ids[3]) == 507 && node.ask("GET /ready", "").0 == 503
         });
-        assert!(node.ask("GET /ready", "").1.contains("no room on the disk"));
+        let ready = node.ask("GET /ready", "").1;
+        for part in
+            ["no room on the disk", "the next segment needs ", " MiB", "`omium cancel` works meanwhile"]
+        {
+            assert!(ready.contains(part), "{part}: {ready}");
+        }
         assert_eq!(node.ask("GET /ready?for=read", "").0, 200);
-        assert_eq!(node.start_one().0, 507);
+        let (status, refused) = node.start_one();
+        assert!(status == 507 && refused.contains("the next segment needs "), "{status} {refused}");
         node.shows(id, "running");
         assert_eq!(node.ask(&format!("POST /api/v1/executions/{id}/cancel"), "").0, 200);
         node.shows(id, "cancelled");
@@ -219,6 +225,26 @@ fn a_server_that_is_killed_on_a_full_disk_starts_reads_cancels_and_goes_on_once_
     let node = Node::start(&small.data());
     node.shows(&ids[2], "cancelled");
     node.shows(&ids[3], "running");
+}
+
+#[test]
+fn a_server_with_no_room_for_keys_alone_is_not_ready_says_so_and_goes_on_once_there_is_room() {
+    let Some(small) = Small::mount() else { return };
+    let data = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(small.0.path().join("keys"), data.path().join("keys")).unwrap();
+    let node = Node::start(data.path());
+    node.published();
+    let id = node.started();
+    small.fill();
+    until("no room for a key", || node.start_one().0 == 507);
+    let (status, ready) = node.ask("GET /ready", "");
+    assert!(status == 503 && ready.contains("no keys can be written"), "{status} {ready}");
+    assert_eq!(node.ask(&format!("POST /api/v1/executions/{id}/cancel"), "").0, 200);
+    node.shows(&id, "cancelled");
+    small.free();
+    // Also where nobody starts anything on a node that is not ready.
+    until("it to be ready", || node.ask("GET /ready", "").0 == 200);
+    node.started();
 }
 
 #[test]
