@@ -124,7 +124,7 @@ pub struct Engine {
     native_calls: draining::Calls,
     /// How long what has ended is kept, where that is said.
     keep: OnceLock<Duration>,
-    letting_go: tokio::sync::Mutex<()>,
+    letting_go: tokio::sync::Mutex<retention::LettingGo>,
     published: publish::Reached,
     traces: traces::Traces,
 }

@@ -188,3 +188,34 @@ async fn the_published_result_of_what_is_let_go_of_is_taken_back() {
     assert!(!before.contains_key(&open));
     desk.engine.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_are_looked_through_where_something_was_dropped_or_somebody_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "one.yaml", ONE).await.unwrap();
+    let mut worker = desk.worker(8);
+    ended(&desk, &mut worker, "one").await;
+    let orphan = || {
+        std::fs::write(dir.path().join("blobs").join("7".repeat(32)), "x").unwrap();
+        age_blobs(dir.path());
+    };
+    let day = Duration::from_secs(86_400);
+    orphan();
+    assert_eq!(desk.engine.let_go(day).await.unwrap().blobs_removed, 1, "nobody knows of earlier times");
+    orphan();
+    assert_eq!(desk.engine.let_go(day).await.unwrap().blobs_removed, 0, "nothing was dropped since");
+    let done = desk.engine.let_go(Duration::ZERO).await.unwrap();
+    assert!(done.blobs_removed > 1, "its own and the orphan: {done:?}");
+    orphan();
+    assert_eq!(desk.engine.let_go(day).await.unwrap().blobs_removed, 0);
+    desk.engine.keep(day);
+    assert!(desk.served.trim(&desk.caller).await.is_ok());
+    assert!(!dir.path().join("blobs").join("7".repeat(32)).exists(), "who asks gets all");
+    let text = desk.engine.metrics.meters.text(false);
+    for name in ["omium_log_dropped_records_total", "omium_blobs_removed_total"] {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(!line.ends_with(" 0"), "{line}");
+    }
+    desk.engine.stop().await.unwrap();
+}
