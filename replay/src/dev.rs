@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use crate::claim::Claim;
 use crate::cli::{Running, data_dir, note_path};
 use crate::config::{self, Config};
 use crate::entrance::Entrance;
@@ -36,6 +37,9 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How long the state may take to be saved at the end.
 const SAVES: Duration = Duration::from_secs(15);
 const FOLDED_AGAIN: &str = "all of it is in the log, and is folded again at the next start";
+
+/// How long the opening may take to end that a signal stops.
+const STOPS_OPENING: Duration = Duration::from_secs(1);
 
 /// How often the note of a running server is tried again where there is no room for it.
 const NOTE_AGAIN: Duration = Duration::from_secs(2);
@@ -201,23 +205,21 @@ async fn serve_followed(options: &NodeOptions, kind: Kind, telemetry: &str) -> a
     // From here on a signal is an end like any other, also one that comes while the log is opened.
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     private_folder(&data)?;
+    let claim = Claim::take(&data)?;
     let listener = listen(options.port).await?;
     let address = listener.local_addr()?;
     let url = format!("http://{address}");
+    claim.answers_at(&url);
     let connections = limits.connections;
     let (entrance, stop) = (Entrance::default(), Stop::default());
     let server = tokio::spawn(Server::new(listener, entrance.router(), limits, stop.clone())?.run());
     tracing::info!(%url, data = %data.display(), "opening the log; {url}/ready says how far it is");
-    let opening = open(&data, &kind, config.host(kind.is_dev())?, entrance.opening());
-    let opened = tokio::select! {
-        opened = opening => opened,
-        _ = told(&mut signals) => {
+    let engine = match open(&data, &kind, config.host(kind.is_dev())?, &entrance, &mut signals).await {
+        Ok(Some(engine)) => engine,
+        Ok(None) => {
             tracing::info!("stopped before the log was open");
             return Ok(ExitCode::SUCCESS);
         }
-    };
-    let engine = match opened {
-        Ok(engine) => engine,
         Err(error) => return stay_closed(error, &data, url, &entrance, signals).await,
     };
     let models = Models::of(options.upstream.as_ref().or(config.upstream.as_ref()), &kind).await?;
@@ -349,16 +351,51 @@ impl Kind {
     }
 }
 
-async fn open(data: &Path, kind: &Kind, host: Host, opening: &Arc<Opening>) -> anyhow::Result<Arc<Engine>> {
+/// Opens the engine; nothing where a signal came first.
+async fn open(
+    data: &Path,
+    kind: &Kind,
+    host: Host,
+    entrance: &Entrance,
+    signals: &mut (Signal, Signal),
+) -> anyhow::Result<Option<Arc<Engine>>> {
     let (kafka, topics) = match kind {
-        Kind::Serve { kafka: Some(kafka), topics } => (Some(kafka), Some(topics)),
+        Kind::Serve { kafka: Some(kafka), topics } => (Some(kafka.clone()), Some(topics.clone())),
         Kind::Serve { kafka: None, .. } | Kind::Dev { .. } => (None, None),
     };
-    let partitions = kafka.map_or(4, |kafka| kafka.partitions);
-    let options = Options { data: data.to_owned(), partitions, kafka: kafka.cloned(), host };
-    let engine = Engine::open_telling(&options, opening).await?;
-    if let (Some(kafka), Some(topics)) = (kafka, topics) {
-        publish(&engine, data, kafka, topics).await?;
+    let partitions = kafka.as_ref().map_or(4, |kafka| kafka.partitions);
+    let options = Options { data: data.to_owned(), partitions, kafka, host };
+    let (opening, told_to_stop) = (entrance.opening().clone(), Arc::new(tokio::sync::Notify::new()));
+    let stops = told_to_stop.clone();
+    // Much of opening waits for the disk in its thread: one that does not answer would keep signals from being heard.
+    let runtime = tokio::runtime::Handle::current();
+    let mut opened = tokio::task::spawn_blocking(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                opened = open_with(&options, topics, &opening) => opened.map(Some),
+                () = stops.notified() => Ok(None),
+            }
+        })
+    });
+    tokio::select! {
+        opened = &mut opened => opened?,
+        () = told(signals) => {
+            told_to_stop.notify_one();
+            // What can end in order does; the rest ends with the process.
+            let _ = tokio::time::timeout(STOPS_OPENING, opened).await;
+            Ok(None)
+        }
+    }
+}
+
+async fn open_with(
+    options: &Options,
+    topics: Option<Topics>,
+    opening: &Arc<Opening>,
+) -> anyhow::Result<Arc<Engine>> {
+    let engine = Engine::open_telling(options, opening).await?;
+    if let (Some(kafka), Some(topics)) = (&options.kafka, &topics) {
+        publish(&engine, &options.data, kafka, topics).await?;
         tracing::info!("{}", topics.told());
     }
     Ok(engine)

@@ -8,6 +8,7 @@ macro_rules! eprintln {
     }};
 }
 
+mod claim;
 mod cli;
 mod config;
 mod conformance;

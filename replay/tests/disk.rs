@@ -5,13 +5,12 @@ mod desk;
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use desk::node::Node;
 use desk::{OMIUM, REVIEW};
 use serde_json::Value;
 
@@ -63,73 +62,17 @@ impl Drop for Small {
     }
 }
 
-/// A server that is killed with its test, and what it has said before it answered.
-struct Node {
-    child: Child,
-    said: String,
-    rest: mpsc::Receiver<String>,
-    address: String,
-    key: String,
+/// What is done with a node whose disk is full.
+trait Works {
+    fn published(&self);
+    fn start_one(&self) -> (u16, String);
+    fn tell(&self, id: &str) -> u16;
+    fn started(&self) -> String;
+    fn shows(&self, id: &str, status: &str);
+    fn ends(&mut self, heard: impl Fn(&str)) -> String;
 }
 
-impl Node {
-    fn start(data: &Path) -> Node {
-        let mut child = Command::new(OMIUM)
-            .args(["serve", "--port", "0", "--data"])
-            .arg(data)
-            .env_remove("OMIUM_UPSTREAM_URL")
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("answers at") {
-            assert!(lines.read_line(&mut said).unwrap() > 0, "the server ended before it answered: {said}");
-        }
-        let (say, rest) = mpsc::channel();
-        std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
-        let last: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-        let address = last["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
-        let key = std::fs::read_to_string(data.join("dev.key")).unwrap().trim().to_owned();
-        Node { child, said, rest, address, key }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Tells it to stop, and gives what it says from then on, line by line; it has to end with 0.
-    fn stop(&mut self, heard: impl Fn(&str)) -> String {
-        self.rest.try_iter().for_each(drop);
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
-        let mut said = String::new();
-        for line in self.rest.iter() {
-            heard(&line);
-            said += &(line + "\n");
-        }
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{said}");
-        said
-    }
-
-    /// The status of an answer, and its body.
-    fn ask(&self, head: &str, body: &str) -> (u16, String) {
-        let Node { address, key, .. } = self;
-        let length = body.len();
-        let mut stream = TcpStream::connect(address).unwrap();
-        write!(
-            stream,
-            "{head} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\ncontent-length: {length}\r\n\
-             content-type: application/json\r\nconnection: close\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        (head[9..12].parse().unwrap(), body.to_owned())
-    }
-
+impl Works for Node {
     fn published(&self) {
         assert_eq!(self.ask("POST /api/v1/workflows", REVIEW).0, 201);
     }
@@ -140,7 +83,7 @@ impl Node {
     }
 
     /// Tells an execution something long, of characters that do not squeeze.
-    fn signal(&self, id: &str) -> u16 {
+    fn tell(&self, id: &str) -> u16 {
         let text: String =
             (0..20_000_u64).map(|n| char::from(b'a' + (n * n * 7 + n / 3) as u8 % 26)).collect();
         let body = serde_json::json!({ "name": "n", "body": text }).to_string();
@@ -164,12 +107,12 @@ impl Node {
         let (code, body) = self.ask("GET /api/v1/executions?limit=100", "");
         assert!(code == 200 && body.contains(id), "{body}");
     }
-}
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// Tells it to stop, and gives what it says from then on, line by line; it has to end with 0.
+    fn ends(&mut self, heard: impl Fn(&str)) -> String {
+        let (code, said) = self.stop(heard);
+        assert_eq!(code, Some(0), "{said}");
+        said
     }
 }
 
@@ -192,7 +135,7 @@ fn a_server_that_is_killed_on_a_full_disk_starts_reads_cancels_and_goes_on_once_
     until("a reserve", || reserve.exists());
     small.fill();
     // The log has room that it took beforehand: that is used up too.
-    while node.signal(&ids[3]) == 200 {}
+    while node.tell(&ids[3]) == 200 {}
     for (round, id) in ids.iter().enumerate().take(3) {
         if round == 2 {
             // As if it had been used up before.
@@ -204,11 +147,17 @@ fn a_server_that_is_killed_on_a_full_disk_starts_reads_cancels_and_goes_on_once_
         // What a segment that was being made had taken is free now, and may be enough for a smaller one.
         until("a full log", || {
             small.fill();
-            node.signal(&ids[3]) == 507 && node.ask("GET /ready", "").0 == 503
+            node.tell(&ids[3]) == 507 && node.ask("GET /ready", "").0 == 503
         });
-        assert!(node.ask("GET /ready", "").1.contains("no room on the disk"));
+        let ready = node.ask("GET /ready", "").1;
+        for part in
+            ["no room on the disk", "the next segment needs ", " MiB", "`omium cancel` works meanwhile"]
+        {
+            assert!(ready.contains(part), "{part}: {ready}");
+        }
         assert_eq!(node.ask("GET /ready?for=read", "").0, 200);
-        assert_eq!(node.start_one().0, 507);
+        let (status, refused) = node.start_one();
+        assert!(status == 507 && refused.contains("the next segment needs "), "{status} {refused}");
         node.shows(id, "running");
         assert_eq!(node.ask(&format!("POST /api/v1/executions/{id}/cancel"), "").0, 200);
         node.shows(id, "cancelled");
@@ -222,6 +171,26 @@ fn a_server_that_is_killed_on_a_full_disk_starts_reads_cancels_and_goes_on_once_
 }
 
 #[test]
+fn a_server_with_no_room_for_keys_alone_is_not_ready_says_so_and_goes_on_once_there_is_room() {
+    let Some(small) = Small::mount() else { return };
+    let data = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(small.0.path().join("keys"), data.path().join("keys")).unwrap();
+    let node = Node::start(data.path());
+    node.published();
+    let id = node.started();
+    small.fill();
+    until("no room for a key", || node.start_one().0 == 507);
+    let (status, ready) = node.ask("GET /ready", "");
+    assert!(status == 503 && ready.contains("no keys can be written"), "{status} {ready}");
+    assert_eq!(node.ask(&format!("POST /api/v1/executions/{id}/cancel"), "").0, 200);
+    node.shows(&id, "cancelled");
+    small.free();
+    // Also where nobody starts anything on a node that is not ready.
+    until("it to be ready", || node.ask("GET /ready", "").0 == 200);
+    node.started();
+}
+
+#[test]
 fn a_server_that_is_stopped_while_its_disk_is_full_or_just_was_ends_well_and_loses_nothing() {
     let Some(small) = Small::mount() else { return };
     let mut node = Node::start(&small.data());
@@ -229,9 +198,9 @@ fn a_server_that_is_stopped_while_its_disk_is_full_or_just_was_ends_well_and_los
     for freed in [true, false] {
         let id = node.started();
         small.fill();
-        until("a full log", || node.signal(&id) == 507);
+        until("a full log", || node.tell(&id) == 507);
         let full = Cell::new(true);
-        let said = node.stop(|line| {
+        let said = node.ends(|line| {
             if freed && line.contains("could not be saved") && full.take() {
                 small.free();
             }
@@ -291,7 +260,7 @@ fn state_and_index_with_a_damaged_row_are_made_again_from_the_log_with_an_alarm(
     node.published();
     let id = node.started();
     node.shows(&id, "running");
-    node.stop(|_| {});
+    node.ends(|_| {});
     for folder in ["state", "index"] {
         for entry in std::fs::read_dir(data.path().join(folder)).unwrap() {
             let path = entry.unwrap().path();

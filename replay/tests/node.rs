@@ -4,123 +4,47 @@
 mod desk;
 mod gate;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use desk::node::Node;
 use desk::{Dev, OMIUM};
 use gate::{Program, post, says};
 use serde_json::{Value, json};
 
-/// A node whose lines are kept.
-struct Node {
-    child: Child,
-    lines: BufReader<std::process::ChildStderr>,
-    data: tempfile::TempDir,
-    first: Value,
-}
-
-impl Node {
-    fn start(shell: &str) -> Node {
-        let data = tempfile::tempdir().unwrap();
-        let mut child = Command::new("sh")
-            .args(["-c", shell, OMIUM])
-            .env("OMIUM_DATA", data.path())
-            .env_remove("OMIUM_UPSTREAM_URL")
-            .env_remove("OPENAI_API_KEY")
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("answers at") {
-            line.clear();
-            assert!(lines.read_line(&mut line).unwrap() > 0, "the node ended before it answered");
-        }
-        Node { child, lines, data, first: serde_json::from_str(&line).unwrap() }
-    }
-
-    fn noted(&self, field: &str) -> String {
-        let note: Value =
-            serde_json::from_slice(&std::fs::read(self.data.path().join("dev.json")).unwrap()).unwrap();
-        note[field].as_str().unwrap().to_owned()
-    }
-
-    fn omium(&self, words: &[&str]) -> std::process::Output {
-        desk::omium(self.data.path(), words)
-    }
-
-    /// Kills it after a while, unless what is returned is dropped before.
-    fn watched(&self) -> std::sync::mpsc::Sender<()> {
-        let (over, waits) = std::sync::mpsc::channel();
-        let id = self.child.id().to_string();
-        std::thread::spawn(move || {
-            if waits.recv_timeout(Duration::from_secs(30)) == Err(RecvTimeoutError::Timeout) {
-                let _ = Command::new("kill").args(["-9", &id]).status();
-            }
-        });
-        over
-    }
-
-    fn signal(&self) {
-        Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-    }
-
-    /// Reads lines until one holds this, and gives all of them.
-    fn until(&mut self, part: &str) -> String {
-        let watch = self.watched();
-        let mut said = String::new();
-        while !said.contains(part) {
-            assert!(self.lines.read_line(&mut said).unwrap() > 0, "`{part}` is not in {said}");
-        }
-        drop(watch);
-        said
-    }
-
-    /// Asks it to stop, and gives its exit code and all lines that it has said since it began.
-    fn stop(mut self) -> (Option<i32>, String) {
-        self.signal();
-        let _watch = self.watched();
-        let mut rest = String::new();
-        self.lines.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap().code(), rest)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// What it has noted of itself.
+fn noted(node: &Node, field: &str) -> String {
+    let note: Value = serde_json::from_slice(&std::fs::read(node.data.join("dev.json")).unwrap()).unwrap();
+    note[field].as_str().unwrap().to_owned()
 }
 
 #[test]
 fn a_node_says_how_it_is_set_and_every_alarm() {
-    let mut node = Node::start("exec $0 serve --port 0");
-    assert_eq!(node.first["level"], "INFO");
+    let mut node = Node::by("exec $0 serve --port 0");
+    let first = node.first();
+    assert_eq!(first["level"], "INFO");
     for (field, said) in [
         ("url", "http://127.0.0.1:"),
         ("models", "none: calls of models are refused"),
         ("log", "in the data folder"),
     ] {
-        assert!(node.first[field].as_str().unwrap().contains(said), "{}", node.first);
+        assert!(first[field].as_str().unwrap().contains(said), "{first}");
     }
-    std::fs::write(node.data.path().join("review.yaml"), desk::REVIEW).unwrap();
-    let file = node.data.path().join("review.yaml");
-    let key = node.noted("key");
+    std::fs::write(node.data.join("review.yaml"), desk::REVIEW).unwrap();
+    let file = node.data.join("review.yaml");
+    let key = noted(&node, "key");
     // What the node cannot write it has to say.
-    std::fs::rename(node.data.path().join("blobs"), node.data.path().join("elsewhere")).unwrap();
-    std::fs::write(node.data.path().join("blobs"), "in the way").unwrap();
+    std::fs::rename(node.data.join("blobs"), node.data.join("elsewhere")).unwrap();
+    std::fs::write(node.data.join("blobs"), "in the way").unwrap();
     let long = format!(r#"{{"amount": 1, "text": "{}"}}"#, "0123456789abcdef".repeat(6_000));
     node.omium(&["run", file.to_str().unwrap(), "--input", &long]);
-    let said = node.until("\"level\":\"ERROR\"");
+    let said = node.until_said("\"level\":\"ERROR\"");
     assert!(said.contains("blobs"), "{said}");
     assert!(!said.contains(&key), "no key in any line");
 }
@@ -136,15 +60,15 @@ fn what_the_log_level_says_is_read_or_refused() {
         .unwrap();
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && text.contains("OMIUM_LOG"), "{text}");
-    let quiet = Node::start("exec $0 dev --port 0");
-    let (code, said) = quiet.stop();
+    let mut quiet = Node::by("exec $0 dev --port 0");
+    let (code, said) = quiet.stop(|_| {});
     assert_eq!(code, Some(0), "{said}");
 }
 
 #[test]
 fn a_node_without_a_model_refuses_calls_of_models_by_name() {
-    let node = Node::start("exec $0 serve --port 0");
-    let file = node.data.path().join("native.yaml");
+    let node = Node::by("exec $0 serve --port 0");
+    let file = node.data.join("native.yaml");
     std::fs::write(&file, "name: n\nagents: [{id: a, framework: native, prompt: hi}]\n").unwrap();
     let ended = node.omium(&["run", file.to_str().unwrap(), "--watch"]);
     assert_eq!(ended.status.code(), Some(10), "{}", String::from_utf8_lossy(&ended.stderr));
@@ -231,12 +155,12 @@ fn strangers_and_made_up_names_make_no_key() {
 
 #[test]
 fn idle_strangers_take_no_descriptors_from_the_log() {
-    let node = Node::start("ulimit -n 400; exec $0 dev --port 0");
-    let address = node.noted("url").trim_start_matches("http://").to_owned();
+    let mut node = Node::by("ulimit -n 400; exec $0 dev --port 0");
+    let address = noted(&node, "url").trim_start_matches("http://").to_owned();
     let idle: Vec<TcpStream> = (0..600).filter_map(|_| TcpStream::connect(&address).ok()).collect();
     assert!(idle.len() > 300);
-    std::fs::write(node.data.path().join("review.yaml"), desk::REVIEW).unwrap();
-    let file = node.data.path().join("review.yaml");
+    std::fs::write(node.data.join("review.yaml"), desk::REVIEW).unwrap();
+    let file = node.data.join("review.yaml");
     let long = format!(r#"{{"amount": 1, "text": "{}"}}"#, "0123456789abcdef".repeat(6_000));
     for _ in 0..5 {
         let began = Instant::now();
@@ -245,7 +169,7 @@ fn idle_strangers_take_no_descriptors_from_the_log() {
         assert!(began.elapsed() < Duration::from_secs(5));
     }
     drop(idle);
-    assert_eq!(node.stop().0, Some(0));
+    assert_eq!(node.stop(|_| {}).0, Some(0));
 }
 
 /// A model's server that answers only once it is let to, with threads of its own.

@@ -6,72 +6,10 @@ mod desk;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
+use desk::node::Node;
 use desk::{Dev, OMIUM};
-use serde_json::Value;
-
-/// A node that dies with its test, whether it answers or not.
-struct Node {
-    child: Child,
-    url: String,
-    key: String,
-}
-
-impl Node {
-    fn start(data: &Path) -> Node {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(OMIUM)
-            .args(["serve", "--port", &port.to_string()])
-            .env("OMIUM_DATA", data)
-            .env_remove("OMIUM_UPSTREAM_URL")
-            .stderr(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let key = std::fs::read_to_string(data.join("dev.key")).unwrap_or_default().trim().to_owned();
-        Node { child, url: format!("http://127.0.0.1:{port}"), key }
-    }
-
-    /// The status, the time to come again and the body of an answer, as soon as there is one.
-    async fn ask(&self, path: &str) -> (u16, Option<String>, Value) {
-        let began = Instant::now();
-        loop {
-            let request = reqwest::Client::new().get(format!("{}{path}", self.url)).bearer_auth(&self.key);
-            match request.send().await {
-                Ok(answer) => {
-                    let again =
-                        answer.headers().get("retry-after").map(|time| time.to_str().unwrap().to_owned());
-                    let status = answer.status().as_u16();
-                    return (status, again, answer.json().await.unwrap_or_default());
-                }
-                Err(_) => tokio::task::yield_now().await,
-            }
-            assert!(began.elapsed() < Duration::from_secs(30), "it listens from the beginning");
-        }
-    }
-
-    /// Until `/ready` says so.
-    async fn until(&self, status: u16, code: &str) -> Value {
-        let began = Instant::now();
-        loop {
-            let (found, _, body) = self.ask("/ready").await;
-            if found == status && (code.is_empty() || body["code"] == code) {
-                return body;
-            }
-            assert!(began.elapsed() < Duration::from_secs(30), "{found} {body}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A folder that a node has worked in, and has left in order.
 fn used() -> tempfile::TempDir {
@@ -80,26 +18,24 @@ fn used() -> tempfile::TempDir {
     dev.left()
 }
 
-#[tokio::test]
-async fn whoever_asks_a_node_that_is_being_opened_is_told_how_far_it_is() {
-    let data = tokio::task::spawn_blocking(used).await.unwrap();
-    // Whoever opens this file waits for its other end.
+#[test]
+fn whoever_asks_a_node_that_is_being_opened_is_told_how_far_it_is() {
+    let data = used();
     let gate = data.path().join("master.key");
     let key = std::fs::read(&gate).unwrap();
-    std::fs::remove_file(&gate).unwrap();
-    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
-    let node = Node::start(data.path());
-    let (status, again, body) = node.ask("/ready").await;
+    hold_up(data.path());
+    let node = Node::opening(data.path());
+    let (status, again, body) = node.get("/ready");
     assert_eq!(
         (status, body["code"].as_str(), again.as_deref()),
         (503, Some("opening"), Some("1")),
         "{body}"
     );
     assert!(body["detail"].as_str().unwrap().contains("the log is being opened"), "{body}");
-    let (status, _, body) = node.ask("/health").await;
+    let (status, _, body) = node.get("/health");
     assert_eq!((status, body["status"].as_str()), (200, Some("ok")), "{body}");
     for path in ["/metrics", "/api/v1/executions", "/x/ex_1/v1/models", "/nothing"] {
-        let (status, again, body) = node.ask(path).await;
+        let (status, again, body) = node.get(path);
         assert_eq!((status, body["code"].as_str()), (503, Some("opening")), "{path}: {body}");
         assert!(again.is_some(), "{path}");
     }
@@ -114,69 +50,90 @@ async fn whoever_asks_a_node_that_is_being_opened_is_told_how_far_it_is() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    tokio::task::spawn_blocking(move || {
-        OpenOptions::new().write(true).open(&gate).unwrap().write_all(&key).unwrap();
-    })
-    .await
-    .unwrap();
-    let listed = tokio::task::spawn_blocking(move || waiting.wait()).await.unwrap().unwrap();
+    OpenOptions::new().write(true).open(&gate).unwrap().write_all(&key).unwrap();
+    let listed = waiting.wait().unwrap();
     assert!(listed.success(), "a command waits until the node is open");
-    node.until(200, "").await;
-    assert_eq!(node.ask("/metrics").await.0, 200);
+    node.until(200, "");
+    assert_eq!(node.get("/metrics").0, 200);
 }
 
-#[tokio::test]
-async fn a_node_with_an_older_file_of_keys_says_so_and_serves_nothing() {
-    let data = tokio::task::spawn_blocking(used).await.unwrap();
+/// Puts a pipe in the place of the master key: whoever opens it waits for its other end.
+fn hold_up(data: &Path) {
+    let gate = data.join("master.key");
+    std::fs::remove_file(&gate).unwrap();
+    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+}
+
+#[test]
+fn a_node_whose_disk_keeps_it_waiting_while_it_opens_still_stops_when_it_is_told_to() {
+    let data = used();
+    hold_up(data.path());
+    let mut node = Node::opening(data.path());
+    assert_eq!(node.get("/ready").0, 503);
+    let second = desk::omium(data.path(), &["serve", "--port", "0"]);
+    let text = String::from_utf8_lossy(&second.stderr).into_owned();
+    let first = format!("is in use by another omium process {} (since 20", node.child.id());
+    assert_eq!(second.status.code(), Some(1), "{text}");
+    assert!(text.contains(&first) && text.contains(&format!(", {})", node.url)), "{text}");
+    assert!(!text.contains("opening the log"), "it is told at once: {text}");
+    // It has noted nothing yet, and loopback has many names.
+    let url = node.url.replace("127.0.0.1", "localhost");
+    let doctor = desk::omium_with(data.path(), &["doctor"], &[("OMIUM_URL", &url)]);
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(text.contains("disk:") && text.contains("the log is being opened"), "{text}");
+    node.signal();
+    assert_eq!(node.code(), Some(0));
+}
+
+#[test]
+fn a_node_with_an_older_file_of_keys_says_so_and_serves_nothing() {
+    let data = used();
     let older = data.path().join("older");
     std::fs::copy(data.path().join("keys"), &older).unwrap();
-    let mut node = Node::start(data.path());
-    node.until(200, "").await;
+    let mut node = Node::opening(data.path());
+    node.until(200, "");
     let run = desk::omium(
         data.path(),
         &["run", data.path().join("review.yaml").to_str().unwrap(), "--input", "{\"amount\":1}"],
     );
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    node.child.kill().unwrap();
-    node.child.wait().unwrap();
+    node.kill();
     std::fs::rename(&older, data.path().join("keys")).unwrap();
-    let mut node = Node::start(data.path());
-    let said = node.until(503, "other-ages").await;
+    let mut node = Node::opening(data.path());
+    let said = node.until(503, "other-ages");
     assert!(said["detail"].as_str().unwrap().contains("keys is older than the log"), "{said}");
-    assert_eq!(node.ask("/api/v1/executions").await.0, 503);
-    assert_eq!(node.ask("/health").await.0, 200);
+    assert_eq!(node.get("/api/v1/executions").0, 503);
+    assert_eq!(node.get("/health").0, 200);
     let doctor = desk::omium_with(data.path(), &["doctor"], &[("OMIUM_URL", &node.url)]);
     let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(!doctor.status.success() && text.contains("keys is older than the log"), "{text}");
-    Command::new("kill").arg(node.child.id().to_string()).status().unwrap();
-    assert_eq!(node.child.wait().unwrap().code(), Some(1));
+    assert_eq!(node.stop(|_| {}).0, Some(1));
 }
 
-#[tokio::test]
-async fn a_node_with_a_log_that_is_older_than_its_state_stays_and_says_so() {
-    let data = tokio::task::spawn_blocking(used).await.unwrap();
+#[test]
+fn a_node_with_a_log_that_is_older_than_its_state_stays_and_says_so() {
+    let data = used();
     let copy = |from: &str, to: &str| {
         let paths = [data.path().join(from), data.path().join(to)];
         assert!(Command::new("cp").arg("-a").args(paths).status().unwrap().success());
     };
     copy("log", "older");
-    let mut node = Node::start(data.path());
-    node.until(200, "").await;
+    let mut node = Node::opening(data.path());
+    node.until(200, "");
     let run = desk::omium(
         data.path(),
         &["run", data.path().join("review.yaml").to_str().unwrap(), "--input", "{\"amount\":1}"],
     );
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    Command::new("kill").arg(node.child.id().to_string()).status().unwrap();
-    assert_eq!(node.child.wait().unwrap().code(), Some(0));
+    assert_eq!(node.stop(|_| {}).0, Some(0));
     std::fs::remove_dir_all(data.path().join("log")).unwrap();
     copy("older", "log");
-    let mut node = Node::start(data.path());
-    let said = node.until(503, "other-ages").await;
+    let mut node = Node::opening(data.path());
+    let said = node.until(503, "other-ages");
     assert!(said["detail"].as_str().unwrap().contains("older than what lies beside it"), "{said}");
     for key in ["", "om_other"] {
         node.key = key.to_owned();
-        let text = node.ask("/ready").await.2.to_string();
+        let text = node.get("/ready").2.to_string();
         assert!(text.contains("parts of the data folder are older"), "{text}");
         assert!(!text.contains(data.path().to_str().unwrap()), "a stranger is told no paths: {text}");
     }
@@ -201,6 +158,14 @@ fn doctor_looks_at_this_machine_only_where_the_server_is_its_own() {
     }
     let (fine, text) = doctor(dev.data.path(), &url);
     assert!(fine && text.contains("disk:") && text.contains("port:"), "its own: {text}");
+    std::fs::remove_file(dev.data.path().join("dev.json")).unwrap();
+    let (_, text) = doctor(dev.data.path(), &url.replace("127.0.0.1", "localhost"));
+    assert!(text.contains("disk:") && text.contains("port:"), "its own, under another name: {text}");
+    std::fs::write(elsewhere.path().join("dev.json"), format!(r#"{{"url":"{url}","key":"","pid":1}}"#))
+        .unwrap();
+    let (_, text) = doctor(elsewhere.path(), &url);
+    assert!(!text.contains("disk:"), "another server answers where its own was: {text}");
+    std::fs::remove_file(elsewhere.path().join("dev.json")).unwrap();
     drop(dev);
     let (fine, text) = doctor(elsewhere.path(), &url);
     assert!(

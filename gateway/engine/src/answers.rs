@@ -29,7 +29,7 @@ pub(super) fn decided(answer: Answer) -> Result<omium_runtime::Done, Failure> {
             FailureKind::Full,
             "disk-full",
             why,
-            "free some space; writing goes on by itself, and `omium cancel` works meanwhile",
+            "free the room that is named, or some if none is; writing goes on by itself, and `omium cancel` works meanwhile",
         )),
         Answer::NotLeading => Err(Failure::new(
             FailureKind::Busy,

@@ -117,7 +117,6 @@ impl Engine {
         bounded(&inputs)?;
         let key =
             StreamKey::new(caller.tenant, self.new_id(caller, request.idempotency.as_deref())?.stream());
-        let now = now();
         let slice = request.budget.into_iter().chain(definition.budget).min();
         let start = StartExecution {
             workflow: definition.name.clone(),
@@ -128,9 +127,9 @@ impl Engine {
             plan: definition.plan(),
             on_failure: definition.on_failure,
             slice,
-            deadline: definition.timeout_ms.map(|millis| now.plus_millis(millis)),
+            timeout_ms: definition.timeout_ms.map(bounded_millis),
             price_list: control.prices.get(&caller.tenant).and_then(omium_execution::Prices::version),
-            keep_ms: definition.keep_ms.map(|millis| i64::try_from(millis).unwrap_or(i64::MAX)),
+            keep_ms: definition.keep_ms.map(bounded_millis),
         };
         let asked = json!({ "workflow": request.workflow, "inputs": request.inputs, "budget": request.budget.map(view::dollars) });
         let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;
@@ -372,10 +371,12 @@ impl Engine {
                 omium_schemas::catalogue::OnFailure::FinishOthers
             },
             slice: run.budget,
-            deadline: run.deadline.map(|deadline| Time(now().0 + deadline.0.saturating_sub(run.started.0))),
+            timeout_ms: run.deadline.map(|deadline| {
+                bounded_millis(deadline.0.saturating_sub(run.started.0).div_ceil(1_000).max(1))
+            }),
             done,
             price_list: run.price_list,
-            keep_ms: run.keep_ms.map(|millis| i64::try_from(millis).unwrap_or(i64::MAX)),
+            keep_ms: run.keep_ms.map(bounded_millis),
         })
     }
 
@@ -467,6 +468,11 @@ pub(super) fn bounded(text: &str) -> Result<(), Failure> {
     }
     let detail = format!("{} bytes are more than the {MAX_CONTENT} that are taken at once", text.len());
     Err(Failure::new(FailureKind::Invalid, "too-large", detail, "pass a reference to the data instead"))
+}
+
+/// Milliseconds as commands carry them.
+fn bounded_millis(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX)
 }
 
 pub(super) fn now() -> Time {

@@ -125,7 +125,7 @@ pub struct Engine {
     native_calls: draining::Calls,
     /// How long what has ended is kept, where that is said.
     keep: OnceLock<Duration>,
-    letting_go: tokio::sync::Mutex<()>,
+    letting_go: tokio::sync::Mutex<retention::LettingGo>,
     control_moves: control_seen::Moves,
     published: publish::Reached,
     traces: traces::Traces,
@@ -293,8 +293,12 @@ impl Engine {
             node.wholeness().into_iter().map(|text| Reason::new(folder, text)).collect();
         let troubles = self.history.index.troubles().into_iter();
         reasons.extend(troubles.map(|text| Reason::new("the index stands still", text)));
-        let full = "there is no room on the disk: commands are refused with 507 until there is, reads go on";
+        let full = "there is no room on the disk: commands are refused with 507 until there is; reads go on, and \
+                    `omium cancel` works meanwhile";
         reasons.extend(self.full().map(|why| Reason::new(full, format!("{full} ({why})"))));
+        let no_keys = "no keys can be written: what begins an execution is refused with 507 until they can; what has \
+                       begun goes on, and `omium cancel` works";
+        reasons.extend(node.no_keys().map(|why| Reason::new(no_keys, format!("{no_keys} ({why})"))));
         for standing in node.standing() {
             let omium_runtime::PartitionStanding { partition, led, ended, full: _, computing } = standing;
             match ended {

@@ -39,7 +39,7 @@ impl Engine {
             recovery: policy(request.recovery.as_deref())?,
             price: control.prices.get(&caller.tenant).and_then(omium_execution::Prices::version),
             budget: request.budget,
-            deadline: None,
+            timeout_ms: None,
         };
         let asked = json!({ "name": request.name, "arguments": request.arguments, "recovery": request.recovery, "budget": request.budget.map(super::view::dollars) });
         // The key has to be there before the first token is made under it.

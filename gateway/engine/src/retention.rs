@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use omium_api::port::{Failure, FailureKind};
@@ -17,12 +17,29 @@ use super::{Engine, answers, executions};
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often blobs are looked through though nothing was dropped: of a put whose command was refused one may be left.
+const SWEEPS: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much of the log is read at once.
 const READ: usize = 1 << 20;
 /// A blob is put before the frame that names it; no command is under way for longer.
 const UNDER_WAY: Duration = Duration::from_secs(60 * 60);
 /// Idempotency keys count for a day, and what they stand for has to be known as long.
 pub const SHORTEST: Duration = Duration::from_millis(omium_workflow::SHORTEST_KEEP_MS);
+
+/// What letting go knows of earlier times. To find the blobs that nothing names takes reading all of the log.
+#[derive(Debug, Default)]
+pub(super) struct LettingGo {
+    /// When blobs were looked through last.
+    swept: Option<Instant>,
+    /// Whether records were dropped since.
+    dropped: bool,
+}
+
+impl LettingGo {
+    fn sweeps(&self) -> bool {
+        self.dropped || self.swept.is_none_or(|swept| swept.elapsed() >= SWEEPS)
+    }
+}
 
 impl Engine {
     /// From now on what ended longer ago than this is let go of, now and then.
@@ -58,13 +75,15 @@ impl Engine {
                 "start it with `--keep 90d`, or write `keep = \"90d\"` below `[server]` in its omium.toml",
             ));
         };
+        self.letting_go.lock().await.swept = None;
         self.let_go(*keep).await.map_err(|error| answers::broken(&error))
     }
 
     /// What ended longer ago than `keep`, or than its workflow says, is dropped. What goes on, keys, workflows and prices
     /// are carried forward, so that the rest of the log says all that counts.
     pub(super) async fn let_go(&self, keep: Duration) -> anyhow::Result<LetGo> {
-        let _one_at_a_time = self.letting_go.lock().await;
+        let mut one_at_a_time = self.letting_go.lock().await;
+        let instruments = self.metrics.meters.instruments();
         let now = executions::now();
         let least = self.least(keep).await;
         let until = Time(now.0.saturating_sub(u64::try_from(least.as_micros()).unwrap_or(u64::MAX)));
@@ -90,6 +109,8 @@ impl Engine {
                 }
             }
             moved |= part.dropped > 0;
+            one_at_a_time.dropped |= part.dropped > 0;
+            instruments.log_dropped(part.dropped);
             done.partitions.push(part);
         }
         if moved {
@@ -100,8 +121,13 @@ impl Engine {
             let index = self.history.index.clone();
             tokio::task::spawn_blocking(move || index.let_go(&starts)).await.context("the index")??;
         }
+        if !one_at_a_time.sweeps() {
+            return Ok(done);
+        }
         let before = SystemTime::now().checked_sub(UNDER_WAY).context("the clock stands before 1970")?;
         let swept = self.blobs.sweep(self.named_blobs().await?, before).await?;
+        *one_at_a_time = LettingGo { swept: Some(Instant::now()), dropped: false };
+        instruments.blobs_removed(swept.removed);
         (done.blobs_removed, done.blob_bytes) = (swept.removed, swept.bytes);
         Ok(done)
     }

@@ -98,6 +98,10 @@ metrics! {
         "Commands and events written or folded.";
     SHELL_BLOCKS: "omium_shell_blocks_total", Kind::Counter, &["partition"], &[],
         "Blocks accepted.";
+    LOG_DROPPED: "omium_log_dropped_records_total", Kind::Counter, &[], ALONE,
+        "Records at the front of the log that were let go of.";
+    BLOBS_REMOVED: "omium_blobs_removed_total", Kind::Counter, &[], ALONE,
+        "Long values that nothing named any more and that were removed.";
     DROPPED: "omium_telemetry_dropped_total", Kind::Counter, &["signal"], &["spans", "metrics"],
         "Spans, and readings of all metrics, that the receiver of telemetry did not take in time.";
 }
@@ -137,6 +141,8 @@ pub struct Instruments {
     llm_calls: Histogram<f64>,
     llm_cost: Counter<f64>,
     llm_tokens: Counter<u64>,
+    log_dropped: Counter<u64>,
+    blobs_removed: Counter<u64>,
     dropped: Counter<u64>,
 }
 
@@ -173,6 +179,8 @@ impl Instruments {
             llm_calls: histogram(&meter, &LLM_CALLS),
             llm_cost: cost,
             llm_tokens: counter(&meter, &LLM_TOKENS),
+            log_dropped: counter(&meter, &LOG_DROPPED),
+            blobs_removed: counter(&meter, &BLOBS_REMOVED),
             dropped: counter(&meter, &DROPPED),
             meter,
         }
@@ -207,6 +215,16 @@ impl Instruments {
     /// How many tokens of a kind a provider has counted.
     pub fn llm_tokens(&self, kind: &'static str, count: u64) {
         self.llm_tokens.add(count, &[KeyValue::new("kind", kind)]);
+    }
+
+    /// Records were let go of at the front of the log.
+    pub fn log_dropped(&self, records: u64) {
+        self.log_dropped.add(records, &[]);
+    }
+
+    /// Long values were removed that nothing names any more.
+    pub fn blobs_removed(&self, blobs: u64) {
+        self.blobs_removed.add(blobs, &[]);
     }
 
     pub(crate) fn dropped(&self) -> Counter<u64> {

@@ -145,7 +145,7 @@ async fn begin(line: Arc<Line>) {
         plan: line.plan.clone(),
         on_failure: OnFailure::FinishOthers,
         slice: None,
-        deadline: None,
+        timeout_ms: None,
     };
     line.submit(Request::new(key, start)).await;
 }

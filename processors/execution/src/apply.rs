@@ -249,7 +249,7 @@ impl Run {
 
     fn start(&mut self, started: &ExecutionStarted, time: Time, command: &Command) {
         if let Command::StartProgram(start) = command {
-            *self = Run::of_program(start, time);
+            *self = Run::of_program(start, started.deadline, time);
             return;
         }
         let (plan, on_failure, inputs, budget, keep) = match command {

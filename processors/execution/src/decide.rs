@@ -101,9 +101,9 @@ pub(crate) fn decide(run: Option<&Run>, command: &Command, context: &Context<'_>
 
 fn begin(start: &StartExecution, command: &Command, context: &Context<'_>) -> Decided {
     check_plan(&start.plan)?;
-    check_deadline(start.deadline, context)?;
+    let deadline = deadline(start.timeout_ms, context)?;
     let mut draft = Draft::new(Run::default(), command, context);
-    let StartExecution { workflow, account, deadline, .. } = start.clone();
+    let StartExecution { workflow, account, .. } = start.clone();
     draft.push(ExecutionStarted { workflow, steps: start.plan.len() as i32, account, deadline });
     draft.pin(start.workflow_version);
     draft.push(CheckpointTaken { name: None });
@@ -113,10 +113,10 @@ fn begin(start: &StartExecution, command: &Command, context: &Context<'_>) -> De
 
 fn begin_fork(fork: &StartFork, command: &Command, context: &Context<'_>) -> Decided {
     check_plan(&fork.plan)?;
-    check_deadline(fork.deadline, context)?;
+    let deadline = deadline(fork.timeout_ms, context)?;
     check_done(fork)?;
     let mut draft = Draft::new(Run::default(), command, context);
-    let StartFork { workflow, deadline, source, at, state_hash, .. } = fork.clone();
+    let StartFork { workflow, source, at, state_hash, .. } = fork.clone();
     draft.push(ExecutionStarted { workflow, steps: fork.plan.len() as i32, account: None, deadline });
     draft.push(ForkStarted { source, at, state_hash });
     draft.pin(fork.workflow_version);
@@ -129,11 +129,13 @@ fn begin_fork(fork: &StartFork, command: &Command, context: &Context<'_>) -> Dec
     Ok(draft.events())
 }
 
-fn check_deadline(deadline: Option<Time>, context: &Context<'_>) -> Result<(), Refusal> {
-    if deadline.is_some_and(|deadline| deadline <= context.now) {
-        return invalid("the deadline has passed already");
+/// When what begins now has to have ended: by the time that the log believes, as everything that is compared with it.
+pub(crate) fn deadline(timeout_ms: Option<i64>, context: &Context<'_>) -> Result<Option<Time>, Refusal> {
+    let Some(timeout) = timeout_ms else { return Ok(None) };
+    match u64::try_from(timeout) {
+        Ok(millis) if millis > 0 => Ok(Some(context.now.plus_millis(millis))),
+        _ => invalid("a timeout is one millisecond at least"),
     }
-    Ok(())
 }
 
 /// What a fork has behind it is what a checkpoint can hold: each step once, and none before those it comes after.

@@ -54,7 +54,7 @@ impl Call {
 
 impl Run {
     /// A program has one step, which is done when it has ended well.
-    pub(crate) fn of_program(start: &StartProgram, time: Time) -> Run {
+    pub(crate) fn of_program(start: &StartProgram, deadline: Option<Time>, time: Time) -> Run {
         let step = PlannedStep {
             agent: start.program.clone(),
             framework: "program".to_owned(),
@@ -72,7 +72,7 @@ impl Run {
             plan: Arc::from([step].as_slice()),
             inputs: start.inputs.clone(),
             started: time,
-            deadline: start.deadline,
+            deadline,
             price_list: start.price,
             steps: vec![Step::default()],
             budget: start.budget,

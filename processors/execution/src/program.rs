@@ -11,6 +11,7 @@ use omium_schemas::catalogue::{
 };
 use omium_schemas::{Seq, StepId};
 
+use crate::decide::deadline;
 use crate::draft::{Draft, conflict, invalid};
 use crate::state::{CallKind, Program, Run, Status};
 
@@ -34,11 +35,9 @@ pub(crate) fn begin(
             start.guards.len()
         ));
     }
-    if start.deadline.is_some_and(|deadline| deadline <= context.now) {
-        return invalid("the deadline has passed already");
-    }
+    let deadline = deadline(start.timeout_ms, context)?;
     let mut draft = Draft::new(Run::default(), command, context);
-    let StartProgram { program, deadline, .. } = start.clone();
+    let StartProgram { program, .. } = start.clone();
     draft.push(ExecutionStarted { workflow: program, steps: 1, account: None, deadline });
     draft.push(CheckpointTaken { name: None });
     draft.go_on();

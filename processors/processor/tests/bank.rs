@@ -73,7 +73,7 @@ fn a_job_starts_once_and_asks_for_its_slice_first() {
         plan: Vec::new(),
         on_failure: omium_schemas::catalogue::OnFailure::FinishOthers,
         slice: Some(Money::dollars(1)),
-        deadline: None,
+        timeout_ms: None,
         price_list: None,
         keep_ms: None,
     };

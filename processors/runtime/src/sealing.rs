@@ -73,6 +73,11 @@ pub trait Vault: Send + Sync {
     fn provide(&self, _streams: &[StreamKey]) -> Result<(), String> {
         Ok(())
     }
+
+    /// Whether another key could be made now; makes none. May block.
+    fn has_room(&self) -> bool {
+        true
+    }
 }
 
 /// A piece of content's place: part of what is authenticated, and of the nonce.

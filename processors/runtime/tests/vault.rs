@@ -213,3 +213,22 @@ fn a_number_that_no_key_can_have_is_refused_also_where_an_operator_has_accepted_
     }
     assert_eq!(std::fs::metadata(&keys).expect("a file").len(), before);
 }
+
+#[test]
+fn looking_whether_there_is_room_makes_no_key_and_changes_nothing() {
+    let files = Files::new();
+    let vault = files.vault();
+    let a = sealed(&vault, "a");
+    let before = std::fs::read(files.keys()).expect("a file");
+    assert!(vault.has_room());
+    assert_eq!(std::fs::read(files.keys()).expect("a file"), before);
+    let b = sealed(&vault, "b");
+    drop(vault);
+    // As if it had been killed while it looked.
+    let mut torn = std::fs::read(files.keys()).expect("a file");
+    torn.extend([0; 128]);
+    std::fs::write(files.keys(), torn).expect("a file");
+    let vault = files.vault();
+    assert_eq!(opened(&vault, "a", &a).as_deref(), Some(&b"a"[..]));
+    assert_eq!(opened(&vault, "b", &b).as_deref(), Some(&b"b"[..]));
+}

@@ -316,7 +316,7 @@ impl World {
             plan: Vec::new(),
             on_failure: omium_schemas::catalogue::OnFailure::FinishOthers,
             slice: paid.then_some(slice),
-            deadline: None,
+            timeout_ms: None,
             price_list: None,
             keep_ms: None,
         };

@@ -104,6 +104,16 @@ pub(super) fn checked(name: &str, url: &str) -> Result<(), Trouble> {
     )))
 }
 
+/// Whether two URLs lead to one server: loopback has many names.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    let parsed = |url: &str| reqwest::Url::parse(url).ok();
+    let (Some(one_url), Some(other_url)) = (parsed(one), parsed(other)) else { return false };
+    let loopback = omium_edge::is_loopback(one) && omium_edge::is_loopback(other);
+    one_url.scheme() == other_url.scheme()
+        && one_url.port_or_known_default() == other_url.port_or_known_default()
+        && (loopback || one_url.host() == other_url.host())
+}
+
 /// A way to a running Omium.
 #[derive(Clone)]
 pub(crate) struct Connection {
@@ -274,4 +284,21 @@ pub(crate) fn segment(text: &str) -> String {
             other => format!("%{other:02X}"),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_one_server_whatever_it_is_called() {
+        let noted = "http://127.0.0.1:7460";
+        for same in ["http://localhost:7460", "http://[::1]:7460/", "http://127.0.0.1:7460/"] {
+            assert!(is_same(noted, same), "{same}");
+        }
+        for other in ["http://localhost:7461", "http://10.0.0.1:7460", "https://127.0.0.1:7460", "nothing"] {
+            assert!(!is_same(noted, other), "{other}");
+        }
+        assert!(is_same("http://omium.example", "http://omium.example:80/"));
+    }
 }

@@ -3,9 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::connection::{Connection, Trouble, data_dir, note_path, noted};
+use super::connection::{Connection, Trouble, data_dir, is_same, note_path, noted};
 use super::output::{document, print};
 use super::{Act, End, Target};
+use crate::claim;
 use crate::config::{self, Config};
 
 /// Looks at disk, port, clock and version, and says what to do.
@@ -26,7 +27,7 @@ impl Act for Doctor {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
         let connection = Connection::new(target);
         // This machine's disk, port, clock and grants say nothing of a server that runs somewhere else.
-        let here = is_of_this_folder(target, &connection);
+        let here = is_of_this_folder(target, &connection).await;
         let mut findings = Vec::new();
         if here {
             findings.push(disk());
@@ -97,8 +98,19 @@ fn disk() -> Finding {
 }
 
 /// Whether the server that is asked is the one whose data folder this is, or would be.
-fn is_of_this_folder(target: &Target, connection: &Connection) -> bool {
-    !target.is_named() || noted().is_some_and(|noted| noted.url.trim_end_matches('/') == connection.url())
+async fn is_of_this_folder(target: &Target, connection: &Connection) -> bool {
+    if !target.is_named() {
+        return true;
+    }
+    match claim::holder(&data_dir()) {
+        // One that is being opened has noted nothing yet.
+        Some(holder) => holder.url.is_some_and(|url| is_same(&url, connection.url())),
+        // The one that noted itself has died; another one may answer in its place.
+        None => {
+            noted().is_some_and(|noted| is_same(&noted.url, connection.url()))
+                && matches!(connection.get("/health").await, Err(Trouble::Unreachable { .. }))
+        }
+    }
 }
 
 /// Which version the server is, and whether it is that of these commands; nothing where it does not answer.

@@ -90,7 +90,7 @@ async fn begin(node: &Node<BankSuite>) -> anyhow::Result<()> {
         plan: Vec::new(),
         on_failure: omium_schemas::catalogue::OnFailure::FinishOthers,
         slice: Some(Money::dollars(1)),
-        deadline: None,
+        timeout_ms: None,
         price_list: None,
         keep_ms: None,
     };

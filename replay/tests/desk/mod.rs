@@ -1,6 +1,8 @@
 //! A server of its own in a folder of its own, and the commands that speak to it.
 #![allow(clippy::unwrap_used, dead_code, reason = "tests; not every one uses all of it")]
 
+pub(crate) mod node;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;

@@ -53,7 +53,7 @@ impl Events {
             headers.push(("execution", stream.to_string()));
         }
         let payload = frame_public(id, record.body);
-        Ok(Outgoing { key: stream.to_string(), headers, payload, time: frame.head.time })
+        Ok(Outgoing { key: stream.to_string(), headers, payload: Some(payload), time: frame.head.time })
     }
 }
 

@@ -1,4 +1,5 @@
-//! One record per execution that has ended: JSON, keyed by its id, so that a later one replaces an earlier one.
+//! One record per execution that has ended: JSON, keyed by its id, so that a later one replaces an earlier one. Where the
+//! execution is let go of, a record without a value follows, so that the topic lets go of it too.
 
 use std::collections::BTreeSet;
 use std::sync::Weak;
@@ -20,9 +21,13 @@ use crate::Engine;
 pub(super) const SETTINGS: [(&str, &str); 2] =
     [("cleanup.policy", "compact"), ("max.message.bytes", "2097152")];
 
-/// Events after which there is a result.
-const ENDS: [TypeId; 3] =
-    [ExecutionCompleted::TYPE_ID, ExecutionFailed::TYPE_ID, ExecutionCancelled::TYPE_ID];
+/// Events after which there is a result, or none any more.
+const ENDS: [TypeId; 4] = [
+    ExecutionCompleted::TYPE_ID,
+    ExecutionFailed::TYPE_ID,
+    ExecutionCancelled::TYPE_ID,
+    ExecutionCarried::TYPE_ID,
+];
 /// The longest output that travels with its result.
 const LONGEST: usize = 512 << 10;
 
@@ -50,27 +55,31 @@ impl Publication for Results {
     }
 
     async fn records(&self, frames: &[Frame]) -> anyhow::Result<Vec<Outgoing>> {
+        let engine = self.engine.upgrade().context("the engine is gone")?;
+        engine.results(frames, self.shown).await
+    }
+}
+
+impl Engine {
+    /// What is published of the executions that have ended in these frames.
+    pub(crate) async fn results(&self, frames: &[Frame], shown: Shown) -> anyhow::Result<Vec<Outgoing>> {
         let ended: BTreeSet<StreamKey> = frames
             .iter()
             .filter(|frame| frame.head.stream.kind() == StreamKind::Execution)
             .filter(|frame| frame.records().skip(1).any(|record| ENDS.contains(&record.kind)))
-            .filter(|frame| !frame.records().any(|record| record.kind == ExecutionCarried::TYPE_ID))
             .map(|frame| StreamKey::new(frame.head.tenant, frame.head.stream))
             .collect();
         let mut records = Vec::new();
         for key in ended {
-            records.extend(self.record(key).await?);
+            records.extend(self.result(key, shown).await?);
         }
         Ok(records)
     }
-}
 
-impl Results {
     /// Nothing where it goes on again: then another end follows. The state is asked for, which is answered when all that
     /// it rests on is durable.
-    async fn record(&self, key: StreamKey) -> anyhow::Result<Option<Outgoing>> {
-        let engine = self.engine.upgrade().context("the engine is gone")?;
-        let stream = match engine.node().view(key).await {
+    async fn result(&self, key: StreamKey, shown: Shown) -> anyhow::Result<Option<Outgoing>> {
+        let stream = match self.node().view(key).await {
             Ok(Some(stream)) => stream,
             Ok(None) => return Ok(None),
             Err(Answer::Quarantined(_) | Answer::Frozen) => {
@@ -81,7 +90,11 @@ impl Results {
         };
         let Some(run) = stream.state.0.run() else { return Ok(None) };
         let Some(ended) = run.ended else { return Ok(None) };
-        let view = engine.shown(key, &stream.state.0, stream.seq).await;
+        if run.let_go {
+            let headers = vec![("tenant", key.tenant.to_string()), ("execution", key.stream.to_string())];
+            return Ok(Some(Outgoing { key: key.stream.to_string(), headers, payload: None, time: ended }));
+        }
+        let view = self.shown(key, &stream.state.0, stream.seq).await;
         let view = view
             .map_err(|failure| anyhow::anyhow!("{} cannot be shown now: {}", key.stream, failure.detail))?;
         let headers = vec![
@@ -91,8 +104,8 @@ impl Results {
             ("status", view.status.clone()),
             ("seq", view.seq.to_string()),
         ];
-        let payload = result(&view, &key, self.shown).to_string().into_bytes();
-        Ok(Some(Outgoing { key: view.id, headers, payload, time: ended }))
+        let payload = result(&view, &key, shown).to_string().into_bytes();
+        Ok(Some(Outgoing { key: view.id, headers, payload: Some(payload), time: ended }))
     }
 }
 

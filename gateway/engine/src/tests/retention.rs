@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use omium_api::port::{Action, Engine as _, Outcome};
 use omium_api::views::{EventView, ExecutionView};
-use omium_schemas::Seq;
 use omium_schemas::catalogue::FailureClass;
+use omium_schemas::{Block, Frame, Partition, Seq};
 use serde_json::{Value, json};
 
 use super::{Desk, ONE, Worker};
+use crate::publish::Shown;
 
 const KEPT: &str = "
 name: kept
@@ -50,6 +51,23 @@ fn age_blobs(data: &Path) -> usize {
         std::fs::File::open(file.path()).unwrap().set_modified(then).unwrap();
     }
     files.len()
+}
+
+/// Every frame of the log.
+async fn frames(desk: &Desk) -> Vec<Frame> {
+    let log = &desk.engine.history.log;
+    let mut frames = Vec::new();
+    for partition in (0..log.partitions()).map(Partition) {
+        let end = *log.tail(partition).unwrap().borrow();
+        let mut next = log.start(partition).unwrap();
+        while next < end {
+            for entry in log.read(partition, next, 1 << 20).await.unwrap() {
+                next = entry.offset.next();
+                frames.extend(Block::trusted(entry.bytes).unwrap().frames().unwrap());
+            }
+        }
+    }
+    frames
 }
 
 async fn is_gone(desk: &Desk, id: &str) {
@@ -143,5 +161,61 @@ async fn nothing_is_let_go_of_that_ended_within_the_time_it_is_kept() {
     assert_eq!(desk.show(&id).await.status, "completed");
     desk.engine.keep(Duration::from_secs(86_400));
     assert_eq!(desk.served.trim(&desk.caller).await.unwrap().keep_ms, 86_400_000);
+    desk.engine.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_published_result_of_what_is_let_go_of_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "one.yaml", ONE).await.unwrap();
+    desk.served.publish(&desk.caller, "kept.yaml", KEPT).await.unwrap();
+    let mut worker = desk.worker(8);
+    let gone = ended(&desk, &mut worker, "one").await;
+    let kept = ended(&desk, &mut worker, "kept").await;
+    let open = desk.started_as("one", None, json!({})).await.unwrap().id;
+    let earlier = frames(&desk).await;
+    let published = async |frames: &[Frame]| -> std::collections::BTreeMap<String, bool> {
+        let records = desk.engine.results(frames, Shown::Whole).await.unwrap();
+        records.into_iter().map(|record| (record.key, record.payload.is_some())).collect()
+    };
+    let before = published(&earlier).await;
+    assert_eq!(before, [(gone.clone(), true), (kept.clone(), true)].into());
+    desk.engine.let_go(Duration::ZERO).await.unwrap();
+    for frames in [frames(&desk).await, earlier] {
+        assert_eq!(published(&frames).await, [(gone.clone(), false), (kept.clone(), true)].into());
+    }
+    assert!(!before.contains_key(&open));
+    desk.engine.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_are_looked_through_where_something_was_dropped_or_somebody_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "one.yaml", ONE).await.unwrap();
+    let mut worker = desk.worker(8);
+    ended(&desk, &mut worker, "one").await;
+    let orphan = || {
+        std::fs::write(dir.path().join("blobs").join("7".repeat(32)), "x").unwrap();
+        age_blobs(dir.path());
+    };
+    let day = Duration::from_secs(86_400);
+    orphan();
+    assert_eq!(desk.engine.let_go(day).await.unwrap().blobs_removed, 1, "nobody knows of earlier times");
+    orphan();
+    assert_eq!(desk.engine.let_go(day).await.unwrap().blobs_removed, 0, "nothing was dropped since");
+    let done = desk.engine.let_go(Duration::ZERO).await.unwrap();
+    assert!(done.blobs_removed > 1, "its own and the orphan: {done:?}");
+    orphan();
+    assert_eq!(desk.engine.let_go(day).await.unwrap().blobs_removed, 0);
+    desk.engine.keep(day);
+    assert!(desk.served.trim(&desk.caller).await.is_ok());
+    assert!(!dir.path().join("blobs").join("7".repeat(32)).exists(), "who asks gets all");
+    let text = desk.engine.metrics.meters.text(false);
+    for name in ["omium_log_dropped_records_total", "omium_blobs_removed_total"] {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(!line.ends_with(" 0"), "{line}");
+    }
     desk.engine.stop().await.unwrap();
 }

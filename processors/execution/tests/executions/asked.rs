@@ -219,8 +219,8 @@ fn an_execution_that_asks_can_still_end_and_go_back() {
     story.refuses(GiveApproval { approval: question, note: None }, "asks nothing at seq");
 
     let mut story = Story::new();
-    let deadline = Some(story.now.plus_millis(500));
-    story.does(StartExecution { deadline, ..start(vec![step("a", &[])]) });
+    let timeout_ms = Some(500);
+    story.does(StartExecution { timeout_ms, ..start(vec![step("a", &[])]) });
     let call = calls(&mut story, EffectClass::Write);
     story.does(ask(call));
     assert_eq!(story.meets_deadline(), ["DeadlinePassed", "StepCancelled", "ExecutionFailed"]);

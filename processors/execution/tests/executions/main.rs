@@ -112,8 +112,8 @@ fn a_step_that_takes_too_long_is_tried_again() {
 #[test]
 fn an_execution_that_takes_too_long_fails() {
     let mut story = Story::new();
-    let deadline = Some(story.now.plus_millis(500));
-    story.does(StartExecution { deadline, ..start(three()) });
+    let timeout_ms = Some(500);
+    story.does(StartExecution { timeout_ms, ..start(three()) });
     assert_eq!(story.meets_deadline(), ["DeadlinePassed", "StepCancelled", "ExecutionFailed"]);
     assert_eq!(story.status(), Status::Failed(FailureClass::Timeout));
 }
@@ -245,7 +245,7 @@ fn a_fork_begins_where_its_source_was() {
         plan: three(),
         on_failure: OnFailure::FinishOthers,
         slice: None,
-        deadline: None,
+        timeout_ms: None,
         price_list: None,
         keep_ms: None,
         done,
@@ -450,7 +450,7 @@ fn a_cancelled_execution_stays_cancelled_when_the_front_of_its_log_goes() {
 
 #[test]
 fn a_fork_does_not_begin_with_what_no_checkpoint_holds() {
-    let fork = |done: &[u32], deadline| StartFork {
+    let fork = |done: &[u32], timeout_ms| StartFork {
         source: stream(),
         at: Seq(3),
         state_hash: Digest::of(b"state"),
@@ -460,7 +460,7 @@ fn a_fork_does_not_begin_with_what_no_checkpoint_holds() {
         plan: three(),
         on_failure: OnFailure::FinishOthers,
         slice: None,
-        deadline,
+        timeout_ms,
         price_list: None,
         keep_ms: None,
         done: done.iter().map(|step| ForkedStep { step: StepId(*step), output: None }).collect(),
@@ -470,8 +470,9 @@ fn a_fork_does_not_begin_with_what_no_checkpoint_holds() {
     Story::new().refuses(fork(&[4], None), "the plan has no");
     Story::new().refuses(fork(&[0], None), "the plan has no");
     let mut story = Story::new();
-    let now = story.now;
-    story.refuses(fork(&[1], Some(now)), "has passed already");
+    story.refuses(fork(&[1], Some(0)), "one millisecond at least");
+    story.does(fork(&[1], Some(500)));
+    assert_eq!(story.run().deadline, Some(story.now.plus_millis(500)), "by the command's own time");
 }
 
 #[test]
@@ -559,8 +560,8 @@ fn an_answer_without_a_price_is_counted_and_not_taken_for_free() {
 #[test]
 fn nobody_goes_back_when_there_is_no_time_to_go_on_in() {
     let mut story = Story::new();
-    let deadline = Some(story.now.plus_millis(500));
-    story.does(StartExecution { deadline, ..start(three()) });
+    let timeout_ms = Some(500);
+    story.does(StartExecution { timeout_ms, ..start(three()) });
     let first = story.mark(0);
     story.meets_deadline();
     story.refuses(roll_back(first, true), "the deadline");

@@ -42,7 +42,7 @@ pub(crate) fn start(plan: Vec<PlannedStep>) -> StartExecution {
         plan,
         on_failure: OnFailure::FinishOthers,
         slice: None,
-        deadline: None,
+        timeout_ms: None,
         price_list: None,
         keep_ms: None,
     }

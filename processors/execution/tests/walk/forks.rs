@@ -26,7 +26,7 @@ impl Walk {
             plan: there.plan.to_vec(),
             on_failure: plans::on_failure(&mut self.chance),
             slice: None,
-            deadline: self.chance.percent(20).then(|| self.now.plus_millis(60_000)),
+            timeout_ms: self.chance.percent(20).then_some(60_000),
             price_list: there.price_list,
             keep_ms: None,
             done: done(there),

@@ -78,7 +78,7 @@ fn walks() -> u64 {
 /// One seed. Gives what happened, by name.
 fn walk(seed: u64) -> BTreeMap<&'static str, u64> {
     let mut walk = Walk::new(Chance::new(seed));
-    let begin = plans::start(&mut walk.chance, walk.now);
+    let begin = plans::start(&mut walk.chance);
     walk.submit(begin).unwrap_or_else(|refusal| panic!("a plan is refused: {refusal}"));
     wander(&mut walk);
     if walk.chance.percent(30)

@@ -43,7 +43,7 @@ impl Walk {
             83..94 => call(chance, &run),
             94..98 => person(chance, &run, self.now),
             98 => MeetDeadline { at: self.now }.into(),
-            _ => plans::start(chance, self.now).into(),
+            _ => plans::start(chance).into(),
         }
     }
 }

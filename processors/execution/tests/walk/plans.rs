@@ -1,7 +1,7 @@
 //! Plans of all shapes: chains and graphs, humans, rules, budgets, attempts, times.
 
 use omium_schemas::catalogue::{OnFailure, PlannedStep, StartExecution};
-use omium_schemas::{Content, Digest, Money, Time};
+use omium_schemas::{Content, Digest, Money};
 
 use crate::chance::Chance;
 
@@ -10,7 +10,7 @@ pub(crate) const CENT: i128 = 10_000_000_000;
 /// The signals that steps wait for; fewer than steps, so that two may wait for one.
 pub(crate) const SIGNALS: [&str; 3] = ["review", "sign", "pay"];
 
-pub(crate) fn start(chance: &mut Chance, now: Time) -> StartExecution {
+pub(crate) fn start(chance: &mut Chance) -> StartExecution {
     // Compiling rules takes longer than all else, so most plans have none.
     let ruled = chance.percent(8);
     let length = 1 + chance.below(6);
@@ -24,7 +24,7 @@ pub(crate) fn start(chance: &mut Chance, now: Time) -> StartExecution {
         plan,
         on_failure: on_failure(chance),
         slice: money(chance, 25, 12),
-        deadline: chance.percent(20).then(|| now.plus_millis(1 + chance.below(200_000))),
+        timeout_ms: chance.percent(20).then(|| 1 + chance.below(200_000) as i64),
         price_list: None,
         keep_ms: None,
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::layout::Layout;
 use super::reserve::Reserve;
 use crate::contract::LogError;
-use crate::disk::{Disk, DiskError, DiskFile};
+use crate::disk::{Disk, DiskError, DiskFault, DiskFile};
 
 /// How much is zeroed between two syncs: small, so that the journal's own syncs do not wait behind it.
 const ZEROS: usize = 1024 * 1024;
@@ -47,7 +47,14 @@ impl<D: Disk> Preparation<D> {
         match made {
             Ok(prepared) => Ok(prepared),
             Err(DiskError { fault, why, .. }) if fault.passes() => {
-                Err(LogError::Full { place: self.layout.root.clone(), why })
+                let needs = match fault {
+                    DiskFault::Full => {
+                        format!("; the next segment needs {} MiB", self.capacity.div_ceil(1 << 20))
+                    }
+                    // Room is not what is missing.
+                    _ => String::new(),
+                };
+                Err(LogError::Full { place: self.layout.root.clone(), why: why + &needs })
             }
             Err(error) => Err(error.into()),
         }

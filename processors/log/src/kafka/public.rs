@@ -27,8 +27,8 @@ pub struct Outgoing {
     pub key: String,
     /// What a reader may look at without decoding anything.
     pub headers: Vec<(&'static str, String)>,
-    /// What it says.
-    pub payload: Vec<u8>,
+    /// What it says; nothing where a topic that keeps the newest of each key lets go of this key.
+    pub payload: Option<Vec<u8>>,
     /// When that happened.
     pub time: Time,
 }
@@ -87,11 +87,9 @@ impl KafkaTopic {
                 headers.insert(Header { key, value: Some(value) })
             });
         let millis = i64::try_from(record.time.0 / 1_000).unwrap_or(i64::MAX);
-        let outgoing = FutureRecord::to(&self.options.topic)
-            .key(&record.key)
-            .payload(&record.payload)
-            .headers(headers)
-            .timestamp(millis);
+        let mut outgoing =
+            FutureRecord::to(&self.options.topic).key(&record.key).headers(headers).timestamp(millis);
+        outgoing.payload = record.payload.as_ref();
         producer.send_result(outgoing).map_err(|(error, _)| error)
     }
 

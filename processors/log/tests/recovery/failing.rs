@@ -75,7 +75,10 @@ async fn a_full_disk_refuses_new_work_while_reads_go_on_and_resumes_by_itself() 
     disk.plan.full.store(true, Ordering::SeqCst);
     feed.push(blocks[2..].iter().cloned());
     match feed.refused(true).await {
-        Some(LogError::Full { place, .. }) => assert_eq!(place, directory.root()),
+        Some(LogError::Full { place, why }) => {
+            assert_eq!(place, directory.root());
+            assert!(why.ends_with("; the next segment needs 1 MiB"), "{why}");
+        }
         other => panic!("{other:?}"),
     }
     assert!(Feed::attach(&log, 1).refused(true).await.is_some(), "who comes later is told too");

@@ -82,7 +82,8 @@ impl Job {
             let text = format!("a job has 1 to 1000 steps, not {}", command.steps);
             return Err(Refusal::new(Why::Invalid, text));
         }
-        let StartExecution { workflow, steps, account, slice, deadline, .. } = command.clone();
+        let StartExecution { workflow, steps, account, slice, timeout_ms, .. } = command.clone();
+        let deadline = timeout_ms.map(|millis| context.now.plus_millis(millis.max(0).unsigned_abs()));
         let mut events: Vec<Event> = vec![ExecutionStarted { workflow, steps, account, deadline }.into()];
         match (account, slice) {
             (Some(account), Some(slice)) => {

@@ -57,7 +57,7 @@ impl Story {
             recovery,
             price: None,
             budget: None,
-            deadline: None,
+            timeout_ms: None,
         });
         story.attempts(1);
         story

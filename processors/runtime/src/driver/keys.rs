@@ -3,7 +3,8 @@
 //! each other's sync.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -12,11 +13,16 @@ use crate::sealing::Vault;
 
 type Made = Result<(), String>;
 
+/// How often a vault that could make no keys is asked whether it can again.
+const LOOKS: Duration = Duration::from_secs(1);
+
 /// Who wants keys, and whether somebody makes them.
 #[derive(Default)]
 struct Queue {
     wanted: Vec<(StreamKey, oneshot::Sender<Made>)>,
     busy: bool,
+    /// Why the last ones could not be made, until some can.
+    refused: Option<String>,
 }
 
 impl Queue {
@@ -38,6 +44,11 @@ impl Keys {
         Keys { vault, queue: Arc::default() }
     }
 
+    /// Why no keys can be made for now, where that is so. Waits for nobody.
+    pub(super) fn refused(&self) -> Option<String> {
+        lock(&self.queue).refused.clone()
+    }
+
     /// Returns when the stream has a key, for good.
     pub(super) async fn provide(&self, stream: StreamKey) -> Made {
         if self.vault.has(&stream) {
@@ -47,14 +58,14 @@ impl Keys {
         let begins = lock(&self.queue).want(stream, tell);
         if begins {
             let (vault, queue) = (self.vault.clone(), self.queue.clone());
-            tokio::task::spawn_blocking(move || make(&*vault, &queue));
+            tokio::task::spawn_blocking(move || make(&vault, &queue));
         }
         told.await.unwrap_or_else(|_| Err("making a key was cut short; try again".to_owned()))
     }
 }
 
 /// Makes keys until nobody wants any: while one sync is waited for, the next ones gather.
-fn make(vault: &dyn Vault, queue: &Mutex<Queue>) {
+fn make(vault: &Arc<dyn Vault>, queue: &Arc<Mutex<Queue>>) {
     loop {
         let mut waiting = lock(queue);
         let wanted = std::mem::take(&mut waiting.wanted);
@@ -67,9 +78,30 @@ fn make(vault: &dyn Vault, queue: &Mutex<Queue>) {
         // Whoever comes later must not wait for a thread that is gone.
         let made = catch_unwind(AssertUnwindSafe(|| vault.provide(&streams)));
         let made = made.unwrap_or_else(|_| Err("making keys ended in a panic".to_owned()));
+        let refused = std::mem::replace(&mut lock(queue).refused, made.clone().err());
+        if made.is_err() && refused.is_none() {
+            tokio::spawn(look(Arc::downgrade(vault), Arc::downgrade(queue)));
+        }
         for (_, tell) in wanted {
             // Who has stopped waiting does not want to know.
             let _ = tell.send(made.clone());
+        }
+    }
+}
+
+/// Looks until keys can be made again: where nobody sends a node anything that says it is not ready, nobody would ask.
+async fn look(vault: Weak<dyn Vault>, queue: Weak<Mutex<Queue>>) {
+    loop {
+        tokio::time::sleep(LOOKS).await;
+        let Some(vault) = vault.upgrade() else { return };
+        let has_room = tokio::task::spawn_blocking(move || vault.has_room()).await.unwrap_or(false);
+        let Some(queue) = queue.upgrade() else { return };
+        let refused = &mut lock(&queue).refused;
+        if has_room {
+            *refused = None;
+        }
+        if refused.is_none() {
+            return;
         }
     }
 }
@@ -137,6 +169,7 @@ mod tests {
         for other in others {
             assert_eq!(other.await.expect("no panic"), Err("full".to_owned()));
         }
+        assert_eq!(keys.refused().as_deref(), Some("full"));
     }
 
     #[tokio::test]
@@ -146,6 +179,8 @@ mod tests {
         goes.send(None).expect("the vault is there");
         assert_eq!(keys.provide(stream(0)).await, Err("making keys ended in a panic".to_owned()));
         goes.send(Some(Ok(()))).expect("the vault is there");
+        assert!(keys.refused().is_some());
         assert_eq!(keys.provide(stream(1)).await, Ok(()));
+        assert_eq!(keys.refused(), None);
     }
 }

@@ -345,6 +345,11 @@ impl<P: Processors> Node<P> {
         }
     }
 
+    /// Why no keys of streams can be made for now, where that is so. Waits for nobody.
+    pub fn no_keys(&self) -> Option<String> {
+        self.keys.refused()
+    }
+
     /// A stream as it is, once that is durable.
     pub async fn view(&self, key: StreamKey) -> Result<View<P>, Answer> {
         self.cell(&key).view(key).await.unwrap_or(Err(Answer::Unknown))

@@ -168,7 +168,7 @@ mod tests {
                 plan: Vec::new(),
                 on_failure: OnFailure::FinishOthers,
                 slice: None,
-                deadline: None,
+                timeout_ms: None,
                 price_list: None,
                 keep_ms: None,
             };

@@ -36,7 +36,7 @@ pub(crate) fn start(steps: i32, account: Option<StreamKey>) -> StartExecution {
         plan: Vec::new(),
         on_failure: omium_schemas::catalogue::OnFailure::FinishOthers,
         slice: account.map(|_| Money::dollars(1)),
-        deadline: None,
+        timeout_ms: None,
         price_list: None,
         keep_ms: None,
     }
