@@ -12,8 +12,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::Subject;
-use omium_log::{Appender, KafkaLog, KafkaOptions, Log, LogError, Source};
-use omium_schemas::{Offset, Partition};
+use omium_log::{Appender, KafkaLog, KafkaOptions, KafkaTopic, Log, LogError, Outgoing, Source};
+use omium_schemas::{Offset, Partition, Time};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Message as _;
+use rdkafka::{ClientConfig, TopicPartitionList};
 use servers::Server;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -197,6 +200,30 @@ async fn fewer_replicas_than_asked_for_are_refused() {
         .to_string();
     assert!(refused.contains("on 1 brokers only, not on 3"), "{refused}");
     assert!(refused.contains("min.insync.replicas is 1"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_without_a_value_takes_the_place_of_an_earlier_one_of_its_key() {
+    let Some(options) = options(1) else { return };
+    let topic = KafkaTopic::open(options.clone(), &[("cleanup.policy", "compact")]).await.expect("a topic");
+    let record = |payload: Option<&[u8]>| Outgoing {
+        key: "ex_1".to_owned(),
+        headers: vec![("execution", "ex_1".to_owned())],
+        payload: payload.map(<[u8]>::to_vec),
+        time: Time(1_000),
+    };
+    let wanted = [Some(&b"ended"[..]), None, Some(&b""[..])];
+    topic.publish(&wanted.map(record)).await.expect("a broker that answers");
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", &options.bootstrap).set("group.id", "a-stranger");
+    let consumer: BaseConsumer = client.create().expect("a consumer");
+    let mut all = TopicPartitionList::new();
+    all.add_partition_offset(&options.topic, 0, rdkafka::Offset::Beginning).expect("a partition");
+    consumer.assign(&all).expect("it can be read");
+    for payload in wanted {
+        let read = consumer.poll(LONG).expect("there are three").expect("a record");
+        assert_eq!((read.key(), read.payload()), (Some(&b"ex_1"[..]), payload));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

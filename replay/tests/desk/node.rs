@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -119,16 +119,19 @@ impl Node {
         (self.code(), said)
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended; one that does not is killed, and has no code.
     pub(crate) fn code(&mut self) -> Option<i32> {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
+        let id = self.child.id().to_string();
+        let (over, waits) = channel::<()>();
+        let watch = std::thread::spawn(move || {
+            if waits.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-9", &id]).status();
             }
-            assert!(began.elapsed() < PATIENCE, "it does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        });
+        let code = self.child.wait().unwrap().code();
+        drop(over);
+        watch.join().unwrap();
+        code
     }
 
     /// The status of an answer, and its body.
@@ -168,7 +171,7 @@ impl Node {
                 return body;
             }
             assert!(began.elapsed() < PATIENCE, "{found} {body}");
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::yield_now();
         }
     }
 }
