@@ -88,12 +88,13 @@ fn terminal() -> (File, File) {
 fn on_a_terminal_the_tree_is_drawn_again_in_its_place_unless_that_is_not_wanted() {
     let dev = Dev::start();
     let again = "\u{1b}[3A\u{1b}[J";
-    for (no_color, between) in [("", again), ("1", "")] {
+    // What stands there already is not published again, and nobody is told so.
+    for (no_color, between, published) in [("", again, "published review@1\n"), ("1", "", "")] {
         let (ours, theirs) = terminal();
         let child = watch(&dev, theirs.into(), no_color);
         let text = seen(&dev, ours);
         let drawn = TREES.map(|tree| format!("{tree}\n")).join(between);
-        assert_eq!(without_id(&text), format!("published review@1\n{drawn}").replace('\n', "\r\n"));
+        assert_eq!(without_id(&text), format!("{published}{drawn}").replace('\n', "\r\n"));
         assert_eq!(ended(child), RESULT);
     }
 }

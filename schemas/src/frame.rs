@@ -157,6 +157,12 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// The same with bytes of its own, so that it does not keep those of the block that it came in.
+    #[must_use]
+    pub fn detached(self) -> Frame {
+        Frame { bytes: Bytes::copy_from_slice(&self.bytes), ..self }
+    }
+
     /// Reads one whole frame; `bytes` ends where the frame does.
     pub fn parse(bytes: Bytes) -> Result<Frame, DecodeError> {
         let mut reader = Reader::new(&bytes);

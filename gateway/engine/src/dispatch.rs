@@ -168,6 +168,11 @@ impl Engine {
         sending: Sending,
         outcome: Outcome,
     ) -> Result<Done, Failure> {
+        // What was made was paid for, whether or not it is what was wanted.
+        let cost = match &outcome {
+            Outcome::Completed { cost, .. } if *cost > Money::ZERO => Some(*cost),
+            Outcome::Completed { .. } | Outcome::Failed { .. } => None,
+        };
         let outcome = self.held_to_its_schema(key, sending.step, outcome).await?;
         let Sending { step, branch, epoch, delivery } = sending;
         let command: Command = match outcome {
@@ -187,7 +192,8 @@ impl Engine {
             Outcome::Failed { class, reason, retryable, retry_after } => {
                 let reason = Some(Content::open(json!(reason).to_string()));
                 let retry_after_ms = retry_after.and_then(|wait| i64::try_from(wait.as_millis()).ok());
-                FailStep { step, branch, epoch, delivery, class, reason, retryable, retry_after_ms }.into()
+                FailStep { step, branch, epoch, delivery, class, reason, retryable, retry_after_ms, cost }
+                    .into()
             }
         };
         let completes = matches!(command, Command::CompleteStep(_));
@@ -231,8 +237,8 @@ impl Engine {
         let Sending { step, branch, epoch, delivery } = sending;
         let reason = Some(Content::open(json!(format!("its result finds no room: {why}")).to_string()));
         let class = FailureClass::Other;
-        let (retryable, retry_after_ms) = (false, None);
-        let fail = FailStep { step, branch, epoch, delivery, class, reason, retryable, retry_after_ms };
+        let (retryable, retry_after_ms, cost) = (false, None, None);
+        let fail = FailStep { step, branch, epoch, delivery, class, reason, retryable, retry_after_ms, cost };
         if let Err(failure) = answers::done(self.node().submit(Request::new(key, fail)).await) {
             tracing::warn!(stream = %key.stream, detail = failure.detail, "a step whose result finds no room could not be failed");
         }

@@ -9,7 +9,7 @@ use omium_processor::{Processor as _, Recorded};
 use omium_runtime::{StreamKey, Told};
 use omium_schemas::{Block, Frame, Partition, Seq};
 
-use super::index::Index;
+use super::index::{Index, Place};
 
 /// How many bytes of frames are read at once.
 const PAGE: usize = 4 << 20;
@@ -35,10 +35,13 @@ impl History {
         let (mut left, mut bytes, mut next) = (records as i64, 0_usize, from);
         loop {
             let places = self.index.places(key, next)?;
-            let Some(last) = places.last() else { return Ok(found) };
-            next = last.last.next();
+            if places.is_empty() {
+                return Ok(found);
+            }
             for place in places {
-                for frame in self.of_block(key, partition, place.offset).await? {
+                let Some(frames) = self.of_place(key, partition, place).await? else { break };
+                next = place.last.next();
+                for frame in frames {
                     // A frame that was carried forward stands in the log twice.
                     let new = found.last().is_none_or(|last| frame.head.first > last.head.first);
                     if new && frame.last() >= from {
@@ -83,13 +86,16 @@ impl History {
         let (mut state, mut last, mut next) = (State::default(), Seq(0), Seq(0));
         while last < until {
             let places = self.index.places(key, next)?;
-            let Some(end) = places.last() else { break };
-            next = end.last.next();
+            if places.is_empty() {
+                break;
+            }
             for place in places {
                 if last >= until {
                     break;
                 }
-                for frame in self.of_block(key, partition, place.offset).await? {
+                let Some(frames) = self.of_place(key, partition, place).await? else { break };
+                next = place.last.next();
+                for frame in frames {
                     // A frame that was carried forward stands in the log twice.
                     if frame.head.first > last {
                         last = frame.last();
@@ -101,24 +107,30 @@ impl History {
         Ok(state)
     }
 
-    /// None where the front of the log was dropped with it: what is still needed of it stands further on.
-    async fn of_block(
+    /// The frames of a stream in a block, up to the seq that the place is for: copies stand in the order in which they were
+    /// met, and what goes on behind it has a place of its own. Nothing where the block went with the front of the log since
+    /// the place was looked up: what is still needed of it stands elsewhere by now.
+    async fn of_place(
         &self,
         key: &StreamKey,
         partition: Partition,
-        offset: omium_schemas::Offset,
-    ) -> anyhow::Result<Vec<Frame>> {
+        place: Place,
+    ) -> anyhow::Result<Option<Vec<Frame>>> {
+        let Place { offset, last } = place;
         let read = self.log.read(partition, offset, 1).await;
         if offset < self.log.start(partition)? {
-            return Ok(Vec::new());
+            self.index.caught_up(&*self.log, partition).await?;
+            // One that nobody carried forward has no frames any more.
+            let gone = self.index.places(key, last)?.first() == Some(&place);
+            return Ok(gone.then(Vec::new));
         }
         let entry = read?.into_iter().next();
         let entry = entry.with_context(|| format!("offset {offset} of partition {partition} is gone"))?;
         let mut frames = Block::trusted(entry.bytes)?.frames()?;
-        frames.retain(|frame| (frame.head.tenant, frame.head.stream) == (key.tenant, key.stream));
-        // Copies stand in the order in which they were met.
+        let ours = |frame: &Frame| (frame.head.tenant, frame.head.stream) == (key.tenant, key.stream);
+        frames.retain(|frame| ours(frame) && frame.last() <= last);
         frames.sort_by_key(|frame| frame.head.first);
-        Ok(frames)
+        Ok(Some(frames))
     }
 
     pub(crate) fn partition(&self, key: &StreamKey) -> Partition {

@@ -21,8 +21,10 @@ const EVERY: Duration = Duration::from_secs(60 * 60);
 const SWEEPS: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much of the log is read at once.
 const READ: usize = 1 << 20;
-/// A blob is put before the frame that names it; no command is under way for longer.
-const UNDER_WAY: Duration = Duration::from_secs(60 * 60);
+/// A blob is put before the frame that names it; no command is under way for longer, also by a clock that jumps.
+const UNDER_WAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How many records are dropped at once.
+const STEP: u64 = 20_000;
 /// Idempotency keys count for a day, and what they stand for has to be known as long.
 pub const SHORTEST: Duration = Duration::from_millis(omium_workflow::SHORTEST_KEEP_MS);
 
@@ -86,7 +88,6 @@ impl Engine {
         let instruments = self.metrics.meters.instruments();
         let now = executions::now();
         let least = self.least(keep).await;
-        let until = Time(now.0.saturating_sub(u64::try_from(least.as_micros()).unwrap_or(u64::MAX)));
         let log = self.history.log.clone();
         let mut done =
             LetGo { keep_ms: u64::try_from(keep.as_millis()).unwrap_or(u64::MAX), ..LetGo::default() };
@@ -94,20 +95,26 @@ impl Engine {
         for partition in (0..log.partitions()).map(Partition) {
             self.history.index.caught_up(&*log, partition).await?;
             let start = log.start(partition)?;
-            let mut mark = first_since(&*log, partition, until).await?;
+            let mut mark = marked(&*log, partition, now, (least, keep)).await?;
             // What others read of the log is published first.
             mark = mark.min(self.published.reached(partition).unwrap_or(mark));
             let mut part =
                 LetGoPartition { partition: partition.0, starts_at: start.0, ..LetGoPartition::default() };
-            if mark > start {
-                match self.node().trim(partition, mark, keep).await {
-                    Ok(new) => (part.starts_at, part.dropped) = (new.0, new.0.saturating_sub(start.0)),
+            // In steps: what a step has to carry is in memory until it is written.
+            while part.starts_at < mark.0 {
+                let step = Offset(mark.0.min(part.starts_at + STEP));
+                match self.node().trim(partition, step, keep).await {
+                    Ok(new) if new.0 > part.starts_at => part.starts_at = new.0,
+                    Ok(_) => break,
                     Err(TrimError::NotCarried(_, Answer::Refused(refusal))) => {
-                        part.kept_because = Some(refusal.text)
+                        // A step that ends within a single block has nothing to drop.
+                        part.kept_because = Some(refusal.text).filter(|_| part.starts_at + 1 < mark.0);
+                        break;
                     }
                     Err(error) => return Err(error.into()),
                 }
             }
+            part.dropped = part.starts_at - start.0;
             moved |= part.dropped > 0;
             one_at_a_time.dropped |= part.dropped > 0;
             instruments.log_dropped(part.dropped);
@@ -121,11 +128,16 @@ impl Engine {
             let index = self.history.index.clone();
             tokio::task::spawn_blocking(move || index.let_go(&starts)).await.context("the index")??;
         }
-        if !one_at_a_time.sweeps() {
+        // What waits for room is in no frame of the log yet, however long that takes.
+        if !one_at_a_time.sweeps() || self.full().is_some() {
+            return Ok(done);
+        }
+        let named = self.named_blobs().await?;
+        if self.full().is_some() {
             return Ok(done);
         }
         let before = SystemTime::now().checked_sub(UNDER_WAY).context("the clock stands before 1970")?;
-        let swept = self.blobs.sweep(self.named_blobs().await?, before).await?;
+        let swept = self.blobs.sweep(named, before).await?;
         *one_at_a_time = LettingGo { swept: Some(Instant::now()), dropped: false };
         instruments.blobs_removed(swept.removed);
         (done.blobs_removed, done.blob_bytes) = (swept.removed, swept.bytes);
@@ -198,6 +210,28 @@ fn told(let_go: anyhow::Result<LetGo>) {
             );
         }
     }
+}
+
+/// Up to where a partition is looked through. A workflow that keeps its executions for less than the node does would have
+/// all that is kept longer copied again and again, so for its sake the front is looked at only once a tenth of the node's
+/// time has gathered there: nothing is copied more than ten times.
+async fn marked(
+    log: &dyn Log,
+    partition: Partition,
+    now: Time,
+    (least, keep): (Duration, Duration),
+) -> anyhow::Result<Offset> {
+    let before =
+        |keep: Duration| Time(now.0.saturating_sub(u64::try_from(keep.as_micros()).unwrap_or(u64::MAX)));
+    let gathers =
+        Time(before(least).0.saturating_sub(u64::try_from((keep / 10).as_micros()).unwrap_or(u64::MAX)));
+    let start = log.start(partition)?;
+    let until = if least < keep && first_since(log, partition, gathers).await? == start {
+        before(keep)
+    } else {
+        before(least)
+    };
+    first_since(log, partition, until).await
 }
 
 /// The first offset whose block was closed at this time or later. Blocks are closed in the order of their times.

@@ -8,6 +8,7 @@ use omium_schemas::catalogue::Event;
 pub(crate) fn concerns(event: &Event) -> bool {
     match event {
         Event::ExecutionStarted(_)
+        | Event::ExecutionCarried(_)
         | Event::ExecutionCompleted(_)
         | Event::ExecutionCancelled(_)
         | Event::BranchRaised(_)
@@ -36,7 +37,6 @@ pub(crate) fn concerns(event: &Event) -> bool {
         | Event::ForkStarted(_)
         | Event::SignalReceived(_)
         | Event::DeadlinePassed(_)
-        | Event::ExecutionCarried(_)
         | Event::StepPlanned(_)
         | Event::StepScheduled(_)
         | Event::StepStarted(_)

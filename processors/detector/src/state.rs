@@ -63,6 +63,10 @@ impl State {
         {
             self.0 = Some(Box::new(Watch { guards: start.guards.clone(), ..Watch::default() }));
         }
+        // What was let go of is nobody's business any more.
+        if let Event::ExecutionCarried(_) = recorded.event {
+            self.0 = None;
+        }
         if let Some(watch) = &mut self.0 {
             watch.apply(recorded);
         }

@@ -82,7 +82,8 @@ pub(crate) fn of(fresh: &Fresh, guards: &[Guard], context: &Context<'_>) -> Vec<
     };
     let mut answer = omium_openai::read(endpoint, &bytes);
     let form = omium_openai::Wanted::of(&parameters);
-    if form.nothing && answer.end == End::Final {
+    let says = answer.text.as_deref().is_some_and(|text| !text.is_empty()) || !answer.tools.is_empty();
+    if form.nothing && !says && answer.end == End::Final {
         answer.end = End::WarmUp;
     }
     let is_result = answer.tools.is_empty() && answer.end == End::Final;

@@ -240,8 +240,9 @@ impl Draft<'_> {
 
     fn fail(&mut self, failed: &FailStep) -> Result<(), Refusal> {
         self.awaited(failed.step, failed.branch)?;
-        let FailStep { step, class, retryable, .. } = *failed;
+        let FailStep { step, class, retryable, cost, .. } = *failed;
         let branch = self.run.branch;
+        self.charge(step, cost.unwrap_or(Money::ZERO));
         self.not_before = failed
             .retry_after_ms
             .and_then(|wait| u64::try_from(wait).ok())

@@ -75,6 +75,10 @@ impl State {
         {
             self.0 = Some(Box::new(Known::new(start.recovery.clone(), start.guards.clone())));
         }
+        // What was let go of is nobody's business any more.
+        if let Event::ExecutionCarried(_) = recorded.event {
+            self.0 = None;
+        }
         if let Some(known) = &mut self.0 {
             known.apply(recorded);
         }

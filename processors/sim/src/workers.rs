@@ -109,6 +109,7 @@ impl World {
                     reason: None,
                     retryable: true,
                     retry_after_ms: None,
+                    cost: None,
                 }
                 .into()
             }

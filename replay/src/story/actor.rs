@@ -201,8 +201,18 @@ fn done(dispatch: &Dispatch) -> Command {
 fn failed(dispatch: &Dispatch) -> Command {
     let (step, branch, epoch, delivery) = sending(dispatch);
     let class = FailureClass::ToolError;
-    FailStep { step, branch, epoch, delivery, class, reason: None, retryable: true, retry_after_ms: None }
-        .into()
+    FailStep {
+        step,
+        branch,
+        epoch,
+        delivery,
+        class,
+        reason: None,
+        retryable: true,
+        retry_after_ms: None,
+        cost: None,
+    }
+    .into()
 }
 
 fn sending(dispatch: &Dispatch) -> (StepId, Branch, omium_schemas::Epoch, i64) {

@@ -82,6 +82,10 @@ fn of_body(endpoint: Endpoint, body: &Value, whole: bool) -> Answer {
     answer.model = body["model"].as_str().unwrap_or_default().to_owned();
     (answer.usage, answer.told_usage) = usage(&body["usage"]);
     answer.end = ends::of(endpoint, body);
+    // What says something is a result, whatever its status says of it.
+    if answer.end == End::GoesOn && (answer.text.is_some() || !answer.tools.is_empty()) {
+        answer.end = End::Final;
+    }
     answer.fault = fault(endpoint, body, whole);
     answer.whole = whole;
     answer

@@ -41,12 +41,16 @@ pub(crate) fn of(endpoint: Endpoint, body: &Value) -> End {
         return *end;
     }
     match endpoint {
-        Endpoint::Chat if body.pointer("/choices/0/message/refusal").is_some_and(Value::is_string) => {
+        Endpoint::Chat if body.pointer("/choices/0/message/refusal").is_some_and(says_something) => {
             End::Refused
         }
         Endpoint::Responses => of_items(body),
         Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings => End::Final,
     }
+}
+
+fn says_something(text: &Value) -> bool {
+    text.as_str().is_some_and(|text| !text.trim().is_empty())
 }
 
 fn of_items(body: &Value) -> End {
@@ -83,6 +87,7 @@ mod tests {
         assert_eq!(chat(json!({"message": {"content": "x"}, "finish_reason": "stop"})), End::Final);
         assert_eq!(chat(json!({"message": {"content": null, "refusal": "no"}})), End::Refused);
         assert_eq!(chat(json!({"message": {"content": "x", "refusal": null}})), End::Final);
+        assert_eq!(chat(json!({"message": {"content": "x", "refusal": ""}})), End::Final);
         assert_eq!(chat(json!({"message": {}, "finish_reason": "content_filter"})), End::Refused);
         let response = |body: Value| of(Endpoint::Responses, &body);
         for status in ["queued", "in_progress", "requires_action"] {

@@ -33,9 +33,20 @@ fn check(output: &Value, schema: &Schema) -> Result<(), String> {
 
 /// Why a step fails whose output does not fit its schema; nothing where it does.
 pub fn misfit(agent: &str, output: &Value, schema: &Value) -> Option<Failure> {
-    let fits = Schema::read(schema).map_err(|why| format!("`output_schema` cannot be used: {why}"));
-    let why = fits.and_then(|schema| check(output, &schema)).err()?;
-    Some(unusable(format!("the output of `{agent}` does not fit its `output_schema`: {why}")))
+    let told = |why: String| format!("the output of `{agent}` does not fit its `output_schema`: {why}");
+    // What nobody can check at this price is not bought again.
+    let for_good = |why: String| Failure { retryable: false, ..unusable(told(why)) };
+    let schema = match Schema::read(schema) {
+        Ok(schema) => schema,
+        Err(why) => return Some(for_good(format!("it cannot be used: {why}"))),
+    };
+    match schema.violations(output, TOLD, &mut Fuel::new(STEPS, MEMORY)) {
+        Ok(wrong) if wrong.is_empty() => None,
+        Ok(wrong) => {
+            Some(unusable(told(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))))
+        }
+        Err(why) => Some(for_good(format!("it cannot be checked: {why}"))),
+    }
 }
 
 /// Another attempt may do better, and must not be served the same answers.

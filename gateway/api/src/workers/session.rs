@@ -502,7 +502,7 @@ impl Session {
     /// Sends what there is to say. A worker that does not read for as long as it may be silent is cut off.
     async fn flush(&mut self) {
         let Some(link) = &self.link else { return };
-        let mut broken = false;
+        let (mut broken, since) = (false, Instant::now());
         for items in batches(std::mem::take(&mut self.out)) {
             let said = link.out.say(EngineMessage { items }, self.times.heartbeat).await;
             if said.is_err() {
@@ -510,6 +510,8 @@ impl Session {
                 break;
             }
         }
+        // Nothing can be heard while this waits for room, which others may take: that is no silence of the worker.
+        self.heard += since.elapsed();
         if broken {
             self.part();
         }

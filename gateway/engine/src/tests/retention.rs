@@ -46,7 +46,7 @@ async fn events(desk: &Desk, id: &str) -> Vec<EventView> {
 /// As if the blobs had been written a while ago.
 fn age_blobs(data: &Path) -> usize {
     let files: Vec<_> = std::fs::read_dir(data.join("blobs")).unwrap().flatten().collect();
-    let then = std::time::SystemTime::now() - Duration::from_secs(7_200);
+    let then = std::time::SystemTime::now() - Duration::from_secs(2 * 86_400);
     for file in &files {
         std::fs::File::open(file.path()).unwrap().set_modified(then).unwrap();
     }
@@ -218,4 +218,77 @@ async fn blobs_are_looked_through_where_something_was_dropped_or_somebody_asks()
         assert!(!line.ends_with(" 0"), "{line}");
     }
     desk.engine.stop().await.unwrap();
+}
+
+/// Copies stand in the order in which they were met, and are copied again by the next time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_execution_is_read_whole_however_often_the_front_of_its_log_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "one.yaml", ONE).await.unwrap();
+    let id = desk.started_as("one", None, json!({})).await.unwrap().id;
+    let signal = || Action::Signal { name: "s".into(), body: json!("x".repeat(5_000)) };
+    let mut told = 0;
+    for round in 0..4 {
+        for _ in 0..60 {
+            desk.served.act(&desk.caller, &id, signal(), None).await.unwrap();
+        }
+        let hash = desk.show(&id).await.state_hash;
+        let before = events(&desk, &id).await;
+        assert!(before.len() > told, "round {round}");
+        told = before.len();
+        let reader = async {
+            for _ in 0..8 {
+                assert!(events(&desk, &id).await == before, "while it is let go of, round {round}");
+            }
+        };
+        let (done, ()) = tokio::join!(desk.engine.let_go(Duration::ZERO), reader);
+        assert!(done.unwrap().partitions.iter().any(|part| part.dropped > 0));
+        assert!(events(&desk, &id).await == before, "round {round}");
+        let last = Seq(before.last().unwrap().seq);
+        let then = desk.served.show(&desk.caller, &id, Some(last)).await.unwrap();
+        assert_eq!(then.state_hash, hash, "round {round}");
+    }
+    desk.engine.stop().await.unwrap();
+}
+
+/// Who has the front of the log and who has not come to the same state.
+#[test]
+fn what_stands_for_a_program_gives_the_same_state_to_everybody() {
+    use omium_processor::{Processors, Recorded};
+    use omium_schemas::catalogue::{
+        Command, ExecutionCarried, RecoveryMode, RecoveryPolicy, StartProgram, TakeCheckpoint,
+    };
+    type State = <crate::Suite as Processors>::State;
+    let (tenant, stream) =
+        (omium_schemas::TenantId([1; 16]), omium_schemas::ExecutionId::new([2; 15]).stream());
+    let applied = |state: State, seq, event: &omium_schemas::catalogue::Event, command: &Command| {
+        let time = omium_schemas::Time(7);
+        crate::Suite::apply(state, &Recorded { tenant, stream, seq: Seq(seq), time, event, command })
+    };
+    let recovery = RecoveryPolicy { mode: RecoveryMode::Auto, max_attempts: 3, min_confidence: 700 };
+    let start = Command::from(StartProgram {
+        program: "p".into(),
+        inputs: None,
+        guards: Vec::new(),
+        recovery,
+        price: None,
+        budget: None,
+        timeout_ms: None,
+    });
+    let started = omium_schemas::catalogue::ExecutionStarted {
+        workflow: "p".into(),
+        steps: 1,
+        account: None,
+        deadline: None,
+    };
+    let there = applied(State::default(), 2, &started.into(), &start);
+    assert!(there != State::default());
+    let carried = ExecutionCarried { steps: 1, account: None, slice: None, spent: omium_schemas::Money(3) };
+    let command = Command::from(TakeCheckpoint { name: String::new() });
+    let (here, elsewhere) = (
+        applied(there, 9, &carried.clone().into(), &command),
+        applied(State::default(), 9, &carried.into(), &command),
+    );
+    assert!(here == elsewhere, "the state of who has the front differs");
 }

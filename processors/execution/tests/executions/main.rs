@@ -711,6 +711,7 @@ fn an_attempt_after_a_bad_answer_asks_again_and_knows_what_tools_have_done() {
         reason: None,
         retryable: true,
         retry_after_ms: None,
+        cost: None,
     });
     assert_eq!(story.run().calls.iter().map(|call| call.at).collect::<Vec<_>>(), [call]);
 }
@@ -763,6 +764,7 @@ fn another_attempt_waits_as_long_as_somebody_asked() {
         reason: None,
         retryable: true,
         retry_after_ms,
+        cost: None,
     });
     let Phase::Waiting { not_before, .. } = story.run().steps[0].phase else { panic!("it is tried again") };
     assert!(not_before >= now.plus_millis(90_000), "{not_before:?}");

@@ -160,6 +160,7 @@ impl Story {
             reason: None,
             retryable,
             retry_after_ms: None,
+            cost: None,
         })
     }
 

@@ -91,8 +91,18 @@ fn fail(chance: &mut Chance, run: &Run) -> Command {
     let ((step, branch), class) = (target(chance, run), *chance.pick(&CLASSES).expect("there are some"));
     let reason = chance.percent(50).then(|| Content::open("it was late"));
     let retryable = chance.percent(80);
-    FailStep { step, branch, epoch: EPOCH, delivery: 1, class, reason, retryable, retry_after_ms: None }
-        .into()
+    FailStep {
+        step,
+        branch,
+        epoch: EPOCH,
+        delivery: 1,
+        class,
+        reason,
+        retryable,
+        retry_after_ms: None,
+        cost: None,
+    }
+    .into()
 }
 
 fn begin(chance: &mut Chance, run: &Run) -> Command {

@@ -33,6 +33,8 @@ struct Inside {
     next: u64,
     /// What was under way at this many unclean ends in a row, and has not come to an end since.
     ends: BTreeMap<StreamKey, u32>,
+    /// What has panicked in this many processes in a row. Work that ends well says nothing of a command that does not.
+    panics: BTreeMap<StreamKey, u32>,
     /// What took long when it was last looked at.
     running: Vec<StreamKey>,
     /// What has panicked in this process.
@@ -55,15 +57,17 @@ pub(super) struct Suspects {
 impl Suspects {
     /// Reads what the last process left. What it had under way it did not finish.
     pub(super) fn open(file: Option<PathBuf>) -> Arc<Suspects> {
-        let ends = file.as_deref().map(read).unwrap_or_default();
-        let inside = Mutex::new(Inside { ends, ..Inside::default() });
+        let (ends, panics) = file.as_deref().map(read).unwrap_or_default();
+        let inside = Mutex::new(Inside { ends, panics, ..Inside::default() });
         Arc::new(Suspects { file, inside, writing: Mutex::default() })
     }
 
     /// Whose work has ended too many processes.
     pub(super) fn convicted(&self) -> Vec<StreamKey> {
         let inside = self.lock();
-        inside.ends.iter().filter(|(_, ends)| **ends >= ENDS).map(|(key, _)| *key).collect()
+        let convicted = inside.ends.iter().chain(&inside.panics).filter(|(_, ends)| **ends >= ENDS);
+        let keys: BTreeSet<StreamKey> = convicted.map(|(key, _)| *key).collect();
+        keys.into_iter().collect()
     }
 
     /// Work on a stream begins. It ends when what this gives is dropped.
@@ -83,8 +87,9 @@ impl Suspects {
         let running = long.map(|work| work.key).chain(computing.iter().copied()).collect();
         inside.running = running;
         if boot.saturating_sub(*inside.since.get_or_insert(boot)) >= IN_A_ROW {
-            let Inside { ends, running, .. } = &mut *inside;
+            let Inside { ends, panics, running, blamed, .. } = &mut *inside;
             ends.retain(|key, _| running.contains(key));
+            panics.retain(|key, _| blamed.contains(key));
         }
         self.write_down(inside);
     }
@@ -101,24 +106,24 @@ impl Suspects {
     pub(super) fn end_well(&self) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inside = self.lock();
-        if !std::mem::take(&mut inside.blamed).is_empty() {
+        let blamed = std::mem::take(&mut inside.blamed);
+        let panics = std::mem::take(&mut inside.panics);
+        if !blamed.is_empty() || !panics.is_empty() {
             self.write_down(inside);
         }
     }
 
     fn write_down(&self, mut inside: MutexGuard<'_, Inside>) {
-        let mut running: Vec<StreamKey> = inside.running.iter().chain(&inside.blamed).copied().collect();
-        running.sort_unstable();
-        running.dedup();
-        let lines: Vec<String> = (running.iter())
-            .map(|key| line(key, inside.ends.get(key).copied().unwrap_or(0) + 1))
-            .chain(
-                inside
-                    .ends
-                    .iter()
-                    .filter(|(key, _)| !running.contains(key))
-                    .map(|(key, ends)| line(key, *ends)),
-            )
+        let counted = |known: &BTreeMap<StreamKey, u32>, met: &mut dyn Iterator<Item = &StreamKey>| {
+            let mut counts = known.clone();
+            let met: BTreeSet<StreamKey> = met.copied().collect();
+            met.into_iter().for_each(|key| *counts.entry(key).or_default() += 1);
+            counts
+        };
+        let ends = counted(&inside.ends, &mut inside.running.iter());
+        let panics = counted(&inside.panics, &mut inside.blamed.iter());
+        let lines: Vec<String> = (ends.iter().map(|(key, count)| line(key, *count, "")))
+            .chain(panics.iter().map(|(key, count)| line(key, *count, PANICKED)))
             .collect();
         let text = lines.concat();
         if inside.written.as_ref() == Some(&text) {
@@ -137,6 +142,7 @@ impl Suspects {
     pub(super) fn acquit(&self, key: &StreamKey) {
         let mut inside = self.lock();
         inside.ends.remove(key);
+        inside.panics.remove(key);
         inside.blamed.remove(key);
     }
 
@@ -158,13 +164,15 @@ impl Drop for Working {
         let mut inside = self.suspects.lock();
         inside.under_way.remove(&self.number);
         inside.ends.remove(&self.key);
-        inside.blamed.remove(&self.key);
     }
 }
 
-fn line(key: &StreamKey, ends: u32) -> String {
+/// The last word of a line that counts panics.
+const PANICKED: &str = " panicked";
+
+fn line(key: &StreamKey, ends: u32, how: &str) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("{} {} {ends}\n", hex(&key.tenant.0), hex(key.stream.bytes()))
+    format!("{} {} {ends}{how}\n", hex(&key.tenant.0), hex(key.stream.bytes()))
 }
 
 fn parsed(line: &str) -> Option<(StreamKey, u32)> {
@@ -182,9 +190,12 @@ fn sixteen(hex: &str) -> Option<[u8; 16]> {
 }
 
 /// Damaged or missing notes are no notes.
-fn read(file: &Path) -> BTreeMap<StreamKey, u32> {
+fn read(file: &Path) -> (BTreeMap<StreamKey, u32>, BTreeMap<StreamKey, u32>) {
     let bytes = read_small(&RealDisk, file, LONGEST).ok().flatten().unwrap_or_default();
-    String::from_utf8_lossy(&bytes).lines().filter_map(parsed).collect()
+    let text = String::from_utf8_lossy(&bytes);
+    let (panics, ends): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.ends_with(PANICKED));
+    let counts = |lines: Vec<&str>| lines.into_iter().filter_map(parsed).collect();
+    (counts(ends), counts(panics))
 }
 
 /// What a process leaves when it ends is in the page cache: only a power cut loses it, and that blames nobody.
@@ -239,7 +250,7 @@ mod tests {
     fn what_panics_is_written_down_at_once_and_forgotten_by_a_process_that_goes_on_or_ends_well() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("under-way");
-        let ends = |text: &str| text.trim_end().ends_with(" 1");
+        let ends = |text: &str| text.trim_end().ends_with(" 1 panicked");
         let suspects = Suspects::open(Some(file.clone()));
         suspects.blame(key("bad"));
         suspects.note(0, &[]);
@@ -248,7 +259,11 @@ mod tests {
         assert!(!file.exists());
         for ends in 0..3 {
             assert!(Suspects::open(Some(file.clone())).convicted().is_empty(), "after {ends} ends");
-            Suspects::open(Some(file.clone())).blame(key("bad"));
+            let suspects = Suspects::open(Some(file.clone()));
+            // Its step is sent out again, which ends well, before its outcome is there once more.
+            drop(suspects.begin(key("bad"), 0));
+            suspects.note(0, &[]);
+            suspects.blame(key("bad"));
         }
         assert_eq!(Suspects::open(Some(file.clone())).convicted(), [key("bad")]);
         let suspects = Suspects::open(Some(file.clone()));

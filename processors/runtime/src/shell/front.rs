@@ -11,8 +11,9 @@ use super::Shell;
 use crate::key::StreamKey;
 use crate::stream::{LastFrame, StreamState};
 
-/// How many bytes of frames may wait for what comes before them.
-const HELD: usize = 256 << 20;
+/// How many bytes of frames may wait for what comes before them. Without their beginnings the partition cannot be folded at
+/// all, so this is only where a log is surely not what it says.
+const HELD: usize = 2 << 30;
 
 /// What a reader lacks that began where the log does.
 #[derive(Default)]
@@ -39,7 +40,9 @@ impl Front {
         self.from
     }
 
-    fn hold(&mut self, key: StreamKey, waiting: Waiting) -> Result<(), String> {
+    fn hold(&mut self, key: StreamKey, mut waiting: Waiting) -> Result<(), String> {
+        // A copy: what waits must not keep the block that it came in.
+        waiting.frame = waiting.frame.detached();
         self.bytes += waiting.frame.bytes().len();
         if self.bytes > HELD {
             return Err(format!(

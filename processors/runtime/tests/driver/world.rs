@@ -201,6 +201,7 @@ impl<P: Processors> Running<P> {
                     reason,
                     retryable: true,
                     retry_after_ms: None,
+                    cost: None,
                 };
                 Some(self.submit(dispatch.key, failed).await)
             }
