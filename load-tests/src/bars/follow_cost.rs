@@ -28,6 +28,8 @@ pub(super) const BAR: Bar = Bar {
 const RECORDS: usize = 4;
 /// Connections that fill an execution.
 const WRITERS: usize = 32;
+/// How many events are read for one figure, at least: the kernel counts processor time in steps of 10 ms.
+const LEAST: usize = 100_000;
 /// How many events a page has, as a stream reads them.
 const PAGE: usize = 500;
 
@@ -135,7 +137,8 @@ async fn costs(
     reading: Reading,
     followers: usize,
 ) -> anyhow::Result<Vec<Vec<f64>>> {
-    let most = filled.iter().map(|filled| filled.events).max().context("there are executions")?;
+    let longest = filled.iter().map(|filled| filled.events).max().context("there are executions")?;
+    let most = longest.max(LEAST.div_ceil(followers));
     let mut costs = vec![Vec::new(); filled.len()];
     for _ in 0..extent.runs {
         for (filled, costs) in filled.iter().zip(&mut costs) {

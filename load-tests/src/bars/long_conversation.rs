@@ -19,7 +19,7 @@ use crate::work::vendor::Vendor;
 
 pub(super) const BAR: Bar = Bar {
     name: "long-conversation",
-    what: "an agent of 100 tool calls and 209,000 tokens: time added per call, bytes on disk, served again after kill -9",
+    what: "100 tool calls and 209,000 tokens: time added per call, bytes on disk, served again after kill -9",
     prepare,
     run,
 };

@@ -68,8 +68,7 @@ impl Conversation {
         Conversation { messages: messages.to_vec(), sizes, took, direct, answers }
     }
 
-    /// Holds it to its end over a line of an attempt. Each request goes to the model directly before, where a line to it
-    /// is given.
+    /// Holds it to its end over a line of an attempt. Where a line to the model is given, each request goes there before.
     pub(crate) async fn hold(line: &mut Line, mut model: Option<&mut Line>) -> anyhow::Result<Conversation> {
         let mut said = Conversation::new();
         for turn in 0..TURNS {
