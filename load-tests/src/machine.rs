@@ -50,6 +50,19 @@ pub(crate) fn cpu_seconds() -> f64 {
     used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
 }
 
+/// The processor time of a process so far, in seconds; the kernel counts it in hundredths.
+pub(crate) fn cpu_seconds_of(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    ticks(&text).map_or(f64::NAN, |ticks| ticks as f64 / 100.0)
+}
+
+/// User and system time. The name of the program, in parentheses, may hold spaces.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
 /// The memory of this process that is in RAM, in MB.
 pub(crate) fn resident_mb() -> f64 {
     resident_mb_of(std::process::id())
@@ -62,4 +75,16 @@ pub(crate) fn resident_mb_of(pid: u32) -> f64 {
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok());
     kilobytes.unwrap_or(f64::NAN) / 1024.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ticks;
+
+    #[test]
+    fn processor_time_is_user_and_system_time() {
+        let stat = "42 (a ) b) S 1 42 42 0 -1 4194560 500 0 0 0 250 31 7 9 20 0 4 0 100 1000 200";
+        assert_eq!(ticks(stat), Some(281));
+        assert_eq!(ticks(""), None);
+    }
 }

@@ -294,6 +294,34 @@ async fn tools_are_served_again_and_an_open_write_is_asked_about() {
     );
 }
 
+/// How many bytes a log has in which a tool has this result, which is whole wherever it is looked at.
+async fn weight_with(result: &str) -> u64 {
+    let upstream = Upstream::start(writer).await;
+    let dev = served(&upstream).await;
+    let program = Program::open(&dev, "auto").await;
+    let call = json!({ "caller": "Writer#0", "tool": "read", "effect": "read" });
+    let (_, begun) = program.tool("/tools", call.clone()).await;
+    let path = format!("/tools/{}", begun["call"]);
+    // The reply may be lost: the same result again is no other one.
+    for _ in 0..2 {
+        assert_eq!(program.tool(&path, json!({ "result": result })).await.0, 200);
+    }
+    let again = Program::attempt(&dev, &program.id).await;
+    let recorded = json!({ "recorded": { "result": result, "call": begun["call"] } });
+    assert_eq!(again.tool("/tools", call).await.1, recorded);
+    let events = format!("/executions/{}/events", program.id);
+    let (_, events) = gate::api(&dev, reqwest::Method::GET, &events, Value::Null).await;
+    assert!(events.to_string().contains(result), "{events}");
+    dev.stop_and_weigh()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_result_of_a_tool_is_packed_in_the_log() {
+    let long = "the same words on every page; ".repeat(1_000);
+    let (least, most) = (weight_with("short").await, weight_with(&long).await);
+    assert!(most - least < 3_000, "{} bytes for a result of {}", most - least, long.len());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_is_told_what_is_wrong_with_it() {
     let upstream = Upstream::start(writer).await;

@@ -22,6 +22,27 @@ static READABLE: LazyLock<BTreeMap<u16, apache_avro::Schema>> = LazyLock::new(||
     parsed.filter_map(|(id, schema)| Some((id, schema.ok()?))).collect()
 });
 
+/// Names of schemas are resolved once, and not for each record that is read.
+static READERS: LazyLock<BTreeMap<u16, GenericDatumReader<'static>>> = LazyLock::new(|| {
+    let built = READABLE.iter().map(|(id, schema)| (*id, GenericDatumReader::builder(schema).build()));
+    built.filter_map(|(id, reader)| Some((id, reader.ok()?))).collect()
+});
+
+/// Counts what is written to it.
+#[derive(Default)]
+struct Length(usize);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Engine {
     pub(super) async fn told(
         &self,
@@ -36,15 +57,16 @@ impl Engine {
         let frames =
             self.history.raw_frames(&key, from, limit).await.map_err(|error| answers::broken(&error))?;
         let mut views = Vec::new();
-        let mut bytes = 0;
+        let mut bytes = Length::default();
         for frame in frames {
             let shown = self.shown_frame(key, &frame).await.into_iter().filter(|event| event.seq >= from.0);
             for event in shown {
-                bytes += serde_json::to_vec(&event.body).map_or(0, |body| body.len());
+                // Counting does not fail.
+                let _ = serde_json::to_writer(&mut bytes, &event.body);
                 views.push(event);
             }
             // A page ends where it is long enough; whoever wants more asks for the next one.
-            if bytes >= PAGE || views.len() >= limit {
+            if bytes.0 >= PAGE || views.len() >= limit {
                 break;
             }
         }
@@ -95,10 +117,8 @@ impl Engine {
 }
 
 fn body(record: &RecordRef<'_>, next: &mut dyn FnMut() -> Option<Value>) -> Value {
-    let Some(schema) = READABLE.get(&record.kind.0) else { return Value::Null };
-    let reader = GenericDatumReader::builder(schema).build();
-    let read = reader.and_then(|reader| reader.read_value(&mut &record.body[..]));
-    let mut body = read.map_or_else(
+    let Some(reader) = READERS.get(&record.kind.0) else { return Value::Null };
+    let mut body = reader.read_value(&mut &record.body[..]).map_or_else(
         |error| json!({ "unread": error.to_string() }),
         |value| readable::json(value, &mut |_| next()),
     );

@@ -112,8 +112,8 @@ type Active = BTreeMap<String, i64>;
 const WITHDRAW: [TypeId; 3] = [StepCancelled::TYPE_ID, StepTimedOut::TYPE_ID, BranchRaised::TYPE_ID];
 /// How much of the log is read at once.
 const READ: usize = 1 << 20;
-/// How many places are given at once.
-const PLACES: usize = 1_000;
+/// How many places are given at once. About those of one page of events: a page of a long stream pays for what is given.
+const PLACES: usize = 64;
 
 // Every key but the positions begins with the tenant.
 pub(crate) fn key(tenant: TenantId, space: u8, rest: &[&[u8]]) -> Vec<u8> {

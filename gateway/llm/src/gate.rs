@@ -8,8 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use omium_edge::Slot;
 use omium_openai::{
-    Endpoint, Place, Request, append_instruction, ask_for_usage, canonical, hold_to_schema, second_key,
-    without_usage,
+    Endpoint, Place, Request, append_instruction, ask_for_usage, hold_to_schema, second_key, without_usage,
 };
 use omium_schemas::catalogue::ModelErrorClass;
 use omium_schemas::{Digest, Seq};
@@ -105,7 +104,7 @@ impl Incoming {
         let label = |bytes: &[u8]| self.ledger.label(&self.attempt, bytes);
         let Name { agent, caller } = caller::name(&self.headers, &request, label)?;
         let alias = second_key(&request).map(|key| digest(&key)).transpose()?;
-        let digest = digest(&canonical(self.endpoint.path(), &self.body))?;
+        let digest = digest(&request.canonical())?;
         let position = caller::position(&self.headers);
         let count = self.headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok());
         let repeats = count.is_some_and(|count| count.trim() != "0");

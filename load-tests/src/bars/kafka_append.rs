@@ -47,14 +47,14 @@ fn run(setting: &Setting) -> anyhow::Result<Finding> {
 }
 
 /// A broker that ends with this process.
-struct Broker {
+pub(super) struct Broker {
     child: Child,
-    bootstrap: String,
+    pub(super) bootstrap: String,
     libs: String,
 }
 
 impl Broker {
-    fn start() -> anyhow::Result<Broker> {
+    pub(super) fn start() -> anyhow::Result<Broker> {
         let mut child = script("kafka")
             .arg("run")
             .stdin(Stdio::piped())

@@ -8,6 +8,7 @@ mod crash_loop;
 mod disk_overhead;
 mod first_five_minutes;
 mod fold;
+mod follow_cost;
 mod footprint;
 mod full_disk;
 mod gate_latency;
@@ -15,6 +16,7 @@ mod hostile;
 mod kafka_append;
 mod list_query;
 mod live_executions;
+mod long_conversation;
 mod native_steps;
 mod node_limits;
 mod open;
@@ -98,6 +100,8 @@ pub(crate) const BARS: &[Bar] = &[
     full_disk::BAR,
     read_bounds::BAR,
     node_limits::BAR,
+    follow_cost::BAR,
+    long_conversation::BAR,
 ];
 
 /// Those that go on for as long as they are told to.

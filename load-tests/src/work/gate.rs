@@ -81,16 +81,22 @@ fn question(agent: &str) -> Value {
 }
 
 /// A connection over which one caller asks.
-struct Line {
+pub(crate) struct Line {
     connection: Connection,
-    path: String,
+    address: Address,
+    /// What the paths of the attempt begin with; empty where the model is asked directly.
+    gate: String,
+    /// The program, where there is one.
+    pub(crate) execution: String,
 }
 
 impl Line {
-    async fn open(way: &Way) -> anyhow::Result<Line> {
+    pub(crate) async fn open(way: &Way) -> anyhow::Result<Line> {
         match way {
             Way::Direct(address) => {
-                Ok(Line { connection: Connection::open(address).await?, path: PATH.to_owned() })
+                let connection = Connection::open(address).await?;
+                let (gate, execution) = (String::new(), String::new());
+                Ok(Line { connection, address: address.clone(), gate, execution })
             }
             Way::Gate(address) => Line::of_program(address).await,
         }
@@ -98,20 +104,53 @@ impl Line {
 
     /// Opens a program and begins an attempt at it, as `omium exec` does.
     async fn of_program(address: &Address) -> anyhow::Result<Line> {
-        let mut connection = Connection::open(address).await?;
         let program = json!({ "name": "desk", "arguments": ["desk"] });
-        let opened = connection.post("/api/v1/programs", &program).await?;
-        let id = opened["id"].as_str().context("an opened program has an id")?;
-        let attempt = format!("/api/v1/executions/{id}/attempts");
-        let attempt = connection.post(&attempt, &json!({ "code": "desk" })).await?;
-        let text = |key: &str| attempt[key].as_str().with_context(|| format!("an attempt has a {key}"));
-        let own = Address { port: address.port, key: text("token")?.to_owned() };
-        let path = format!("{}{PATH}", text("path")?);
-        Ok(Line { connection: Connection::open(&own).await?, path })
+        let opened = Connection::open(address).await?.post("/api/v1/programs", &program).await?;
+        Line::of_attempt(address, opened["id"].as_str().context("an opened program has an id")?).await
     }
 
-    async fn ask(&mut self, question: &Value) -> anyhow::Result<Vec<u8>> {
-        let answer = self.connection.ask(&Request::post(&self.path, question)).await?;
+    /// Begins another attempt at a program.
+    pub(crate) async fn of_attempt(address: &Address, execution: &str) -> anyhow::Result<Line> {
+        let path = format!("/api/v1/executions/{execution}/attempts");
+        let attempt = Connection::open(address).await?.post(&path, &json!({ "code": "desk" })).await?;
+        let text = |key: &str| attempt[key].as_str().with_context(|| format!("an attempt has a {key}"));
+        let own = Address { port: address.port, key: text("token")?.to_owned() };
+        let (gate, execution) = (text("path")?.to_owned(), execution.to_owned());
+        Ok(Line { connection: Connection::open(&own).await?, address: own, gate, execution })
+    }
+
+    /// Another connection of the same attempt.
+    pub(crate) async fn another(&self) -> anyhow::Result<Line> {
+        let connection = Connection::open(&self.address).await?;
+        let (address, gate, execution) = (self.address.clone(), self.gate.clone(), self.execution.clone());
+        Ok(Line { connection, address, gate, execution })
+    }
+
+    pub(crate) async fn ask(&mut self, question: &Value) -> anyhow::Result<Vec<u8>> {
+        self.ask_written(question.to_string().into_bytes()).await
+    }
+
+    /// The same where it is written already.
+    pub(crate) async fn ask_written(&mut self, question: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+        self.post(PATH, question).await
+    }
+
+    /// Says that a tool is about to be called.
+    pub(crate) async fn begin_tool(&mut self, caller: &str, tool: &str) -> anyhow::Result<Value> {
+        let begin = json!({ "caller": caller, "tool": tool, "effect": "read" });
+        Ok(serde_json::from_slice(&self.post("/tools", begin.to_string().into_bytes()).await?)?)
+    }
+
+    /// Says what a tool has answered.
+    pub(crate) async fn end_tool(&mut self, call: u64, result: &str) -> anyhow::Result<()> {
+        let end = json!({ "result": result }).to_string().into_bytes();
+        self.post(&format!("/tools/{call}"), end).await.map(drop)
+    }
+
+    async fn post(&mut self, path: &str, body: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+        let path = format!("{}{path}", self.gate);
+        let request = Request { path: &path, kind: "application/json", body: Some(body), idempotency: None };
+        let answer = self.connection.ask(&request).await?;
         ensure!(answer.good(), "a call was answered {}: {}", answer.status, text_of(&answer.body));
         Ok(answer.body)
     }

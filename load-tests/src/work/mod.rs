@@ -2,6 +2,7 @@
 
 pub(crate) mod appends;
 pub(crate) mod callers;
+pub(crate) mod conversation;
 pub(crate) mod crashes;
 pub(crate) mod gate;
 pub(crate) mod hostile;

@@ -53,7 +53,17 @@ impl Server {
 
     /// The same on this port, with another model server than its own.
     pub(crate) async fn start_at(data: &Path, port: u16, upstream: Option<&str>) -> anyhow::Result<Server> {
-        Server::launch(Command::new(binary()?), data, port, upstream).await
+        let mut command = Command::new(binary()?);
+        command.arg("dev");
+        Server::launch(command, data, port, upstream).await
+    }
+
+    /// Starts it with its log on this Kafka broker.
+    pub(crate) async fn start_on_kafka(data: &Path, bootstrap: &str) -> anyhow::Result<Server> {
+        let mut command = Command::new(binary()?);
+        command.args(["serve", "--partitions", "4", "--replication", "1", "--log"]);
+        command.arg(format!("kafka://{bootstrap}"));
+        Server::launch(command, data, free_port()?, None).await
     }
 
     /// The same with no more than so many descriptors, whatever it asks the system for.
@@ -65,7 +75,7 @@ impl Server {
     ) -> anyhow::Result<Server> {
         let mut command = Command::new("sh");
         let limit = format!("ulimit -n {descriptors} && exec \"$@\"");
-        command.args(["-c", &limit, "sh"]).arg(binary()?);
+        command.args(["-c", &limit, "sh"]).arg(binary()?).arg("dev");
         Server::launch(command, data, port, upstream).await
     }
 
@@ -76,7 +86,7 @@ impl Server {
         upstream: Option<&str>,
     ) -> anyhow::Result<Server> {
         let since = Instant::now();
-        command.args(["dev", "--port", &port.to_string(), "--data"]).arg(data);
+        command.args(["--port", &port.to_string(), "--data"]).arg(data);
         command.env_remove("OMIUM_UPSTREAM_URL").env_remove("OPENAI_API_KEY");
         if let Some(upstream) = upstream {
             command.args(["--upstream", upstream]);

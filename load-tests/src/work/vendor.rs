@@ -45,7 +45,7 @@ pub(crate) trait Answers: Send + Sync + 'static {
 
 /// A vendor that is gone with its measurement.
 pub(crate) struct Vendor {
-    port: u16,
+    pub(crate) port: u16,
     task: JoinHandle<()>,
 }
 
@@ -116,6 +116,11 @@ pub(crate) async fn say(client: &mut TcpStream, text: &str) -> anyhow::Result<()
         "usage": { "prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30 },
     })
     .to_string();
+    send(client, &body).await
+}
+
+/// Answers with a body of JSON.
+pub(crate) async fn send(client: &mut TcpStream, body: &str) -> anyhow::Result<()> {
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::Request;
@@ -31,7 +32,7 @@ pub fn second_key(request: &Request<'_>) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(request.body.len());
     out.extend_from_slice(request.endpoint.path().as_bytes());
     out.push(b'\n');
-    out.extend_from_slice(sorted_names(&body).to_string().as_bytes());
+    serde_json::to_writer(&mut out, &SortedNames(&body)).ok()?;
     Some(out)
 }
 
@@ -56,15 +57,20 @@ fn sort_tools(body: &mut Value) -> bool {
     tools.len() > 1
 }
 
-fn sorted_names(value: &Value) -> Value {
-    match value {
-        Value::Object(members) => {
-            let sorted: BTreeMap<&String, Value> =
-                members.iter().map(|(name, value)| (name, sorted_names(value))).collect();
-            sorted.into_iter().map(|(name, value)| (name.clone(), value)).collect()
+/// A value as it is written with the names of its objects sorted; nothing of it is copied.
+struct SortedNames<'a>(&'a Value);
+
+impl Serialize for SortedNames<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(members) => {
+                let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
+                sorted.sort_unstable_by_key(|(name, _)| *name);
+                serializer.collect_map(sorted.into_iter().map(|(name, value)| (name, SortedNames(value))))
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(SortedNames)),
+            other => other.serialize(serializer),
         }
-        Value::Array(items) => items.iter().map(sorted_names).collect(),
-        other => other.clone(),
     }
 }
 
@@ -82,6 +88,15 @@ mod tests {
             r#"{{"model":"m","messages":[{{"role":"assistant","tool_calls":[{{"id":"{id}","type":"function",
             "function":{{"name":"look","arguments":"{city}"}}}}]}},{{"role":"tool","tool_call_id":"{id}","content":"5"}}]}}"#
         )
+    }
+
+    #[test]
+    fn names_are_sorted_and_numbers_stay_as_they_were_written() {
+        let said = key(
+            r#"{"z":{"b":1.0,"a":[{"d":9007199254740993,"c":"ü\n"}]},"messages":[{"id":"x","role":"user"}],"user":"u"}"#,
+        );
+        let text = "chat/completions\n{\"messages\":[{\"id\":\"#0\",\"role\":\"user\"}],\"z\":{\"a\":[{\"c\":\"ü\\n\",\"d\":9007199254740993}],\"b\":1.0}}";
+        assert_eq!(String::from_utf8(said.unwrap()).unwrap(), text);
     }
 
     #[test]

@@ -55,15 +55,27 @@ pub(crate) fn without_what_says_nothing(body: &str) -> Option<serde_json::Value>
 
 /// The canonical form of a request at a path behind `/v1/`. What is no JSON stands for itself.
 pub fn canonical(path: &str, body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(body.len() + path.len() + 1);
+    let text = std::str::from_utf8(body).ok();
+    if let Some((text, place)) = text.and_then(|text| Some((text, Place::of(text).ok()?))) {
+        return canonical_of(path, text, &place);
+    }
+    let mut out = begun(path, body.len());
+    out.extend_from_slice(body);
+    out
+}
+
+/// The same for a body whose parts are known already.
+pub(crate) fn canonical_of(path: &str, body: &str, place: &Place) -> Vec<u8> {
+    let mut out = begun(path, body.len());
+    write(place, body, Level::Body, &mut out);
+    out
+}
+
+fn begun(path: &str, length: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(CANONICAL.len() + path.len() + 1 + length);
     out.extend_from_slice(CANONICAL.as_bytes());
     out.extend_from_slice(path.as_bytes());
     out.push(b'\n');
-    let text = std::str::from_utf8(body).ok();
-    match text.and_then(|text| Some((text, Place::of(text).ok()?))) {
-        Some((text, place)) => write(&place, text, Level::Body, &mut out),
-        None => out.extend_from_slice(body),
-    }
     out
 }
 
@@ -114,7 +126,7 @@ fn write(place: &Place, text: &str, level: Level, out: &mut Vec<u8>) {
                 members.iter().filter(|(name, _)| !level.leaves_out(name)).collect();
             members.sort_by(|a, b| a.0.cmp(&b.0));
             list(out, b"{}", members.into_iter(), |(name, value), out| {
-                out.extend_from_slice(serde_json::Value::from(name.as_str()).to_string().as_bytes());
+                write_text(name, out);
                 out.push(b':');
                 write(value, text, level.below(name), out);
             });
@@ -133,10 +145,15 @@ fn write(place: &Place, text: &str, level: Level, out: &mut Vec<u8>) {
             let plain = place.text(text).unwrap_or_default();
             let lasting = level != Level::System || !is_checksum(&plain);
             let plain = if lasting { plain.as_str() } else { without_checksum(&plain).unwrap_or_default() };
-            out.extend_from_slice(serde_json::Value::from(plain).to_string().as_bytes());
+            write_text(plain, out);
         }
         Kind::Other => out.extend_from_slice(place.raw(text).as_bytes()),
     }
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    // Writing to memory does not fail, and a text is always JSON.
+    let _ = serde_json::to_writer(out, text);
 }
 
 fn is_system(message: &Place, text: &str) -> bool {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::Endpoint;
-use crate::canonical::{SECRETS, TOOLS, is_checksum, without_checksum};
+use crate::canonical::{SECRETS, TOOLS, canonical_of, is_checksum, without_checksum};
 use crate::place::{Bad, Kind, Place};
 
 /// A request whose parts are known by their places.
@@ -27,6 +27,11 @@ impl<'a> Request<'a> {
             return Err(Bad("the body is JSON, but no object".to_owned()));
         }
         Ok(Request { endpoint, body, place })
+    }
+
+    /// The canonical form, without reading the body once more.
+    pub fn canonical(&self) -> Vec<u8> {
+        canonical_of(self.endpoint.path(), self.body, &self.place)
     }
 
     /// The model, as the client names it.
@@ -186,6 +191,17 @@ fn tool(tool: &Value) -> Option<(String, Value)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_that_was_read_has_the_canonical_form_of_its_body() {
+        let body =
+            r#"{ "b" : "\u00fc\n", "messages":[{"role":"user","content":"a\/b"}], "stream":true, "a":1.0 }"#;
+        let request = Request::read(Endpoint::Chat, body.as_bytes()).unwrap();
+        let form = request.canonical();
+        assert_eq!(form, crate::canonical(Endpoint::Chat.path(), body.as_bytes()));
+        let text = "2 chat/completions\n{\"a\":1.0,\"b\":\"ü\\n\",\"messages\":[{\"content\":\"a/b\",\"role\":\"user\"}]}";
+        assert_eq!(String::from_utf8(form).unwrap(), text);
+    }
 
     #[test]
     fn what_is_kept_of_a_request_has_no_messages_and_no_credentials() {

@@ -412,7 +412,8 @@ impl<'e> Recorder<'e> {
         let (command, said): (Command, String) = match end {
             ToolEnd::Answered(result) => {
                 let result = result.to_string();
-                (CompleteToolCall { call, result: Some(Content::open(result.clone())) }.into(), result)
+                let packed = omium_openai::pack(result.as_bytes(), None);
+                (CompleteToolCall { call, result: Some(Content::open(packed)) }.into(), result)
             }
             ToolEnd::Failed(class, reason) => {
                 let reason = json!(reason).to_string();
