@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod desk;
+mod gate;
 
 use desk::Dev;
+use gate::{Program, Upstream, says, served};
 
 #[test]
 fn a_check_of_a_field_and_one_of_prose_are_two_guards_and_a_second_one_of_a_name_replaces_the_first() {
@@ -18,4 +20,22 @@ fn a_check_of_a_field_and_one_of_prose_are_two_guards_and_a_second_one_of_a_name
     assert!(listed.contains("writer-field-apr") && listed.contains("writer-extract-apr"), "{listed}");
     assert!(dev.says(&field).starts_with("guard writer-field-apr is replaced on Writer;"));
     assert_eq!(dev.says(&["guard", "list"]).lines().count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_is_neither_forked_nor_retried_and_what_to_do_instead_is_said() {
+    let dev = served(&Upstream::start(|_| says("an answer")).await).await;
+    let program = Program::open(&dev, "off").await;
+    assert_eq!(program.asks("a", r#"{"model":"m","messages":[]}"#).await.0, 200);
+    program.ends(&dev, 1).await;
+    assert_eq!(program.shown(&dev).await["status"], "failed");
+    for words in [&["retry", &program.id][..], &["fork", &program.id, "last"]] {
+        let said = dev.fails(words, 5);
+        assert!(said.contains(&format!("`omium exec --resume {}`", program.id)), "{said}");
+    }
+    assert_eq!(dev.says(&["list"]).lines().count(), 2, "no fork has begun");
+    let again = Program::attempt(&dev, &program.id).await;
+    again.ends(&dev, 0).await;
+    let said = dev.fails(&["rollback", &program.id, "last"], 5);
+    assert!(said.contains("omium exec") && !said.contains("omium fork"), "{said}");
 }

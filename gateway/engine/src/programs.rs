@@ -178,7 +178,7 @@ impl Engine {
                 FailureKind::Conflict,
                 "no-program",
                 detail,
-                "`omium resume` and `omium retry` are for workflows",
+                "`omium show` says what it waits for; `omium retry` tries a failed workflow again",
             )
         })?;
         look(run).ok_or_else(nothing_waits)
