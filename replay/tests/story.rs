@@ -118,6 +118,10 @@ fn an_option_that_a_command_has_no_use_for_is_refused_by_name() {
         (&["log", "verify", "/nowhere", "--url", "http://127.0.0.1:1"], "`omium log` has no use for --url"),
         (&["completion", "bash", "--key", "om_1"], "`omium completion` has no use for --key"),
         (&["mock-llm", "--url", "http://127.0.0.1:1"], "`omium mock-llm` has no use for --url"),
+        (&["serve", "--partitions", "2"], "--log <URL>"),
+        (&["serve", "--topic", "mine"], "--log <URL>"),
+        (&["serve", "--replication", "1"], "--log <URL>"),
+        (&["serve", "--log", "kafka://x:1", "--events-topic", "mine"], "--registry <URL>"),
     ] {
         let output = omium().args(words).output().expect("the binary runs");
         let errors = String::from_utf8_lossy(&output.stderr);
