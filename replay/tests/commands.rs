@@ -4,8 +4,12 @@
 mod desk;
 mod gate;
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
 use desk::Dev;
 use gate::{Program, Upstream, says, served};
+use serde_json::Value;
 
 #[test]
 fn a_check_of_a_field_and_one_of_prose_are_two_guards_and_a_second_one_of_a_name_replaces_the_first() {
@@ -38,4 +42,23 @@ async fn a_program_is_neither_forked_nor_retried_and_what_to_do_instead_is_said(
     again.ends(&dev, 0).await;
     let said = dev.fails(&["rollback", &program.id, "last"], 5);
     assert!(said.contains("omium exec") && !said.contains("omium fork"), "{said}");
+}
+
+#[test]
+fn events_that_are_followed_as_json_come_as_they_happen_a_line_each() {
+    let dev = Dev::start();
+    let id = dev.started();
+    let (url, key) = dev.address();
+    let mut child = Command::new(desk::OMIUM)
+        .args(["logs", "--follow", "--json", &id, "--url", &url, "--key", &key])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    // The execution waits for a person: nothing but these lines tells of it.
+    while next()["kind"] != "StepScheduled" {}
+    dev.says(&["cancel", &id]);
+    while next()["kind"] != "ExecutionCancelled" {}
+    assert!(child.wait().unwrap().success());
 }
