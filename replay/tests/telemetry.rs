@@ -22,8 +22,9 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data, number_data_point::Value as Number};
-use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
 use prost::Message as _;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -221,6 +222,45 @@ async fn every_metric_of_the_list_is_moved_by_what_it_measures() {
     let got = receiver.until(|got| moved.iter().all(|name| number(got, name) > 0.0)).await;
     let sent: BTreeSet<&str> = got.metrics.iter().map(|metric| metric.name.as_str()).collect();
     assert_eq!(sent, METRICS.iter().map(|metric| metric.name).collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_without_a_good_key_have_no_span() {
+    let (receiver, upstream) = (Receiver::start().await, Upstream::start(|_| says("an answer")).await);
+    let dev = followed(&receiver.url, &upstream.url, &[("OTEL_METRICS_EXPORTER", "none")]).await;
+    let ((url, key), client) = (dev.address(), reqwest::Client::new());
+    let brew = Method::from_bytes(b"BREW").unwrap();
+    let grpc = "/omium.v1.Checkpoints/List";
+    for (method, path) in [
+        (Method::GET, "/api/v1/executions"),
+        (Method::GET, "/nowhere"),
+        (Method::DELETE, "/api/v1/executions"),
+        (Method::GET, "/ready"),
+        (Method::POST, "/x/ex_1/omx_1/tools"),
+        (Method::POST, grpc),
+        (brew.clone(), "/api/v1/executions"),
+    ] {
+        let request = client.request(method, format!("{url}{path}")).header("traceparent", PARENT);
+        request.header("content-type", "application/grpc").send().await.unwrap();
+    }
+    let known = client.post(format!("{url}{grpc}")).bearer_auth(key);
+    known.header("content-type", "application/grpc").send().await.unwrap();
+    let program = Program::open(&dev, "off").await;
+    program.client.request(brew, format!("{}/tools", program.base)).send().await.unwrap();
+    // Spans are sent in the order in which they end: this one is the last.
+    let last = "HTTP /x/{execution}/{token}/tools";
+    let got = receiver.until(|got| got.spans.iter().any(|span| span.name == last)).await;
+    let requests: Vec<&Span> = got.spans.iter().filter(|span| span.kind() == SpanKind::Server).collect();
+    let names: Vec<&str> = requests.iter().map(|span| span.name.as_str()).collect();
+    let expected = [
+        "POST /omium.v1.Checkpoints/{method}",
+        "POST /api/v1/programs",
+        "POST /api/v1/executions/{id}/attempts",
+        last,
+    ];
+    assert_eq!(names, expected);
+    let all = format!("{requests:?}");
+    assert!(all.contains("_OTHER") && !all.contains("BREW") && !all.contains("omium.known"), "{all}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
