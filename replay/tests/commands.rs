@@ -62,3 +62,25 @@ fn events_that_are_followed_as_json_come_as_they_happen_a_line_each() {
     while next()["kind"] != "ExecutionCancelled" {}
     assert!(child.wait().unwrap().success());
 }
+
+/// A program whose agent has given an answer that a person has to look at.
+async fn suspended(dev: &Dev) -> String {
+    let program = Program::open(dev, "approve").await;
+    program.asks("a", r#"{"model":"m","messages":[]}"#).await;
+    assert_eq!(program.shown(dev).await["status"], "suspended");
+    program.id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_adds_to_a_decision_stands_in_the_log() {
+    let dev = served(&Upstream::start(|_| says("an answer")).await).await;
+    dev.says(&["guard", "add", "--agent", "a", "--rule", "size(output) > 100"]);
+    let dismissed = suspended(&dev).await;
+    let said = dev.fails(&["approve", &dismissed, "--note", "it helps"], 5);
+    assert!(said.contains("takes no note"), "{said}");
+    dev.says(&["dismiss", &dismissed, "--note", "short is fine"]);
+    assert!(dev.says(&["logs", &dismissed]).contains("short is fine"));
+    let refused = suspended(&dev).await;
+    dev.says(&["refuse", &refused, "--note", "nobody needs it"]);
+    assert!(dev.says(&["logs", &refused]).contains("nobody needs it"));
+}
