@@ -110,19 +110,19 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL")]
     log: Option<String>,
     /// The topic of the log.
-    #[arg(long, default_value = "omium.log")]
+    #[arg(long, default_value = "omium.log", requires = "log")]
     topic: String,
     /// How many partitions the topic has; fixed when it is made.
-    #[arg(long, default_value_t = 48)]
+    #[arg(long, default_value_t = 48, requires = "log")]
     partitions: u16,
     /// On how many brokers each partition is.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, requires = "log")]
     replication: u16,
     /// The schema registry's Confluent API; with it the log's events are published as Avro.
     #[arg(long, value_name = "URL", requires = "log")]
     registry: Option<String>,
     /// The topic of published events.
-    #[arg(long, default_value = "omium.events", value_name = "TOPIC", requires = "log")]
+    #[arg(long, default_value = "omium.events", value_name = "TOPIC", requires = "registry")]
     events_topic: String,
     /// The topic of results.
     #[arg(long, default_value = "omium.results", value_name = "TOPIC", requires = "log")]

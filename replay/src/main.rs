@@ -103,6 +103,16 @@ impl Command {
         }
     }
 
+    /// Its name with what it prints as it is, where that is no document.
+    fn prints_as_is(&self) -> Option<&'static str> {
+        match self {
+            // What is on stdout is the program's own.
+            Command::Exec(_) => Some("exec"),
+            Command::Show(show) if show.is_of_content() => Some("show --content"),
+            _ => None,
+        }
+    }
+
     /// Its name, where it speaks to no running Omium but prints documents.
     fn local(&self) -> Option<&'static str> {
         match self {
@@ -118,14 +128,20 @@ impl Command {
 /// The commands. Those that speak to no running Omium do not show what only the others have a use for.
 fn commands() -> clap::Command {
     fn without(command: clap::Command, names: &[&'static str]) -> clap::Command {
-        let hidden = |name| Arg::new(name).long(name).global(true).hide(true).action(ArgAction::Set);
+        let hidden = |name| {
+            let action = if name == "json" { ArgAction::SetTrue } else { ArgAction::Set };
+            Arg::new(name).long(name).global(true).hide(true).action(action)
+        };
         names.iter().fold(command, |command, name| command.arg(hidden(*name)))
     }
-    let address = &["url", "key"];
-    let commands = ["log", "conformance", "demo", "dev", "serve", "mock-llm", "story", "completion"];
-    let whole = commands
-        .into_iter()
-        .fold(Cli::command(), |whole, name| whole.mut_subcommand(name, |command| without(command, address)));
+    let address: &[&'static str] = &["url", "key"];
+    let all: &[&'static str] = &["url", "key", "json"];
+    let local = ["log", "conformance"].map(|name| (name, address));
+    let alone = ["demo", "dev", "serve", "mock-llm", "story", "completion"].map(|name| (name, all));
+    let hidden = local.into_iter().chain(alone).chain([("exec", &["json"][..])]);
+    let whole = hidden.fold(Cli::command(), |whole, (name, options)| {
+        whole.mut_subcommand(name, |command| without(command, options))
+    });
     whole.mut_subcommand("workflows", |command| {
         command.mut_subcommand("validate", |command| without(command, address))
     })
@@ -142,8 +158,7 @@ fn main() -> ExitCode {
     let parsed = Cli::from_arg_matches(&commands().get_matches());
     let Cli { target, command } = parsed.unwrap_or_else(|error| error.exit());
     let useless = command.alone().zip(target.said()).or(command.local().zip(target.address()));
-    let shows = matches!(&command, Command::Show(show) if show.is_of_content());
-    let useless = useless.or((shows && target.json()).then_some(("show --content", "--json")));
+    let useless = useless.or(command.prints_as_is().filter(|_| target.json()).map(|name| (name, "--json")));
     if let Some((name, option)) = useless {
         let text = format!("`omium {name}` has no use for {option}; leave it out");
         Cli::command().error(ErrorKind::ArgumentConflict, text).exit();

@@ -310,6 +310,7 @@ fn doctor_says_of_a_dead_server_that_it_is_dead() {
     let data = dev.data.path().to_owned();
     let said = dev.says(&["doctor"]);
     assert!(said.contains("one answers and is ready") && said.contains("ok   key: "), "{said}");
+    assert!(said.contains("version: omium") && said.contains(", here and there"), "{said}");
     let (url, _) = dev.address();
     let other = dev.run(&["doctor", "--url", &url, "--key", "om_1_2"]);
     let said = String::from_utf8_lossy(&other.stdout).into_owned();

@@ -22,8 +22,9 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data, number_data_point::Value as Number};
-use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
 use prost::Message as _;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -176,6 +177,92 @@ async fn a_callers_trace_is_followed_through_the_node_to_the_model() {
     }
 }
 
+/// What a metric was when it was last sent; less than nothing where it was not.
+fn number(got: &Got, name: &str) -> f64 {
+    let value = |value: Option<Number>| match value {
+        Some(Number::AsInt(value)) => value as f64,
+        Some(Number::AsDouble(value)) => value,
+        None => 0.0,
+    };
+    let points = |metric: &Metric| match metric.data.clone() {
+        Some(Data::Sum(sum)) => sum.data_points.iter().map(|point| value(point.value)).sum::<f64>(),
+        Some(Data::Gauge(gauge)) => gauge.data_points.iter().map(|point| value(point.value)).sum::<f64>(),
+        Some(Data::Histogram(histogram)) => {
+            histogram.data_points.iter().map(|point| point.count as f64).sum::<f64>()
+        }
+        _ => 0.0,
+    };
+    got.metrics.iter().filter(|metric| metric.name == name).map(points).next_back().unwrap_or(-1.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_of_the_list_is_moved_by_what_it_measures() {
+    let (receiver, upstream) = (Receiver::start().await, Upstream::start(|_| says("an answer")).await);
+    let dev = followed(&receiver.url, &upstream.url, &[("OTEL_TRACES_EXPORTER", "none")]).await;
+    dev.says(&["prices", "set", "m", "--input", "100", "--output", "100"]);
+    let id = start(&dev, NATIVE, "asks").await;
+    dev.says(&["logs", "--follow", &id]);
+    // It waits for a worker, and can be gone back in meanwhile.
+    let waits = start(&dev, WORKED, "worked").await;
+    let (status, taken) =
+        post(&dev, &format!("/executions/{waits}/checkpoints"), json!({ "name": "here" })).await;
+    assert!((200..300).contains(&status), "{taken}");
+    dev.says(&["rollback", &waits, "here", "--cancel-running"]);
+    // An answer that is never right: each remedy is tried.
+    dev.says(&["guard", "add", "--agent", "a", "--rule", "size(output) > 100"]);
+    let program = Program::open(&dev, "auto").await;
+    program.asks("a", r#"{"model":"m","messages":[]}"#).await;
+    let tool = json!({ "caller": "b", "tool": "t", "effect": "read", "arguments": {} });
+    Program::open(&dev, "off").await.tool("/tools", tool).await;
+
+    // A receiver that takes everything loses nothing.
+    let moved =
+        METRICS.iter().map(|metric| metric.name).filter(|name| *name != "omium_telemetry_dropped_total");
+    let moved: Vec<&str> = moved.collect();
+    let got = receiver.until(|got| moved.iter().all(|name| number(got, name) > 0.0)).await;
+    let sent: BTreeSet<&str> = got.metrics.iter().map(|metric| metric.name.as_str()).collect();
+    assert_eq!(sent, METRICS.iter().map(|metric| metric.name).collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_without_a_good_key_have_no_span() {
+    let (receiver, upstream) = (Receiver::start().await, Upstream::start(|_| says("an answer")).await);
+    let dev = followed(&receiver.url, &upstream.url, &[("OTEL_METRICS_EXPORTER", "none")]).await;
+    let ((url, key), client) = (dev.address(), reqwest::Client::new());
+    let brew = Method::from_bytes(b"BREW").unwrap();
+    let grpc = "/omium.v1.Checkpoints/List";
+    for (method, path) in [
+        (Method::GET, "/api/v1/executions"),
+        (Method::GET, "/nowhere"),
+        (Method::DELETE, "/api/v1/executions"),
+        (Method::GET, "/ready"),
+        (Method::POST, "/x/ex_1/omx_1/tools"),
+        (Method::POST, grpc),
+        (brew.clone(), "/api/v1/executions"),
+    ] {
+        let request = client.request(method, format!("{url}{path}")).header("traceparent", PARENT);
+        request.header("content-type", "application/grpc").send().await.unwrap();
+    }
+    let known = client.post(format!("{url}{grpc}")).bearer_auth(key);
+    known.header("content-type", "application/grpc").send().await.unwrap();
+    let program = Program::open(&dev, "off").await;
+    program.client.request(brew, format!("{}/tools", program.base)).send().await.unwrap();
+    // Spans are sent in the order in which they end: this one is the last.
+    let last = "HTTP /x/{execution}/{token}/tools";
+    let got = receiver.until(|got| got.spans.iter().any(|span| span.name == last)).await;
+    let requests: Vec<&Span> = got.spans.iter().filter(|span| span.kind() == SpanKind::Server).collect();
+    let names: Vec<&str> = requests.iter().map(|span| span.name.as_str()).collect();
+    let expected = [
+        "POST /omium.v1.Checkpoints/{method}",
+        "POST /api/v1/programs",
+        "POST /api/v1/executions/{id}/attempts",
+        last,
+    ];
+    assert_eq!(names, expected);
+    let all = format!("{requests:?}");
+    assert!(all.contains("_OTHER") && !all.contains("BREW") && !all.contains("omium.known"), "{all}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_receiver_gets_the_metrics_of_the_list_and_their_labels_hold_nobodys_secrets() {
     let (receiver, upstream) = (Receiver::start().await, Upstream::start(|_| says("an answer")).await);
@@ -188,24 +275,6 @@ async fn the_receiver_gets_the_metrics_of_the_list_and_their_labels_hold_nobodys
     assert_eq!(program.asks("a", r#"{"model":"m","messages":[]}"#).await.0, 200);
     assert_eq!(program.tool("/tools", tool).await.0, 200);
 
-    let number = |got: &Got, name: &str| {
-        let points = |metric: &Metric| match metric.data.clone() {
-            Some(Data::Sum(sum)) => sum
-                .data_points
-                .iter()
-                .map(|point| match point.value {
-                    Some(Number::AsInt(value)) => value as f64,
-                    Some(Number::AsDouble(value)) => value,
-                    None => 0.0,
-                })
-                .sum::<f64>(),
-            Some(Data::Histogram(histogram)) => {
-                histogram.data_points.iter().map(|point| point.count as f64).sum::<f64>()
-            }
-            _ => 0.0,
-        };
-        got.metrics.iter().filter(|metric| metric.name == name).map(points).next_back().unwrap_or(-1.0)
-    };
     let counted = |got: &Got| {
         [
             "omium_llm_call_duration_seconds",

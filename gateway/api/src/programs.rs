@@ -78,8 +78,14 @@ pub trait Programs: Send + Sync + 'static {
     }
 
     /// Decides about the finding that a program waits for.
-    async fn decide(&self, caller: &Caller, execution: &str, decision: Decision) -> Result<Done, Failure> {
-        let _ = (caller, execution, decision);
+    async fn decide(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        decision: Decision,
+        note: Option<String>,
+    ) -> Result<Done, Failure> {
+        let _ = (caller, execution, decision, note);
         Err(unknown())
     }
 
@@ -189,6 +195,8 @@ pub(crate) struct Decide {
     decision: String,
     /// With apply: which remedy; else the best one.
     remedy: Option<i32>,
+    /// Why, for those who read the log. A remedy that is applied takes none.
+    note: Option<String>,
 }
 
 pub(crate) async fn decide(
@@ -198,7 +206,7 @@ pub(crate) async fn decide(
     Whole(body): Whole,
 ) -> Answer<Json<Done>> {
     let caller = known.may(Role::Developer)?;
-    let Decide { decision, remedy } = read(&body)?;
+    let Decide { decision, remedy, note } = read(&body)?;
     let decision = match decision.as_str() {
         "apply" => Decision::Apply(remedy),
         "dismiss" => Decision::Dismiss,
@@ -211,7 +219,7 @@ pub(crate) async fn decide(
             ));
         }
     };
-    Ok(Json(shared.engine.decide(&caller, &id, decision).await?))
+    Ok(Json(shared.engine.decide(&caller, &id, decision, note).await?))
 }
 
 pub(crate) async fn guards(State(shared): State<Shared>, known: Known) -> Answer<Json<Items<GuardView>>> {

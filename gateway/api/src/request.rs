@@ -74,6 +74,7 @@ impl FromRequestParts<Shared> for Known {
         };
         match shared.engine.authenticate(&key).await? {
             Some(caller) => {
+                omium_telemetry::caller_is_known();
                 if let Some(slot) = parts.extensions.get::<Slot>() {
                     slot.belongs_to(caller.tenant)?;
                 }

@@ -50,8 +50,14 @@ impl Programs for Served {
         self.0.end_attempt(caller, execution, number, code, output).await
     }
 
-    async fn decide(&self, caller: &Caller, execution: &str, decision: Decision) -> Result<Done, Failure> {
-        self.0.decided(caller, execution, decision).await
+    async fn decide(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        decision: Decision,
+        note: Option<String>,
+    ) -> Result<Done, Failure> {
+        self.0.decided(caller, execution, decision, note).await
     }
 
     async fn guards(&self, caller: &Caller) -> Result<Vec<GuardView>, Failure> {

@@ -112,14 +112,17 @@ impl Engine {
         caller: &Caller,
         execution: &str,
         decision: Decision,
+        note: Option<String>,
     ) -> Result<Done, Failure> {
         let key = self.key_of(caller, execution)?;
+        bounded(note.as_deref().unwrap_or_default())?;
+        let note = note.map(|note| Content::open(json!(note).to_string()));
         let money = |run: &Run| match run.suspended {
             Some((SuspendReason::Budget, Some(approval))) => Some(Some(approval)),
             _ => Some(None),
         };
         if let Some(approval) = self.of_program(key, money).await? {
-            return self.decided_about_money(caller, key, approval, decision).await;
+            return self.decided_about_money(caller, key, approval, (decision, note)).await;
         }
         let waits = |run: &Run| {
             let program = run.program.as_ref()?;
@@ -130,6 +133,10 @@ impl Engine {
         };
         let (finding, asked, best) = self.of_program(key, waits).await?;
         let command: Command = match decision {
+            Decision::Apply(_) if note.is_some() => {
+                let detail = "a remedy that is applied takes no note";
+                return Err(Failure::new(FailureKind::Invalid, "no-note", detail, "leave the note out"));
+            }
             Decision::Apply(number) => {
                 let number = number.or(best).ok_or_else(|| {
                     let detail = "nothing is known that could help";
@@ -137,10 +144,10 @@ impl Engine {
                 })?;
                 ChooseRemedy { finding, number }.into()
             }
-            Decision::Dismiss => DismissFinding { finding, reason: None }.into(),
+            Decision::Dismiss => DismissFinding { finding, reason: note }.into(),
             Decision::Refuse => {
                 let approval = asked.ok_or_else(nothing_waits)?;
-                RefuseApproval { approval, note: None }.into()
+                RefuseApproval { approval, note }.into()
             }
         };
         self.tell(caller, key, command, None).await
@@ -152,11 +159,11 @@ impl Engine {
         caller: &Caller,
         key: StreamKey,
         approval: Seq,
-        decision: Decision,
+        (decision, note): (Decision, Option<Content>),
     ) -> Result<Done, Failure> {
         let command: Command = match decision {
-            Decision::Apply(None) => GiveApproval { approval, note: None }.into(),
-            Decision::Refuse => RefuseApproval { approval, note: None }.into(),
+            Decision::Apply(None) => GiveApproval { approval, note }.into(),
+            Decision::Refuse => RefuseApproval { approval, note }.into(),
             Decision::Apply(Some(_)) | Decision::Dismiss => {
                 return Err(Failure::new(
                     FailureKind::Conflict,
@@ -178,7 +185,7 @@ impl Engine {
                 FailureKind::Conflict,
                 "no-program",
                 detail,
-                "`omium resume` and `omium retry` are for workflows",
+                "`omium show` says what it waits for; `omium retry` tries a failed workflow again",
             )
         })?;
         look(run).ok_or_else(nothing_waits)

@@ -96,6 +96,7 @@ impl Gate {
     async fn asked(&self, at: &At, request: Request) -> Result<Asked, Refused> {
         let (parts, body) = request.into_parts();
         let attempt = self.attempt(at, &parts.headers).await?;
+        omium_telemetry::caller_is_known();
         if let Some(slot) = parts.extensions.get::<Slot>() {
             slot.belongs_to(attempt.tenant).map_err(Refused::of_listener)?;
         }

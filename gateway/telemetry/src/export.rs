@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use opentelemetry::metrics::Counter;
 use opentelemetry::trace::SpanKind;
-use opentelemetry::{Context, KeyValue, Value, global};
+use opentelemetry::{Context, KeyValue, global};
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{
     MetricExporter, Protocol, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig,
@@ -168,9 +168,7 @@ impl SpanProcessor for Enqueue {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        if !span.span_context.is_sampled() || is_of_a_stranger(&span) {
-            return;
-        }
+        let Some(span) = of_a_caller(span).filter(|span| span.span_context.is_sampled()) else { return };
         let mut spans = self.0.spans.lock().unwrap_or_else(PoisonError::into_inner);
         if spans.len() >= WAITING {
             drop(spans);
@@ -192,10 +190,13 @@ impl SpanProcessor for Enqueue {
     }
 }
 
-/// Whether it is a request without a good key: strangers must not fill the queue of callers.
-fn is_of_a_stranger(span: &SpanData) -> bool {
-    let status = span.attributes.iter().find(|label| label.key.as_str() == trace::STATUS);
-    span.span_kind == SpanKind::Server && status.is_some_and(|status| status.value == Value::I64(401))
+/// The span, unless it is a request without a good key: strangers must not fill the queue of callers.
+fn of_a_caller(mut span: SpanData) -> Option<SpanData> {
+    if span.span_kind == SpanKind::Server {
+        let mark = span.attributes.iter().position(|label| label.key.as_str() == trace::KNOWN)?;
+        span.attributes.remove(mark);
+    }
+    Some(span)
 }
 
 /// Counts what was lost, and says so now and then.
@@ -314,7 +315,7 @@ impl HttpClient for Client {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::{Tracer as _, TracerProvider as _};
+    use opentelemetry::trace::{TraceContextExt as _, Tracer as _, TracerProvider as _};
 
     use super::*;
 
@@ -329,11 +330,18 @@ mod tests {
         assert!(meters.text(false).contains("omium_telemetry_dropped_total{signal=\"spans\"} 7\n"));
         let mut batches = std::iter::from_fn(|| Some(queue.batch().len()).filter(|count| *count > 0));
         assert!(batches.all(|count| count <= BATCH));
-        for (status, kept) in [(401, 0), (200, 1)] {
+        for (known, kept) in [(false, 0), (true, 1)] {
             let span = tracer.span_builder("GET /").with_kind(SpanKind::Server);
-            let span = span.with_attributes([KeyValue::new(trace::STATUS, status)]);
-            drop(span.start(&tracer));
-            assert_eq!(queue.batch().len(), kept, "there is room again, but for no stranger");
+            let span = span.with_attributes([KeyValue::new(trace::STATUS, 200)]).start(&tracer);
+            let current = Context::new().with_span(span);
+            if known {
+                let _guard = current.clone().attach();
+                trace::caller_is_known();
+            }
+            drop(current);
+            let spans = queue.batch();
+            assert_eq!(spans.len(), kept, "there is room again, but for no stranger");
+            assert!(spans.iter().all(|span| span.attributes == [KeyValue::new(trace::STATUS, 200)]));
         }
     }
 }

@@ -18,7 +18,7 @@ use opentelemetry_sdk::metrics::{ManualReader, SdkMeterProvider};
 pub use export::{Exporting, start};
 pub use instruments::{Events, Instruments, Kind, LABELS, METRICS, Metric};
 pub use settings::Settings;
-pub use trace::{Work, carried, in_request, span_of, traceparent};
+pub use trace::{Work, caller_is_known, carried, in_request, span_of, traceparent};
 
 use text::Reader;
 

@@ -136,9 +136,6 @@ impl Settings {
         let metrics =
             endpoint("METRICS", "v1/metrics")?.filter(|_| exports("OTEL_METRICS_EXPORTER").unwrap_or(true));
         exports("OTEL_TRACES_EXPORTER").and(exports("OTEL_METRICS_EXPORTER"))?;
-        if traces.is_none() && metrics.is_none() {
-            return Ok(Settings::default());
-        }
         for name in SUPPORTED.iter().filter(|name| name.ends_with("_PROTOCOL")) {
             if let Some(other) = get(name).filter(|value| *value != "http/protobuf") {
                 bail!(
@@ -165,15 +162,24 @@ impl Settings {
             Some(Ok(millis)) if millis > 0 => Ok(Duration::from_millis(millis)),
             Some(_) => bail!("{name} is no number of milliseconds"),
         };
+        let (timeout, interval) = (
+            millis("OTEL_EXPORTER_OTLP_TIMEOUT", TIMEOUT)?,
+            millis("OTEL_METRIC_EXPORT_INTERVAL", INTERVAL)?,
+        );
+        let ignored = ignored(variables)?;
+        // All was checked: a receiver that is named later must not bring old mistakes to light.
+        if traces.is_none() && metrics.is_none() {
+            return Ok(Settings { ignored, ..Settings::default() });
+        }
         Ok(Settings {
             traces,
             metrics,
             service: get("OTEL_SERVICE_NAME").map(str::to_owned),
             attributes,
             sampler: sampler.unwrap_or_default(),
-            timeout: millis("OTEL_EXPORTER_OTLP_TIMEOUT", TIMEOUT)?,
-            interval: millis("OTEL_METRIC_EXPORT_INTERVAL", INTERVAL)?,
-            ignored: ignored(variables)?,
+            timeout,
+            interval,
+            ignored,
         })
     }
 }
@@ -275,8 +281,10 @@ mod tests {
             ("OTEL_RESOURCE_ATTRIBUTES", "lonely"),
             ("OTEL_SDK_DISABLED", "maybe"),
         ] {
-            let why = read(&[AT, (name, value)]).unwrap_err().to_string();
-            assert!(why.contains(name) && !why.contains("secret"), "{why}");
+            for variables in [&[AT, (name, value)][..], &[(name, value)]] {
+                let why = read(variables).unwrap_err().to_string();
+                assert!(why.contains(name) && !why.contains("secret"), "{why}");
+            }
         }
         let ratio = [AT, ("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")];
         assert!(read(&ratio).unwrap_err().to_string().contains("OTEL_TRACES_SAMPLER_ARG"));

@@ -22,6 +22,12 @@ const TRACE_STATE: usize = 512;
 /// Routes that are asked every few seconds, whose spans nobody looks for.
 const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
 
+/// What marks the span of a request with a good key, until it is sent: others are not kept.
+pub(crate) const KNOWN: &str = "omium.known";
+
+/// The methods that a span may name. Others are whatever a stranger says, and may be any number.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+
 /// Where a span says how a request was answered.
 pub(crate) const STATUS: &str = "http.response.status_code";
 
@@ -62,10 +68,12 @@ pub async fn in_request(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let parent = parent.unwrap_or_default();
-    let method = request.method().as_str().to_owned();
+    let method = METHODS.into_iter().find(|method| *method == request.method().as_str());
+    // What is not on the list is called so by OpenTelemetry's conventions.
+    let (verb, method) = (method.unwrap_or("HTTP"), method.unwrap_or("_OTHER"));
     let name = match &route {
-        Some(route) => format!("{method} {route}"),
-        None => method.clone(),
+        Some(route) => format!("{verb} {route}"),
+        None => verb.to_owned(),
     };
     let mut labels = vec![KeyValue::new("http.request.method", method)];
     labels.extend(route.map(|route| KeyValue::new("http.route", route)));
@@ -76,6 +84,11 @@ pub async fn in_request(request: Request, next: Next) -> Response {
         work.failed("the node could not do it");
     }
     response
+}
+
+/// The current request has a good key: its span is kept.
+pub fn caller_is_known() {
+    Context::map_current(|current| current.span().set_attribute(KeyValue::new(KNOWN, true)));
 }
 
 /// The trace of what is worked on now, to be kept with it; nothing where it belongs to none.

@@ -402,10 +402,13 @@ impl Draft<'_> {
     fn roll_back(&mut self, back: &RollBack) -> Result<(), Refusal> {
         let stream = self.context.stream;
         if matches!(self.run.status, Status::Completed | Status::Cancelled) {
-            return conflict(format!(
-                "{stream} has ended for good; `omium fork {stream} {}` starts a new one from there",
-                back.to
-            ));
+            return conflict(match self.run.program {
+                Some(_) => format!("{stream} has ended for good; `omium exec` runs the program again"),
+                None => format!(
+                    "{stream} has ended for good; `omium fork {stream} {}` starts a new one from there",
+                    back.to
+                ),
+            });
         }
         if self.run.mark(back.to).is_none() {
             let text = format!(
@@ -439,8 +442,9 @@ impl Draft<'_> {
     /// Whether there is time to go on in: a deadline that has passed would end what is begun again at once.
     pub(crate) fn in_time(&self) -> Result<(), Refusal> {
         if self.run.deadline.is_some_and(|deadline| deadline <= self.context.now) {
+            let again = if self.run.program.is_some() { "omium exec" } else { "omium fork" };
             return conflict(format!(
-                "the deadline of {} has passed; `omium fork` starts one with its own",
+                "the deadline of {} has passed; `{again}` starts one with its own",
                 self.context.stream
             ));
         }
@@ -448,6 +452,7 @@ impl Draft<'_> {
     }
 
     fn retry(&mut self) -> Result<(), Refusal> {
+        self.is_no_program()?;
         if !matches!(self.run.status, Status::Failed(_)) {
             return conflict(format!("{} has not failed; there is nothing to retry", self.context.stream));
         }
@@ -462,7 +467,17 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// Only its own process performs a program's step: what this node would begin again, nothing would ever run.
+    fn is_no_program(&self) -> Result<(), Refusal> {
+        let stream = self.context.stream;
+        if self.run.program.is_some() {
+            return conflict(format!("{stream} is a program; `omium exec --resume {stream}` runs it again"));
+        }
+        Ok(())
+    }
+
     fn fork(&mut self, fork: &ForkExecution) -> Result<(), Refusal> {
+        self.is_no_program()?;
         if self.run.mark(fork.at).is_none() {
             let stream = self.context.stream;
             let text = format!(
@@ -479,6 +494,9 @@ impl Draft<'_> {
         let stream = self.context.stream;
         match self.run.status {
             Status::Running | Status::Paused => Ok(()),
+            Status::Failed(_) if self.run.program.is_some() => {
+                conflict(format!("{stream} has failed; `omium exec --resume {stream}` runs it again"))
+            }
             Status::Failed(_) => {
                 conflict(format!("{stream} has failed; `omium retry {stream}` tries the failed step again"))
             }

@@ -81,7 +81,7 @@ impl Draft<'_> {
         let stream = self.context.stream;
         match (self.run.status, self.run.suspended) {
             (Status::Failed(FailureClass::Rejected), _) => conflict(format!(
-                "{stream} was refused by a person and does not go on; start it anew, or `omium fork` it at a checkpoint"
+                "{stream} was refused by a person and does not go on; `omium exec` runs the program again from its beginning"
             )),
             (Status::Running | Status::Failed(_), _) => Ok(()),
             (Status::Paused, Some((_, Some(about)))) => conflict(format!(

@@ -14,8 +14,6 @@ const PSEUDO_COUNTS: i64 = 10;
 const PRIORS: &[(FindingKind, RemedyKind, i64)] = &[
     (FindingKind::Rule, RemedyKind::AppendConstraint, 920),
     (FindingKind::Rule, RemedyKind::AskAgain, 700),
-    (FindingKind::Range, RemedyKind::AppendConstraint, 920),
-    (FindingKind::Range, RemedyKind::AskAgain, 700),
     (FindingKind::Schema, RemedyKind::StructuredOutput, 900),
     (FindingKind::Schema, RemedyKind::AppendConstraint, 850),
     (FindingKind::Schema, RemedyKind::AskAgain, 750),

@@ -14,11 +14,14 @@ pub(crate) struct Approve {
     /// The remedy's number, as `omium show` lists it.
     #[arg(long, value_name = "NUMBER")]
     remedy: Option<i32>,
+    /// Why a model without a price may be asked, for those who read the log. A remedy takes no note.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
 }
 
 impl Act for Approve {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
-        let body = json!({ "decision": "apply", "remedy": self.remedy });
+        let body = json!({ "decision": "apply", "remedy": self.remedy, "note": self.note });
         told(
             target,
             &self.execution,
@@ -34,11 +37,14 @@ impl Act for Approve {
 #[derive(Args, Debug)]
 pub(crate) struct Dismiss {
     execution: String,
+    /// Why, for those who read the log.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
 }
 
 impl Act for Dismiss {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
-        let body = json!({ "decision": "dismiss" });
+        let body = json!({ "decision": "dismiss", "note": self.note });
         told(
             target,
             &self.execution,
@@ -54,10 +60,14 @@ impl Act for Dismiss {
 #[derive(Args, Debug)]
 pub(crate) struct Refuse {
     execution: String,
+    /// Why, for those who read the log.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
 }
 
 impl Act for Refuse {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
-        told(target, &self.execution, "decision", json!({ "decision": "refuse" }), "does not go on").await
+        let body = json!({ "decision": "refuse", "note": self.note });
+        told(target, &self.execution, "decision", body, "does not go on").await
     }
 }

@@ -34,13 +34,14 @@ impl Act for Doctor {
         }
         findings.push(answers(target, &connection, here).await);
         // Of a server that does not answer there is nothing more to say.
-        if let Some(its) = its_version(&connection).await {
+        let its = its_version(&connection).await;
+        if its.is_some() {
             findings.push(key(&connection).await);
-            findings.extend((!here).then_some(its));
         }
         if here {
-            findings.extend([port(), self.tools(), clock(), version()]);
+            findings.extend([port(), self.tools(), clock()]);
         }
+        findings.extend(its.or_else(|| here.then(version)));
         let fine = findings.iter().all(|finding| finding.fine);
         if target.json {
             let all: Vec<_> = findings

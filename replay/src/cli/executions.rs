@@ -114,7 +114,7 @@ impl Act for Show {
 #[derive(Args, Debug)]
 pub(crate) struct Logs {
     execution: String,
-    /// Goes on as they happen, until the execution ends.
+    /// Goes on as they happen, until the execution ends; with --json a line of JSON for each.
     #[arg(long, short)]
     follow: bool,
     /// From this seq on.
@@ -141,10 +141,12 @@ impl Act for Logs {
                 let items = page["items"].as_array().cloned().unwrap_or_default();
                 let Some(last) = items.last() else { break };
                 next = last["seq"].as_u64().unwrap_or(next) + 1;
-                if !target.json {
-                    items.iter().for_each(|event| print(&line(event)));
+                match (target.json, self.follow) {
+                    (false, _) => items.iter().for_each(|event| print(&line(event))),
+                    // A document would have an end, which may be weeks away.
+                    (true, true) => items.iter().for_each(|event| print(&event.to_string())),
+                    (true, false) => all.extend(items),
                 }
-                all.extend(items.into_iter().filter(|_| target.json));
             }
             match &mut news {
                 Some(news) if !ended => {
@@ -155,7 +157,7 @@ impl Act for Logs {
                 _ => break,
             }
         }
-        if target.json {
+        if target.json && !self.follow {
             document(&json!({ "items": all }));
         }
         Ok(End::Done)

@@ -24,7 +24,7 @@ pub(crate) struct Add {
     /// The agent, as `omium show` names it.
     #[arg(long)]
     agent: String,
-    /// The guard's name; else the agent and what is checked.
+    /// The guard's name; else made of the agent and what is checked, such as writer-field-apr.
     #[arg(long)]
     name: Option<String>,
     /// Only in this program.
@@ -50,17 +50,22 @@ pub(crate) struct Add {
 impl Act for Add {
     async fn act(&self, target: &Target) -> Result<End, Trouble> {
         let schema = self.schema.as_deref().map(value).transpose()?;
+        let name = self.name.clone().unwrap_or_else(|| self.own_name());
+        let connection = Connection::new(target);
+        let known = connection.get("/api/v1/guards").await?;
+        let replaces = known["items"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == name));
         let body = json!({
-            "name": self.name.clone().unwrap_or_else(|| self.own_name()), "program": self.program,
+            "name": name, "program": self.program,
             "agent": self.agent, "field": self.json_field, "extract": self.extract, "rule": self.rule,
             "schema": schema, "hint": self.hint,
         });
-        let guard = Connection::new(target).ask("/api/v1/guards", Ask::Post(body), None).await?;
+        let guard = connection.ask("/api/v1/guards", Ask::Post(body), None).await?;
         if target.json {
             document(&guard)
         } else {
+            let done = if replaces { "is replaced on" } else { "is on" };
             print(&format!(
-                "guard {} is on {}; programs that start from now on are under it",
+                "guard {} {done} {}; programs that start from now on are under it",
                 text(&guard["name"]),
                 text(&guard["agent"])
             ))
@@ -70,9 +75,14 @@ impl Act for Add {
 }
 
 impl Add {
+    /// The agent and what is checked, and how: a check of a field and one of prose are two guards.
     fn own_name(&self) -> String {
-        let what = self.json_field.as_deref().or_else(|| self.extract.as_deref()?.split(':').next());
-        let name = format!("{}-{}", self.agent.trim(), what.unwrap_or("answer").trim()).to_lowercase();
+        let what = match (&self.json_field, &self.extract) {
+            (Some(field), _) => format!("field-{}", field.trim()),
+            (None, Some(how)) => format!("extract-{}", how.split(':').next().unwrap_or_default().trim()),
+            (None, None) => "answer".to_owned(),
+        };
+        let name = format!("{}-{what}", self.agent.trim()).to_lowercase();
         let plain = |letter: char| {
             if letter.is_ascii_alphanumeric() || "_.-".contains(letter) { letter } else { '-' }
         };

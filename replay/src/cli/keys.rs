@@ -54,7 +54,7 @@ enum Role {
     Worker,
     /// Publishes, starts and steers.
     Developer,
-    /// Manages keys and prices.
+    /// Manages keys and prices, trims, and releases what is in quarantine.
     Admin,
 }
 

@@ -56,6 +56,7 @@ pub(crate) async fn with_key(
     let metadata = MetadataMap::from_headers(request.headers().clone());
     match caller(&engine, &metadata, Role::Viewer).await {
         Ok(caller) => {
+            omium_telemetry::caller_is_known();
             let slot = request.extensions().get::<Slot>();
             match slot.map_or(Ok(()), |slot| slot.belongs_to(caller.tenant)) {
                 Ok(()) => next.run(request).await,

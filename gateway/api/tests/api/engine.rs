@@ -160,8 +160,14 @@ impl Programs for Served {
         self.0.of(caller, execution, |stream| Ok(stream.say("ExecutionCompleted", body)))
     }
 
-    async fn decide(&self, caller: &Caller, execution: &str, decision: Decision) -> Result<Done, Failure> {
-        let body = json!(format!("{decision:?}"));
+    async fn decide(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        decision: Decision,
+        note: Option<String>,
+    ) -> Result<Done, Failure> {
+        let body = json!({ "decision": format!("{decision:?}"), "note": note });
         self.0.of(caller, execution, |stream| Ok(stream.say("RemedyChosen", body)))
     }
 

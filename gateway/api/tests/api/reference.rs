@@ -74,11 +74,15 @@ fn reference(text: &str, made: &mut String) {
             ["repeated", kind, name, "=", no, ..] => {
                 list(made, &mut fields, &format!("{no} {name}: repeated {kind}"), &said);
             }
-            [name, "=", no] if *name != "syntax" => list(made, &mut fields, &format!("{no} {name}"), &said),
-            [kind, name, "=", no] if *kind != "package" => {
+            ["optional", kind, name, "=", no] => {
+                list(made, &mut fields, &format!("{no} {name}: optional {kind}"), &said);
+            }
+            ["syntax", "=", _] => {}
+            [name, "=", no] => list(made, &mut fields, &format!("{no} {name}"), &said),
+            [kind, name, "=", no] => {
                 list(made, &mut fields, &format!("{no} {name}: {kind}"), &said);
             }
-            _ => {}
+            _ => assert!(!line.contains('='), "`{line}` is nothing that the reference knows how to tell"),
         }
     }
 }

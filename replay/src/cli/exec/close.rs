@@ -22,7 +22,6 @@ pub(super) struct Close<'a> {
     pub(super) path: &'a str,
     pub(super) execution: &'a str,
     pub(super) quiet: bool,
-    pub(super) json: bool,
     /// Whether a guard that matched no call is a failure.
     pub(super) guards_must_match: bool,
 }
@@ -53,7 +52,7 @@ impl Close<'_> {
     /// Says how the run stands and what to do where it has not come to its end. The code is 0 only where the log says so.
     pub(super) async fn end(&self, told: Result<(), Trouble>, code: u8) -> u8 {
         if let Err(trouble) = told {
-            trouble.tell(self.json);
+            trouble.tell(false);
             // Only a server that was not there leaves anything to do: one that refuses has told its own hint.
             if !matches!(trouble, Trouble::Refused { status: 400..500, .. }) {
                 let execution = self.execution;
@@ -66,7 +65,7 @@ impl Close<'_> {
         let view = match timeout(PATIENCE, self.connection.get(self.path)).await {
             Ok(Ok(view)) => view,
             Ok(Err(trouble)) => {
-                trouble.tell(self.json);
+                trouble.tell(false);
                 return if code == 0 { trouble.end() as u8 } else { code };
             }
             Err(_) => {

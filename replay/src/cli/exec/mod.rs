@@ -63,7 +63,7 @@ pub(crate) fn run(target: &Target, exec: &Exec) -> ExitCode {
     match runtime.block_on(exec.run(target)) {
         Ok(code) => code,
         Err(trouble) => {
-            trouble.tell(target.json);
+            trouble.tell(false);
             trouble.end().into()
         }
     }
@@ -97,7 +97,6 @@ impl Exec {
             path: &path,
             execution: &execution,
             quiet: self.quiet,
-            json: target.json,
             guards_must_match: self.guards_must_match,
         };
         let told = close.tell(&attempt["number"], &ended).await;
@@ -106,7 +105,7 @@ impl Exec {
         }
         if let Err(error) = ran {
             let name = program.first().map(String::as_str).unwrap_or_default();
-            Trouble::Here(format!("`{name}` cannot be started: {error}")).tell(target.json);
+            Trouble::Here(format!("`{name}` cannot be started: {error}")).tell(false);
             return Ok(ExitCode::from(ended.code));
         }
         Ok(ExitCode::from(close.end(told, ended.code).await))
