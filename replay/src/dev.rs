@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use omium_agents::mock::Script;
 use omium_agents::native::Upstream;
-use omium_api::port::{Engine as _, Failure, FailureKind, StartRequest};
+use omium_api::port::{Executions as _, Failure, FailureKind, Keys as _, StartRequest, Workflows as _};
 use omium_edge::{Limits, Server, Stop, raise_descriptors};
 use omium_log::KafkaOptions;
 use omium_schemas::catalogue::KeyRole;
@@ -23,8 +23,7 @@ use crate::cli::{Running, data_dir, note_path};
 use crate::config::{self, Config};
 use crate::entrance::Entrance;
 use omium_engine::{
-    Engine, Gate, Host, Opening, Options, Served, Shown, StoreError, Topics, of_other_ages, publish,
-    seat_native,
+    Engine, Gate, Host, Opening, Options, Shown, StoreError, Topics, of_other_ages, publish, seat_native,
 };
 
 /// Where it answers, if that is free.
@@ -229,7 +228,7 @@ async fn serve_followed(options: &NodeOptions, kind: Kind, telemetry: &str) -> a
     let key = key(&engine, &data).await?;
     prepare(&engine, &kind, &models, &key).await?;
     note_soon(&data, Running { url: url.clone(), key, pid: std::process::id() })?;
-    entrance.open(omium_api::router(Arc::new(Served(engine.clone()))).merge(gate));
+    entrance.open(omium_api::router(engine.clone()).merge(gate));
     tracing::info!(
         %url,
         data = %data.display(),
@@ -246,7 +245,7 @@ async fn serve_followed(options: &NodeOptions, kind: Kind, telemetry: &str) -> a
         note_path(&data).display()
     );
     run_until_told(&engine, server, stop, grace, signals).await?;
-    let why = engine.ended().borrow().clone();
+    let why = engine.stopped().borrow().clone();
     if let Some(why) = why {
         // On disk a failed write ends the process: what the kernel still shows may never reach the device.
         tracing::error!("{why}");
@@ -305,7 +304,7 @@ async fn run_until_told(
     grace: Duration,
     (mut terminate, mut interrupt): (Signal, Signal),
 ) -> anyhow::Result<()> {
-    let mut ended = engine.ended();
+    let mut ended = engine.stopped();
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -464,14 +463,13 @@ fn private_folder(data: &Path) -> anyhow::Result<()> {
 
 /// The same keys each time, so that a second start brings nothing twice.
 async fn sample(engine: &Arc<Engine>, key: &str) -> Result<(), Failure> {
-    let served = Served(engine.clone());
-    let Some(caller) = served.authenticate(key).await? else { return Ok(()) };
-    served.publish(&caller, "loan.yaml", crate::demo::LOAN).await?;
+    let Some(caller) = engine.authenticate(key).await? else { return Ok(()) };
+    engine.publish(&caller, "loan.yaml", crate::demo::LOAN).await?;
     for (number, amount) in [20_000, 35_000, 5_000].into_iter().enumerate() {
         let inputs = serde_json::json!({ "amount": amount, "income": 85_000 });
         let idempotency = Some(format!("sample-{number}"));
         let request = StartRequest { workflow: "loan-decision".into(), inputs, idempotency, budget: None };
-        served.start(&caller, request).await?;
+        engine.start(&caller, request).await?;
     }
     Ok(())
 }
@@ -508,7 +506,7 @@ async fn key(engine: &Arc<Engine>, data: &Path) -> anyhow::Result<String> {
 }
 
 async fn is_known(engine: &Arc<Engine>, key: &str) -> anyhow::Result<bool> {
-    let caller = Served(engine.clone()).authenticate(key).await;
+    let caller = engine.authenticate(key).await;
     Ok(caller.map_err(|failure| anyhow::anyhow!(failure.detail))?.is_some())
 }
 

@@ -1,111 +1,20 @@
-//! Programs that decide their own steps, and the checks on their agents: what the engine does for them, and the routes.
+//! Programs that decide their own steps, and the checks on their agents.
 
-use async_trait::async_trait;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use omium_schemas::Money;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::port::{Caller, Failure, FailureKind, Role};
+use crate::port::{Decision, ProgramRequest, Role};
 use crate::problem::Problem;
 use crate::request::{InPath, Known, Shared, Whole, idempotency, read};
 use crate::rest::money;
-use crate::views::{AttemptView, Done, GuardView, Items, Started};
+use crate::views::{Done, GuardView, Items};
 
 type Answer<T> = Result<T, Problem>;
-
-/// A program that is about to be run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ProgramRequest {
-    /// Its name.
-    pub name: String,
-    /// How it is called.
-    pub arguments: Value,
-    /// auto, approve or off; auto where nothing is said.
-    pub recovery: Option<String>,
-    /// The most it may cost.
-    pub budget: Option<Money>,
-    /// The same key with the same request opens one execution only.
-    pub idempotency: Option<String>,
-}
-
-/// What a person decides about the finding that a program waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// A remedy is applied: this suggestion, or the best one.
-    Apply(Option<i32>),
-    /// The finding is none: the answer is taken as it is.
-    Dismiss,
-    /// The program does not go on.
-    Refuse,
-}
-
-/// What an engine does for programs. One that runs none refuses.
-#[async_trait]
-pub trait Programs: Send + Sync + 'static {
-    /// Opens an execution for a program that decides its own steps.
-    async fn open_program(&self, caller: &Caller, request: ProgramRequest) -> Result<Started, Failure> {
-        let _ = (caller, request);
-        Err(unknown())
-    }
-
-    /// Begins the next attempt at a program; earlier ones are over.
-    async fn begin_attempt(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        code: Option<String>,
-    ) -> Result<AttemptView, Failure> {
-        let _ = (caller, execution, code);
-        Err(unknown())
-    }
-
-    /// Says that an attempt has ended, how, and with what result.
-    async fn end_attempt(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        number: i64,
-        code: i32,
-        output: Value,
-    ) -> Result<Done, Failure> {
-        let _ = (caller, execution, number, code, output);
-        Err(unknown())
-    }
-
-    /// Decides about the finding that a program waits for.
-    async fn decide(&self, caller: &Caller, execution: &str, decision: Decision) -> Result<Done, Failure> {
-        let _ = (caller, execution, decision);
-        Err(unknown())
-    }
-
-    /// The checks on agents of programs.
-    async fn guards(&self, caller: &Caller) -> Result<Vec<GuardView>, Failure> {
-        let _ = caller;
-        Err(unknown())
-    }
-
-    /// Puts a check on an agent; one of the same name is replaced.
-    async fn set_guard(&self, caller: &Caller, guard: GuardView) -> Result<GuardView, Failure> {
-        let _ = (caller, guard);
-        Err(unknown())
-    }
-
-    /// Takes a check away, and says what it was.
-    async fn drop_guard(&self, caller: &Caller, name: &str) -> Result<GuardView, Failure> {
-        let _ = (caller, name);
-        Err(unknown())
-    }
-}
-
-fn unknown() -> Failure {
-    let hint = "ask a server that `omium dev` or `omium serve` runs";
-    Failure::new(FailureKind::Invalid, "no-programs", "this engine runs no programs", hint)
-}
 
 /// A program that is about to be run.
 #[derive(Deserialize, JsonSchema)]

@@ -1,6 +1,7 @@
 //! Programs that decide their own steps: opened, attempted, ended, and what a person decides about them.
 
-use omium_api::port::{Caller, Decision, Failure, FailureKind, ProgramRequest};
+use async_trait::async_trait;
+use omium_api::port::{Caller, Decision, Failure, FailureKind, ProgramRequest, Programs};
 use omium_api::views::{AttemptView, Done, GuardView, Started};
 use omium_detector::Extraction;
 use omium_execution::Run;
@@ -21,78 +22,6 @@ const ATTEMPTS: i32 = 3;
 const CONFIDENCE: i32 = 700;
 
 impl Engine {
-    pub(super) async fn open_program(
-        &self,
-        caller: &Caller,
-        request: ProgramRequest,
-    ) -> Result<Started, Failure> {
-        let control = self.control().await?;
-        let guards = control.guards_of(caller.tenant, &request.name);
-        let arguments = request.arguments.to_string();
-        bounded(&arguments)?;
-        let key =
-            StreamKey::new(caller.tenant, self.new_id(caller, request.idempotency.as_deref())?.stream());
-        let start = StartProgram {
-            program: request.name.trim().to_owned(),
-            inputs: Some(Content::open(arguments)),
-            guards,
-            recovery: policy(request.recovery.as_deref())?,
-            price: control.prices.get(&caller.tenant).and_then(omium_execution::Prices::version),
-            budget: request.budget,
-            deadline: None,
-        };
-        let asked = json!({ "name": request.name, "arguments": request.arguments, "recovery": request.recovery, "budget": request.budget.map(super::view::dollars) });
-        // The key has to be there before the first token is made under it.
-        self.digest(key, &asked).await?;
-        let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;
-        Ok(Started { id: key.stream.to_string(), repeated: done.repeated, ended: None })
-    }
-
-    /// The next attempt; earlier ones are over from here on.
-    pub(super) async fn begin_attempt(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        code: Option<String>,
-    ) -> Result<AttemptView, Failure> {
-        let key = self.key_of(caller, execution)?;
-        let (number, branch) =
-            self.of_program(key, |run| Some((run.program.as_ref()?.attempt + 1, run.branch))).await?;
-        let data_key = self.vault.sealing(&key).ok_or_else(super::answers::erased)?;
-        let start = StartStep {
-            step: StepId(1),
-            branch,
-            epoch: Epoch(0),
-            delivery: number,
-            worker: "exec".into(),
-            // The command line may name people: a plain digest of it would confirm a guess for ever.
-            code: code.map(|code| data_key.digest(code.as_bytes())),
-        };
-        self.tell(caller, key, start, None).await?;
-        let token = token::issue(key, number, &caller.key, now(), &data_key).ok_or_else(|| {
-            let detail = "the key of this request cannot begin an attempt";
-            Failure::new(FailureKind::Conflict, "bad-key", detail, "`omium keys issue` makes one that can")
-        })?;
-        // In the path, where a program's own key does not overwrite it.
-        let path = format!("/x/{execution}/{token}");
-        Ok(AttemptView { number, token, path })
-    }
-
-    pub(super) async fn end_attempt(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        number: i64,
-        code: i32,
-        output: Value,
-    ) -> Result<Done, Failure> {
-        let key = self.key_of(caller, execution)?;
-        let output = output.to_string();
-        bounded(&output)?;
-        let end = FinishExecution { delivery: number, code, output: Some(Content::open(output)) };
-        self.tell(caller, key, end, None).await
-    }
-
     /// The gate ends an attempt that must not go on: its calls are refused, and `--resume` begins the next one.
     pub(super) async fn end_of_attempt(
         &self,
@@ -104,46 +33,6 @@ impl Engine {
         let output = Some(Content::open(json!(reason).to_string()));
         let end = FinishExecution { delivery: number, code, output };
         self.until_taken(|| Request::new(key, end.clone())).await
-    }
-
-    /// What a person says about the finding that a program waits for.
-    pub(super) async fn decided(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        decision: Decision,
-    ) -> Result<Done, Failure> {
-        let key = self.key_of(caller, execution)?;
-        let money = |run: &Run| match run.suspended {
-            Some((SuspendReason::Budget, Some(approval))) => Some(Some(approval)),
-            _ => Some(None),
-        };
-        if let Some(approval) = self.of_program(key, money).await? {
-            return self.decided_about_money(caller, key, approval, decision).await;
-        }
-        let waits = |run: &Run| {
-            let program = run.program.as_ref()?;
-            let (_, finding) = run.suspended?;
-            let found = program.findings.iter().find(|found| Some(found.at) == finding)?;
-            let best = found.suggested.iter().find(|known| known.kind != RemedyKind::AskHuman);
-            Some((found.at, program.asked, best.map(|best| best.number)))
-        };
-        let (finding, asked, best) = self.of_program(key, waits).await?;
-        let command: Command = match decision {
-            Decision::Apply(number) => {
-                let number = number.or(best).ok_or_else(|| {
-                    let detail = "nothing is known that could help";
-                    Failure::new(FailureKind::Conflict, "no-remedy", detail, "dismiss the finding, or refuse")
-                })?;
-                ChooseRemedy { finding, number }.into()
-            }
-            Decision::Dismiss => DismissFinding { finding, reason: None }.into(),
-            Decision::Refuse => {
-                let approval = asked.ok_or_else(nothing_waits)?;
-                RefuseApproval { approval, note: None }.into()
-            }
-        };
-        self.tell(caller, key, command, None).await
     }
 
     /// A model without a price: it may be asked, or the program ends.
@@ -183,23 +72,129 @@ impl Engine {
         })?;
         look(run).ok_or_else(nothing_waits)
     }
+}
 
-    pub(super) async fn known_guards(&self, caller: &Caller) -> Result<Vec<GuardView>, Failure> {
+#[async_trait]
+impl Programs for Engine {
+    async fn open_program(&self, caller: &Caller, request: ProgramRequest) -> Result<Started, Failure> {
+        let control = self.control().await?;
+        let guards = control.guards_of(caller.tenant, &request.name);
+        let arguments = request.arguments.to_string();
+        bounded(&arguments)?;
+        let key =
+            StreamKey::new(caller.tenant, self.new_id(caller, request.idempotency.as_deref())?.stream());
+        let start = StartProgram {
+            program: request.name.trim().to_owned(),
+            inputs: Some(Content::open(arguments)),
+            guards,
+            recovery: policy(request.recovery.as_deref())?,
+            price: control.prices.get(&caller.tenant).and_then(omium_execution::Prices::version),
+            budget: request.budget,
+            deadline: None,
+        };
+        let asked = json!({ "name": request.name, "arguments": request.arguments, "recovery": request.recovery, "budget": request.budget.map(super::view::dollars) });
+        // The key has to be there before the first token is made under it.
+        self.digest(key, &asked).await?;
+        let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;
+        Ok(Started { id: key.stream.to_string(), repeated: done.repeated, ended: None })
+    }
+
+    /// The next attempt; earlier ones are over from here on.
+    async fn begin_attempt(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        code: Option<String>,
+    ) -> Result<AttemptView, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let (number, branch) =
+            self.of_program(key, |run| Some((run.program.as_ref()?.attempt + 1, run.branch))).await?;
+        let data_key = self.vault.sealing(&key).ok_or_else(super::answers::erased)?;
+        let start = StartStep {
+            step: StepId(1),
+            branch,
+            epoch: Epoch(0),
+            delivery: number,
+            worker: "exec".into(),
+            // The command line may name people: a plain digest of it would confirm a guess for ever.
+            code: code.map(|code| data_key.digest(code.as_bytes())),
+        };
+        self.tell(caller, key, start, None).await?;
+        let token = token::issue(key, number, &caller.key, now(), &data_key).ok_or_else(|| {
+            let detail = "the key of this request cannot begin an attempt";
+            Failure::new(FailureKind::Conflict, "bad-key", detail, "`omium keys issue` makes one that can")
+        })?;
+        // In the path, where a program's own key does not overwrite it.
+        let path = format!("/x/{execution}/{token}");
+        Ok(AttemptView { number, token, path })
+    }
+
+    async fn end_attempt(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        number: i64,
+        code: i32,
+        output: Value,
+    ) -> Result<Done, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let output = output.to_string();
+        bounded(&output)?;
+        let end = FinishExecution { delivery: number, code, output: Some(Content::open(output)) };
+        self.tell(caller, key, end, None).await
+    }
+
+    /// What a person says about the finding that a program waits for.
+    async fn decide(&self, caller: &Caller, execution: &str, decision: Decision) -> Result<Done, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let money = |run: &Run| match run.suspended {
+            Some((SuspendReason::Budget, Some(approval))) => Some(Some(approval)),
+            _ => Some(None),
+        };
+        if let Some(approval) = self.of_program(key, money).await? {
+            return self.decided_about_money(caller, key, approval, decision).await;
+        }
+        let waits = |run: &Run| {
+            let program = run.program.as_ref()?;
+            let (_, finding) = run.suspended?;
+            let found = program.findings.iter().find(|found| Some(found.at) == finding)?;
+            let best = found.suggested.iter().find(|known| known.kind != RemedyKind::AskHuman);
+            Some((found.at, program.asked, best.map(|best| best.number)))
+        };
+        let (finding, asked, best) = self.of_program(key, waits).await?;
+        let command: Command = match decision {
+            Decision::Apply(number) => {
+                let number = number.or(best).ok_or_else(|| {
+                    let detail = "nothing is known that could help";
+                    Failure::new(FailureKind::Conflict, "no-remedy", detail, "dismiss the finding, or refuse")
+                })?;
+                ChooseRemedy { finding, number }.into()
+            }
+            Decision::Dismiss => DismissFinding { finding, reason: None }.into(),
+            Decision::Refuse => {
+                let approval = asked.ok_or_else(nothing_waits)?;
+                RefuseApproval { approval, note: None }.into()
+            }
+        };
+        self.tell(caller, key, command, None).await
+    }
+
+    async fn guards(&self, caller: &Caller) -> Result<Vec<GuardView>, Failure> {
         let control = self.control().await?;
         let guards =
             control.guards.get(&caller.tenant).into_iter().flat_map(std::collections::BTreeMap::values);
         Ok(guards.map(|(program, guard)| shown(program.as_ref(), guard)).collect())
     }
 
-    pub(super) async fn guard_set(&self, caller: &Caller, view: GuardView) -> Result<GuardView, Failure> {
+    async fn set_guard(&self, caller: &Caller, view: GuardView) -> Result<GuardView, Failure> {
         let (program, guard) = checked(view)?;
         let view = shown(program.as_ref(), &guard);
         self.tell_control(Some(caller), SetGuard { tenant: caller.tenant, program, guard }).await?;
         Ok(view)
     }
 
-    pub(super) async fn guard_dropped(&self, caller: &Caller, name: &str) -> Result<GuardView, Failure> {
-        let known = self.known_guards(caller).await?.into_iter().find(|guard| guard.name == name);
+    async fn drop_guard(&self, caller: &Caller, name: &str) -> Result<GuardView, Failure> {
+        let known = self.guards(caller).await?.into_iter().find(|guard| guard.name == name);
         let guard = known.ok_or_else(|| {
             let detail = format!("there is no guard `{name}`");
             Failure::new(
