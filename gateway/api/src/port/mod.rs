@@ -1,4 +1,5 @@
-//! What the API needs from the engine behind it, one trait for each resource. The API never sees a processor or a store.
+//! What the API needs from the engine behind it, one trait for each resource. The API never sees a processor or a
+//! store.
 //!
 //! Every call names its caller: a tenant sees only its own, and what is another's is not there.
 

@@ -1,25 +1,64 @@
-//! Programs that decide their own steps, and the checks on their agents.
+//! Programs that decide their own steps.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use schemars::JsonSchema;
+use axum::{Extension, Json};
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::port::{Decision, ProgramRequest, Role};
+use super::{Answer, Route, examples, json_of, money};
+use crate::port::{Caller, Decision, ProgramRequest};
 use crate::problem::Problem;
-use crate::request::{InPath, Known, Shared, Whole, idempotency, read};
-use crate::rest::money;
-use crate::views::{Done, GuardView, Items};
+use crate::request::{InPath, Shared, Whole, idempotency, read};
+use crate::views::{AttemptView, Done, Started};
 
-type Answer<T> = Result<T, Problem>;
+pub(super) fn routes(schemas: &mut SchemaGenerator) -> Vec<Route> {
+    let open_body = json!({ "name": "crew", "arguments": ["python", "crew.py"], "recovery": "auto", "budget_usd": "0.50" });
+    let attempt = json!({ "number": 1, "token": "omx_…", "path": "/x/ex_0190f3c1a2b34c5d8e9f0a1b2c3d4e5f" });
+    vec![
+        Route::post(
+            "/api/v1/programs",
+            "openProgram",
+            "Opens an execution for a program that decides its own steps",
+            json_of::<Started>(schemas, examples::started()),
+            open,
+        )
+        .body(json_of::<Open>(schemas, open_body))
+        .status(201),
+        Route::post(
+            "/api/v1/executions/{id}/attempts",
+            "beginAttempt",
+            "Begins the next attempt at a program: its address and its token; earlier attempts are over",
+            json_of::<AttemptView>(schemas, attempt),
+            begin,
+        )
+        .optional_body(json_of::<Begin>(schemas, json!({ "code": "crew-1.2" })))
+        .status(201),
+        Route::post(
+            "/api/v1/executions/{id}/attempts/end",
+            "endAttempt",
+            "Says how an attempt has ended",
+            json_of::<Done>(schemas, examples::done()),
+            end,
+        )
+        .body(json_of::<End>(schemas, json!({ "number": 1, "code": 0, "output": "5.2" }))),
+        Route::post(
+            "/api/v1/executions/{id}/decision",
+            "decideFinding",
+            "Decides about the finding that a program waits for",
+            json_of::<Done>(schemas, examples::done()),
+            decide,
+        )
+        .body(json_of::<Decide>(schemas, json!({ "decision": "apply", "remedy": 1 }))),
+    ]
+}
 
 /// A program that is about to be run.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Open {
+struct Open {
     /// The program's name.
     name: String,
     /// How it is called.
@@ -31,13 +70,12 @@ pub(crate) struct Open {
     budget_usd: Option<String>,
 }
 
-pub(crate) async fn open(
+async fn open(
     State(shared): State<Shared>,
-    known: Known,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Answer<Response> {
-    let caller = known.may(Role::Developer)?;
     let Open { name, arguments, recovery, budget_usd } = read(&body)?;
     let budget = budget_usd.as_deref().map(money).transpose()?;
     let request = ProgramRequest { name, arguments, recovery, budget, idempotency: idempotency(&headers)? };
@@ -49,18 +87,17 @@ pub(crate) async fn open(
 /// An attempt at a program.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Begin {
+struct Begin {
     /// What tells the program's code apart from another version of it.
     code: Option<String>,
 }
 
-pub(crate) async fn begin(
+async fn begin(
     State(shared): State<Shared>,
-    known: Known,
+    Extension(caller): Extension<Caller>,
     InPath(id): InPath,
     Whole(body): Whole,
 ) -> Answer<Response> {
-    let caller = known.may(Role::Developer)?;
     let Begin { code } = read(&body)?;
     let attempt = shared.engine.begin_attempt(&caller, &id, code).await?;
     Ok((StatusCode::CREATED, Json(attempt)).into_response())
@@ -69,7 +106,7 @@ pub(crate) async fn begin(
 /// How an attempt has ended.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct End {
+struct End {
     /// Which attempt.
     number: i64,
     /// Its exit code; 128 and a signal's number where a signal ended it.
@@ -79,13 +116,12 @@ pub(crate) struct End {
     output: Value,
 }
 
-pub(crate) async fn end(
+async fn end(
     State(shared): State<Shared>,
-    known: Known,
+    Extension(caller): Extension<Caller>,
     InPath(id): InPath,
     Whole(body): Whole,
 ) -> Answer<Json<Done>> {
-    let caller = known.may(Role::Developer)?;
     let End { number, code, output } = read(&body)?;
     Ok(Json(shared.engine.end_attempt(&caller, &id, number, code, output).await?))
 }
@@ -93,20 +129,19 @@ pub(crate) async fn end(
 /// What a person decides about a finding.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Decide {
+struct Decide {
     /// apply, dismiss or refuse.
     decision: String,
     /// With apply: which remedy; else the best one.
     remedy: Option<i32>,
 }
 
-pub(crate) async fn decide(
+async fn decide(
     State(shared): State<Shared>,
-    known: Known,
+    Extension(caller): Extension<Caller>,
     InPath(id): InPath,
     Whole(body): Whole,
 ) -> Answer<Json<Done>> {
-    let caller = known.may(Role::Developer)?;
     let Decide { decision, remedy } = read(&body)?;
     let decision = match decision.as_str() {
         "apply" => Decision::Apply(remedy),
@@ -121,30 +156,6 @@ pub(crate) async fn decide(
         }
     };
     Ok(Json(shared.engine.decide(&caller, &id, decision).await?))
-}
-
-pub(crate) async fn guards(State(shared): State<Shared>, known: Known) -> Answer<Json<Items<GuardView>>> {
-    let caller = known.may(Role::Viewer)?;
-    Ok(Json(Items { items: shared.engine.guards(&caller).await? }))
-}
-
-pub(crate) async fn set_guard(
-    State(shared): State<Shared>,
-    known: Known,
-    Whole(body): Whole,
-) -> Answer<Response> {
-    let caller = known.may(Role::Developer)?;
-    let guard = shared.engine.set_guard(&caller, read(&body)?).await?;
-    Ok((StatusCode::CREATED, Json(guard)).into_response())
-}
-
-pub(crate) async fn drop_guard(
-    State(shared): State<Shared>,
-    known: Known,
-    InPath(name): InPath,
-) -> Answer<Json<GuardView>> {
-    let caller = known.may(Role::Developer)?;
-    Ok(Json(shared.engine.drop_guard(&caller, &name).await?))
 }
 
 fn unprocessable(code: &'static str, detail: String, hint: &str) -> Problem {
