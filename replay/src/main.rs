@@ -12,11 +12,11 @@ mod cli;
 mod config;
 mod conformance;
 mod demo;
-mod dev;
 mod entrance;
 mod log_tools;
 mod logging;
 mod mock;
+mod serve;
 mod story;
 
 use std::process::ExitCode;
@@ -40,8 +40,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Demo),
-    Dev(dev::Dev),
-    Serve(dev::Serve),
+    Dev(serve::Dev),
+    Serve(serve::Serve),
     MockLlm(mock::MockLlm),
     Conformance(conformance::Conformance),
     Run(cli::Run),
@@ -145,8 +145,8 @@ fn main() -> ExitCode {
     }
     let outcome = match command {
         Command::Demo(demo) => demo::run(&demo),
-        Command::Dev(dev) => dev::run(&dev),
-        Command::Serve(node) => dev::run_node(&node),
+        Command::Dev(dev) => serve::run(&dev),
+        Command::Serve(node) => serve::run_node(&node),
         Command::MockLlm(mock) => mock::run(&mock),
         Command::Conformance(conformance) => conformance::run(&conformance, target.json()),
         Command::Run(run) => Ok(cli::run(&target, &run)),
