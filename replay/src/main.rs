@@ -17,7 +17,6 @@ mod log_tools;
 mod logging;
 mod mock;
 mod serve;
-mod story;
 
 use std::process::ExitCode;
 
@@ -79,10 +78,7 @@ enum Command {
     Trim(cli::Trim),
     Doctor(cli::Doctor),
     Log(log_tools::Options),
-    Story(story::Options),
     Completion(Completion),
-    #[command(hide = true)]
-    Act(story::Act),
 }
 
 impl Command {
@@ -93,7 +89,6 @@ impl Command {
             Command::Dev(_) => Some("dev"),
             Command::Serve(_) => Some("serve"),
             Command::MockLlm(_) => Some("mock-llm"),
-            Command::Story(_) => Some("story"),
             Command::Completion(_) => Some("completion"),
             _ => None,
         }
@@ -117,7 +112,7 @@ fn commands() -> clap::Command {
         names.iter().fold(command, |command, name| command.arg(hidden(*name)))
     }
     let address = &["url", "key"];
-    let commands = ["log", "conformance", "demo", "dev", "serve", "mock-llm", "story", "completion"];
+    let commands = ["log", "conformance", "demo", "dev", "serve", "mock-llm", "completion"];
     let whole = commands
         .into_iter()
         .fold(Cli::command(), |whole, name| whole.mut_subcommand(name, |command| without(command, address)));
@@ -175,12 +170,10 @@ fn main() -> ExitCode {
         Command::Trim(trim) => Ok(cli::run(&target, &trim)),
         Command::Doctor(doctor) => Ok(cli::run(&target, &doctor)),
         Command::Log(options) => Ok(log_tools::run(&options)),
-        Command::Story(options) => story::tell(&options),
         Command::Completion(Completion { shell }) => {
             clap_complete::generate(shell, &mut commands(), "omium", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Act(act) => story::act(&act),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("omium: {error:#}");
