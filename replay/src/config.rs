@@ -105,9 +105,9 @@ impl Config {
             said: secrets::without_values(error.message()),
         })?;
         let Server { upstream, host_names, grace, keep } = written.server;
-        let keep = keep.map(|time| valued(&time, |text| crate::dev::kept(text), "server.keep"));
+        let keep = keep.map(|time| valued(&time, |text| crate::serve::kept(text), "server.keep"));
         let upstream =
-            upstream.map(|url| valued(&url, |url| crate::dev::upstream_url(url), "server.upstream"));
+            upstream.map(|url| valued(&url, |url| crate::serve::upstream_url(url), "server.upstream"));
         let grace = grace.map(|time| {
             let parsed =
                 |text: &String| humantime::parse_duration(text).map_err(|why| format!("{why}; write 30s"));

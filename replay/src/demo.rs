@@ -1,10 +1,10 @@
 //! `omium demo`: a workflow of three agents, whose server is killed in the middle, before the reader's eyes.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -15,7 +15,11 @@ pub(crate) const LOAN: &str = include_str!("loan.yaml");
 
 /// Runs three agents against a scripted model, kills the server in the middle, and goes on where it was.
 #[derive(Args, Debug)]
-pub(crate) struct Demo {}
+pub(crate) struct Demo {
+    /// Keeps the data folder, to look at its log later; it must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
 
 /// A server of the demo's own. It never outlives the demo.
 struct Server(Child);
@@ -27,15 +31,42 @@ impl Drop for Server {
     }
 }
 
-pub(crate) fn run(_: &Demo) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(told())
+impl Server {
+    /// Lets it end by itself, so that its log is closed well.
+    fn end(mut self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.context("a process has a number")?, rustix::process::Signal::TERM)?;
+        let status = self.0.wait()?;
+        ensure!(status.success(), "the server did not end well ({status})");
+        Ok(())
+    }
 }
 
-async fn told() -> anyhow::Result<ExitCode> {
-    let data = tempfile::tempdir()?;
+/// Where the data goes. A folder that is not kept lives as long as what is returned beside it.
+fn place(keep: Option<&Path>) -> anyhow::Result<(Option<tempfile::TempDir>, PathBuf)> {
+    let Some(dir) = keep else {
+        let scratch = tempfile::tempdir()?;
+        let dir = scratch.path().to_owned();
+        return Ok((Some(scratch), dir));
+    };
+    let used = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+    ensure!(
+        !used,
+        "{} is not empty; give a new folder, so that the demo has a log of its own",
+        dir.display()
+    );
+    Ok((None, dir.to_owned()))
+}
+
+pub(crate) fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(told(demo.keep.as_deref()))
+}
+
+async fn told(keep: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let (_scratch, data) = place(keep)?;
     say("A server on this machine, with a scripted model: no account is needed.\n");
-    let (server, connection) = start(data.path())?;
+    let (server, connection) = start(&data)?;
     let published = ask(&connection, "/api/v1/workflows?file=loan.yaml", Ask::Text(LOAN)).await?;
     let body = json!({ "workflow": "loan-decision", "inputs": { "amount": 20000, "income": 85000 } });
     let started = ask(&connection, "/api/v1/executions", Ask::Post(body)).await?;
@@ -49,7 +80,7 @@ async fn told() -> anyhow::Result<ExitCode> {
         "\nThe server is killed (kill -9) while the writer's model call is under way. Another one opens the same log.\n",
     );
     drop(server);
-    let (server, connection) = start(data.path())?;
+    let (server, connection) = start(&data)?;
     let ended = until(&connection, &path, |view| {
         !matches!(text(&view["status"]).as_str(), "running" | "paused" | "suspended")
     })
@@ -89,7 +120,10 @@ async fn told() -> anyhow::Result<ExitCode> {
     say(
         "\nNext: `omium dev` starts a server of your own; `omium run FILE --watch`, `omium show`, `omium logs -f`,\n`omium rollback` and `omium fork` work with it. `omium --help` lists all.",
     );
-    drop(server);
+    if keep.is_some() {
+        server.end()?;
+        say(&format!("\nThe log is kept: omium log inspect {}", data.join("log").display()));
+    }
     Ok(if ended["status"] == "completed" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -13,13 +13,12 @@ mod cli;
 mod config;
 mod conformance;
 mod demo;
-mod dev;
 mod entrance;
 mod log_tools;
 mod logging;
 mod logic;
 mod mock;
-mod story;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -42,8 +41,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Demo),
-    Dev(dev::Dev),
-    Serve(dev::Serve),
+    Dev(serve::Dev),
+    Serve(serve::Serve),
     MockLlm(mock::MockLlm),
     Conformance(conformance::Conformance),
     Run(cli::Run),
@@ -83,10 +82,7 @@ enum Command {
     Log(log_tools::Options),
     #[command(subcommand)]
     Logic(logic::Logic),
-    Story(story::Options),
     Completion(Completion),
-    #[command(hide = true)]
-    Act(story::Act),
 }
 
 impl Command {
@@ -97,7 +93,6 @@ impl Command {
             Command::Dev(_) => Some("dev"),
             Command::Serve(_) => Some("serve"),
             Command::MockLlm(_) => Some("mock-llm"),
-            Command::Story(_) => Some("story"),
             Command::Completion(_) => Some("completion"),
             _ => None,
         }
@@ -137,7 +132,7 @@ fn commands() -> clap::Command {
     let address: &[&'static str] = &["url", "key"];
     let all: &[&'static str] = &["url", "key", "json"];
     let local = ["log", "conformance"].map(|name| (name, address));
-    let alone = ["demo", "dev", "serve", "mock-llm", "story", "completion"].map(|name| (name, all));
+    let alone = ["demo", "dev", "serve", "mock-llm", "completion"].map(|name| (name, all));
     let hidden = local.into_iter().chain(alone).chain([("exec", &["json"][..])]);
     let whole = hidden.fold(Cli::command(), |whole, (name, options)| {
         whole.mut_subcommand(name, |command| without(command, options))
@@ -165,8 +160,8 @@ fn main() -> ExitCode {
     }
     let outcome = match command {
         Command::Demo(demo) => demo::run(&demo),
-        Command::Dev(dev) => dev::run(&dev),
-        Command::Serve(node) => dev::run_node(&node),
+        Command::Dev(dev) => serve::run(&dev),
+        Command::Serve(node) => serve::run_node(&node),
         Command::MockLlm(mock) => mock::run(&mock),
         Command::Conformance(conformance) => conformance::run(&conformance, target.json()),
         Command::Run(run) => Ok(cli::run(&target, &run)),
@@ -196,12 +191,10 @@ fn main() -> ExitCode {
         Command::Doctor(doctor) => Ok(cli::run(&target, &doctor)),
         Command::Log(options) => Ok(log_tools::run(&options)),
         Command::Logic(logic) => logic::run(&logic),
-        Command::Story(options) => story::tell(&options),
         Command::Completion(Completion { shell }) => {
             clap_complete::generate(shell, &mut commands(), "omium", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Act(act) => story::act(&act),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("omium: {error:#}");

@@ -1,19 +1,13 @@
 //! The API: REST, event streams, and the stream of workers, over one port.
 
-mod answer;
 pub mod conformance;
-mod follow;
 mod grpc;
-mod keys;
 mod metrics;
 mod openapi;
 pub mod port;
-mod prices;
 mod problem;
-mod programs;
 mod request;
-mod rest;
-mod trim;
+mod routes;
 pub mod views;
 mod workers;
 
@@ -22,12 +16,8 @@ use std::sync::Arc;
 pub use self::grpc::proto;
 pub use self::openapi::document as openapi;
 pub use self::openapi::postman;
+pub use self::routes::paths;
 pub use self::workers::WorkerTimes;
-
-/// Every path that is served, as the document of the API writes it.
-pub fn paths() -> impl Iterator<Item = &'static str> {
-    rest::ROUTES.iter().map(|(path, _)| *path)
-}
 
 /// Everything that is served, on top of an engine.
 pub fn router(engine: Arc<dyn port::Engine>) -> axum::Router {
@@ -47,5 +37,5 @@ pub fn router_with(engine: Arc<dyn port::Engine>, times: WorkerTimes) -> axum::R
         .route_service("/omium.v1.Checkpoints/{method}", checkpoints)
         .route_service("/omium.v1.Workers/{method}", workers)
         .layer(axum::middleware::from_fn_with_state(engine, grpc::with_key));
-    rest::routes(shared).merge(grpc).layer(axum::middleware::from_fn(omium_telemetry::in_request))
+    routes::router(shared).merge(grpc).layer(axum::middleware::from_fn(omium_telemetry::in_request))
 }

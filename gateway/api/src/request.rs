@@ -189,8 +189,8 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for InQuery<T> {
     }
 }
 
-/// A body that has arrived whole, in time, and is not too long. Its extractor stands last, behind [`Known`]: a stranger's
-/// body is not read.
+/// A body that has arrived whole, in time, and is not too long. It is read behind the check of the key: a stranger's is
+/// not read.
 pub(crate) struct Whole(pub(crate) Bytes);
 
 impl axum::extract::FromRequest<Shared> for Whole {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use omium_api::port::{Caller, Failure, FailureKind};
+use omium_api::port::{Failure, FailureKind};
 use omium_execution::{Outcome, Phase, Run, State};
 use omium_runtime::{StreamKey, Unreadable};
 use omium_schemas::{BlobRef, Content, Seq};
@@ -73,7 +73,7 @@ impl Engine {
     }
 
     /// The bytes of one content, as they were before they were squeezed and sealed.
-    pub(super) async fn content(&self, key: StreamKey, content: &Content) -> Result<Bytes, Failure> {
+    pub(super) async fn content_bytes(&self, key: StreamKey, content: &Content) -> Result<Bytes, Failure> {
         let fetched = self.opened(key, std::iter::once(content)).await;
         let plain = self.plain(key, &fetched, content);
         let plain = plain.map_err(|why| answers::unreadable("what is recorded", &why))?;
@@ -83,7 +83,7 @@ impl Engine {
     }
 
     /// What content says: JSON, or a text where it is none. For who acts on it.
-    pub(super) fn read(
+    pub(super) fn content_value(
         &self,
         key: StreamKey,
         fetched: &Fetched,
@@ -94,7 +94,7 @@ impl Engine {
 
     /// What content says, or a mark that says why nobody can tell. For people, who look at a stream as it is at a seq.
     pub(super) fn viewed(&self, key: StreamKey, at: Seq, fetched: &Fetched, content: &Content) -> Value {
-        self.read(key, fetched, content).unwrap_or_else(|why| match why {
+        self.content_value(key, fetched, content).unwrap_or_else(|why| match why {
             // It is there, and was left out of this answer.
             Unreadable::Elsewhere(place) => {
                 let path = format!("/api/v1/executions/{}/content/{}?at={}", key.stream, name(&place), at.0);
@@ -102,29 +102,6 @@ impl Engine {
             }
             why => json!({ "omium:unreadable": why.to_string() }),
         })
-    }
-
-    /// Content by its name. Only what the state of this very execution holds is looked for.
-    pub(super) async fn named(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        wanted: &str,
-        at: Option<Seq>,
-    ) -> Result<Bytes, Failure> {
-        let key = self.key_of(caller, execution)?;
-        let stream = self.stream(key).await?;
-        let mut found = found(&stream.state.0, wanted);
-        if let Some(at) = at.filter(|at| found.is_none() && *at <= stream.seq) {
-            let state = self.history.state_at(&key, at).await.map_err(|error| answers::broken(&error))?;
-            found = self::found(&state, wanted);
-        }
-        let Some(content) = found else {
-            let detail = format!("{execution} has no content `{wanted}`");
-            let hint = "`inputs` are there, and what a view of it leaves out: it says the path";
-            return Err(Failure::new(FailureKind::NotFound, "no-such-content", detail, hint));
-        };
-        self.content(key, &content).await.map_err(or_gone)
     }
 
     /// What templates look at, as far as it is wanted, with all of that there.
@@ -136,7 +113,7 @@ impl Engine {
     ) -> Result<Value, Unreadable> {
         let fetched = self.opened(key, wanted.contents(run)).await;
         let read = |content: Option<&Content>| {
-            content.map_or(Ok(Value::Null), |content| self.read(key, &fetched, content))
+            content.map_or(Ok(Value::Null), |content| self.content_value(key, &fetched, content))
         };
         let mut outputs = serde_json::Map::new();
         for (agent, output) in wanted.outputs(run) {
@@ -151,7 +128,7 @@ fn name(place: &BlobRef) -> String {
     format!("{}-{}", place.blob.hex(), place.at)
 }
 
-fn found(state: &State, wanted: &str) -> Option<Content> {
+pub(super) fn found(state: &State, wanted: &str) -> Option<Content> {
     let run = state.run()?;
     if wanted == "inputs" {
         return run.inputs.clone();
@@ -165,7 +142,7 @@ fn found(state: &State, wanted: &str) -> Option<Content> {
 }
 
 /// Nothing can be done about what was erased, unlike about what is in the way of a command.
-fn or_gone(failure: Failure) -> Failure {
+pub(super) fn or_gone(failure: Failure) -> Failure {
     let kind = if failure.code == "erased" { FailureKind::Gone } else { failure.kind };
     Failure { kind, ..failure }
 }

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, LazyLock, PoisonError};
 
-use omium_api::port::{Caller, Failure, FailureKind};
+use async_trait::async_trait;
+use omium_api::port::{Caller, Failure, FailureKind, Workflows};
 use omium_api::views::{Published, WorkflowView};
 use omium_execution::{Control, Run, Version};
 use omium_runtime::Request;
 use omium_schemas::catalogue::{Command, PublishWorkflow};
 use omium_schemas::{Content, Seq, TenantId};
-use omium_workflow::Definition;
+use omium_workflow::{Definition, Problems};
 use serde_json::json;
 
 use super::{Engine, answers, control_key, dispatch, view};
@@ -50,58 +51,6 @@ impl Engine {
         let actor = by.map(|caller| caller.key.clone());
         let request = Request { actor, ..Request::new(control_key(), command) };
         answers::done(self.node().submit(request).await).map(|_| ())
-    }
-
-    pub(super) async fn publish_text(
-        &self,
-        caller: &Caller,
-        file: &str,
-        text: &str,
-    ) -> Result<Published, Failure> {
-        let definition = omium_agents::native::read(file, text).map_err(|problems| Failure {
-            problems: json!(problems),
-            ..Failure::new(
-                FailureKind::Invalid,
-                "bad-definition",
-                problems.to_string(),
-                "correct the places that are named",
-            )
-        })?;
-        self.host.allows(caller.tenant, file, text, &definition)?;
-        let (tenant, workflow, version) =
-            (caller.tenant, definition.name.clone(), omium_workflow::version(text));
-        let content = Content::open(text.to_owned());
-        let newest = self
-            .control()
-            .await?
-            .workflows
-            .get(&(tenant, workflow.clone()))
-            .and_then(|all| all.last())
-            .map(|last| last.digest);
-        let publish = PublishWorkflow { tenant, workflow: workflow.clone(), definition: content, version };
-        self.tell_control(Some(caller), publish).await?;
-        let warnings = self.unserved_by(tenant, &definition);
-        let workflow = self.known_workflow(caller, &workflow).await?;
-        Ok(Published { workflow, repeated: newest == Some(version), warnings })
-    }
-
-    pub(super) async fn known_workflows(&self, caller: &Caller) -> Result<Vec<WorkflowView>, Failure> {
-        let control = self.control().await?;
-        let mut views = Vec::new();
-        for ((tenant, name), versions) in &control.workflows {
-            if let Some(last) = versions.last().filter(|_| *tenant == caller.tenant) {
-                let definition = self.definition(last).await?;
-                views.push(describe(name, versions.len() as u32, last, &definition, None));
-            }
-        }
-        Ok(views)
-    }
-
-    pub(super) async fn known_workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure> {
-        let control = self.control().await?;
-        let (number, version, definition) = self.version(&control, caller, name).await?;
-        let text = self.text(&version).await?;
-        Ok(describe(&definition.name, number, &version, &definition, Some(text)))
     }
 
     /// `name` is the newest version, `name@3` the third.
@@ -220,6 +169,60 @@ impl Engine {
         let bytes = self.plain(control_key(), &blobs, &version.definition);
         let bytes = bytes.map_err(|why| answers::unreadable("the definition", &why))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+#[async_trait]
+impl Workflows for Engine {
+    fn read(&self, file: &str, text: &str) -> Result<Definition, Problems> {
+        omium_agents::native::read(file, text)
+    }
+
+    async fn publish(&self, caller: &Caller, file: &str, text: &str) -> Result<Published, Failure> {
+        let definition = omium_agents::native::read(file, text).map_err(|problems| Failure {
+            problems: json!(problems),
+            ..Failure::new(
+                FailureKind::Invalid,
+                "bad-definition",
+                problems.to_string(),
+                "correct the places that are named",
+            )
+        })?;
+        self.host.allows(caller.tenant, file, text, &definition)?;
+        let (tenant, workflow, version) =
+            (caller.tenant, definition.name.clone(), omium_workflow::version(text));
+        let content = Content::open(text.to_owned());
+        let newest = self
+            .control()
+            .await?
+            .workflows
+            .get(&(tenant, workflow.clone()))
+            .and_then(|all| all.last())
+            .map(|last| last.digest);
+        let publish = PublishWorkflow { tenant, workflow: workflow.clone(), definition: content, version };
+        self.tell_control(Some(caller), publish).await?;
+        let warnings = self.unserved_by(tenant, &definition);
+        let workflow = self.workflow(caller, &workflow).await?;
+        Ok(Published { workflow, repeated: newest == Some(version), warnings })
+    }
+
+    async fn workflows(&self, caller: &Caller) -> Result<Vec<WorkflowView>, Failure> {
+        let control = self.control().await?;
+        let mut views = Vec::new();
+        for ((tenant, name), versions) in &control.workflows {
+            if let Some(last) = versions.last().filter(|_| *tenant == caller.tenant) {
+                let definition = self.definition(last).await?;
+                views.push(describe(name, versions.len() as u32, last, &definition, None));
+            }
+        }
+        Ok(views)
+    }
+
+    async fn workflow(&self, caller: &Caller, name: &str) -> Result<WorkflowView, Failure> {
+        let control = self.control().await?;
+        let (number, version, definition) = self.version(&control, caller, name).await?;
+        let text = self.text(&version).await?;
+        Ok(describe(&definition.name, number, &version, &definition, Some(text)))
     }
 }
 

@@ -31,7 +31,7 @@ impl Moves {
 /// Tells the partitions until the engine ends; at once, too: a crash may have come before they were told.
 pub(super) fn watch(engine: &Arc<Engine>) {
     let (weak, mut ended, mut moves) =
-        (Arc::downgrade(engine), engine.ended(), engine.control_moves.0.subscribe());
+        (Arc::downgrade(engine), engine.stopped(), engine.control_moves.0.subscribe());
     let task = tokio::spawn(async move {
         loop {
             moves.borrow_and_update();

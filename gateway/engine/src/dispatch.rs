@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use omium_agents::native::{misfit, names};
 use omium_api::port::{
     Caller, Failure, FailureKind, Outcome, Sending, Task, ToWorker, ToolBegun, ToolCall, ToolEnd, WorkerInfo,
-    WorkerSeat,
+    WorkerSeat, Workers,
 };
 use omium_api::views::Done;
 use omium_execution::{Phase, Run};
@@ -255,9 +255,12 @@ impl Engine {
         let id = self.board.seat(tenant, info, steps);
         Box::new(Seated { engine: Arc::downgrade(self), id, tenant, name })
     }
+}
 
-    pub(super) fn seat_of(
-        self: &Arc<Self>,
+#[async_trait]
+impl Workers for Engine {
+    async fn seat(
+        self: Arc<Self>,
         caller: &Caller,
         info: WorkerInfo,
         steps: mpsc::Sender<ToWorker>,

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use omium_api::port::{Caller, Failure};
+use omium_api::port::Failure;
 use omium_api::views::Ended;
 use omium_runtime::StreamKey;
 use tokio::sync::Notify;
@@ -18,14 +17,14 @@ use super::{Engine, contents};
 pub(super) struct Ends(Mutex<BTreeMap<StreamKey, Arc<Notify>>>);
 
 /// One who waits; dropped, it does so no more.
-struct Waiting<'e> {
+pub(super) struct Waiting<'e> {
     ends: &'e Ends,
     key: StreamKey,
-    told: Arc<Notify>,
+    pub(super) told: Arc<Notify>,
 }
 
 impl Ends {
-    fn wait(&self, key: StreamKey) -> Waiting<'_> {
+    pub(super) fn wait(&self, key: StreamKey) -> Waiting<'_> {
         let told = self.lock().entry(key).or_default().clone();
         Waiting { ends: self, key, told }
     }
@@ -56,31 +55,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Engine {
-    /// Waits for the end of an execution, at most so long.
-    pub(super) async fn until_ended(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        limit: Duration,
-    ) -> Result<Option<Ended>, Failure> {
-        let key = self.key_of(caller, execution)?;
-        let over = tokio::time::sleep(limit);
-        tokio::pin!(over);
-        loop {
-            // Before looking: an end that comes between the two is not missed.
-            let waiting = self.ends.wait(key);
-            let told = waiting.told.notified();
-            if let Some(ended) = self.end_of(key).await? {
-                return Ok(Some(ended));
-            }
-            tokio::select! {
-                () = told => {}
-                () = &mut over => return Ok(None),
-            }
-        }
-    }
-
-    async fn end_of(&self, key: StreamKey) -> Result<Option<Ended>, Failure> {
+    pub(super) async fn end_of(&self, key: StreamKey) -> Result<Option<Ended>, Failure> {
         let stream = self.stream(key).await?;
         let run = stream.state.0.run().expect("`stream` gives runs only");
         if run.status.is_open() {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{LazyLock, PoisonError};
 
 use apache_avro::reader::datum::GenericDatumReader;
-use omium_api::port::{Caller, Failure};
-use omium_api::views::EventView;
+use async_trait::async_trait;
+use omium_api::port::{Caller, Failure, Streams};
+use omium_api::views::{DeltaView, EventView};
 use omium_runtime::{StreamKey, Told};
 use omium_schemas::{Content, Frame, RecordRef, SCHEMAS, Seq};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::{Engine, answers, view};
 use crate::readable;
@@ -44,7 +45,38 @@ impl std::io::Write for Length {
 }
 
 impl Engine {
-    pub(super) async fn told(
+    async fn shown_frame(&self, key: StreamKey, frame: &Frame) -> Vec<EventView> {
+        let Ok(told) = Told::read(frame) else { return Vec::new() };
+        let mut contents: Vec<Vec<Content>> = vec![Vec::new()];
+        told.command.contents(&mut |_, content| contents[0].push(content.clone()));
+        for (_, event) in &told.events {
+            let mut of_event = Vec::new();
+            event.contents(&mut |_, content| of_event.push(content.clone()));
+            contents.push(of_event);
+        }
+        let blobs = self.opened(key, contents.iter().flatten()).await;
+        let mut views = Vec::new();
+        for (at, (record, contents)) in frame.records().zip(&contents).enumerate() {
+            let mut left = contents.iter();
+            let seq = Seq(frame.head.first.0 + at as u64);
+            let mut next = || left.next().map(|content| self.viewed(key, seq, &blobs, content));
+            let body = body(&record, &mut next);
+            views.push(EventView {
+                seq: seq.0,
+                time: view::time(frame.head.time),
+                kind: omium_schemas::schema(record.kind).map_or("?", |schema| schema.name).to_owned(),
+                command: at == 0,
+                actor: frame.head.actor.clone().filter(|_| at == 0),
+                body,
+            });
+        }
+        views
+    }
+}
+
+#[async_trait]
+impl Streams for Engine {
+    async fn events(
         &self,
         caller: &Caller,
         execution: &str,
@@ -74,45 +106,23 @@ impl Engine {
         Ok(views)
     }
 
-    async fn shown_frame(&self, key: StreamKey, frame: &Frame) -> Vec<EventView> {
-        let Ok(told) = Told::read(frame) else { return Vec::new() };
-        let mut contents: Vec<Vec<Content>> = vec![Vec::new()];
-        told.command.contents(&mut |_, content| contents[0].push(content.clone()));
-        for (_, event) in &told.events {
-            let mut of_event = Vec::new();
-            event.contents(&mut |_, content| of_event.push(content.clone()));
-            contents.push(of_event);
-        }
-        let blobs = self.opened(key, contents.iter().flatten()).await;
-        let mut views = Vec::new();
-        for (at, (record, contents)) in frame.records().zip(&contents).enumerate() {
-            let mut left = contents.iter();
-            let seq = Seq(frame.head.first.0 + at as u64);
-            let mut next = || left.next().map(|content| self.viewed(key, seq, &blobs, content));
-            let body = body(&record, &mut next);
-            views.push(EventView {
-                seq: seq.0,
-                time: view::time(frame.head.time),
-                kind: omium_schemas::schema(record.kind).map_or("?", |schema| schema.name).to_owned(),
-                command: at == 0,
-                actor: frame.head.actor.clone().filter(|_| at == 0),
-                body,
-            });
-        }
-        views
-    }
-
-    pub(super) async fn followed(
-        &self,
-        caller: &Caller,
-        execution: &str,
-    ) -> Result<watch::Receiver<Seq>, Failure> {
+    async fn follow(&self, caller: &Caller, execution: &str) -> Result<watch::Receiver<Seq>, Failure> {
         let key = self.key_of(caller, execution)?;
         let last = self.stream(key).await?.seq;
         let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         followed.retain(|_, sender| sender.receiver_count() > 0);
         let receiver = followed.entry(key).or_insert_with(|| watch::Sender::new(last)).subscribe();
         Ok(receiver)
+    }
+
+    async fn read_along(
+        &self,
+        caller: &Caller,
+        execution: &str,
+    ) -> Result<broadcast::Receiver<DeltaView>, Failure> {
+        let key = self.key_of(caller, execution)?;
+        self.stream(key).await?;
+        Ok(self.readers.join(key))
     }
 }
 

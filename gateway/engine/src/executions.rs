@@ -1,10 +1,12 @@
 //! Executions: started, looked at, steered, forked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use omium_api::port::{Action, Caller, Failure, FailureKind, Filter, StartRequest};
-use omium_api::views::{CheckpointView, Done, ExecutionSummary, ExecutionView, Page, Started};
+use omium_api::port::{Action, Caller, Executions, Failure, FailureKind, Filter, StartRequest};
+use omium_api::views::{CheckpointView, Done, Ended, ExecutionSummary, ExecutionView, Page, Started};
 use omium_execution::{Mark, Phase, Run, State};
 use omium_runtime::{Answer, Request, StreamKey, StreamState, opens_execution};
 use omium_schemas::catalogue::{
@@ -109,104 +111,6 @@ impl Engine {
         Ok(data_key.digest(body.to_string().as_bytes()))
     }
 
-    pub(super) async fn begin(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {
-        let control = self.control().await?;
-        let (_, version, definition) = self.version(&control, caller, &request.workflow).await?;
-        takes(&definition, &request.inputs)?;
-        let inputs = request.inputs.to_string();
-        bounded(&inputs)?;
-        let key =
-            StreamKey::new(caller.tenant, self.new_id(caller, request.idempotency.as_deref())?.stream());
-        let slice = request.budget.into_iter().chain(definition.budget).min();
-        let start = StartExecution {
-            workflow: definition.name.clone(),
-            workflow_version: Some(version.digest),
-            inputs: Some(Content::open(inputs)),
-            account: None,
-            steps: 0,
-            plan: definition.plan(),
-            on_failure: definition.on_failure,
-            slice,
-            timeout_ms: definition.timeout_ms.map(bounded_millis),
-            price_list: control.prices.get(&caller.tenant).and_then(omium_execution::Prices::version),
-            keep_ms: definition.keep_ms.map(bounded_millis),
-        };
-        let asked = json!({ "workflow": request.workflow, "inputs": request.inputs, "budget": request.budget.map(view::dollars) });
-        let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;
-        Ok(Started { id: key.stream.to_string(), repeated: done.repeated, ended: None })
-    }
-
-    pub(super) fn page(&self, caller: &Caller, filter: Filter) -> Result<Page<ExecutionSummary>, Failure> {
-        let status = match &filter.status {
-            None => None,
-            Some(name) => Some(
-                Standing::ALL
-                    .iter()
-                    .find(|(known, _)| known == name)
-                    .map(|(_, standing)| *standing)
-                    .ok_or_else(|| {
-                        Failure::new(
-                            FailureKind::Invalid,
-                            "bad-status",
-                            format!("there is no status `{name}`"),
-                            "it is one of: running, paused, suspended, completed, failed, cancelled",
-                        )
-                    })?,
-            ),
-        };
-        let cursor = filter
-            .cursor
-            .map(|text| {
-                from_hex(&text).ok_or_else(|| {
-                    Failure::new(
-                        FailureKind::Invalid,
-                        "bad-cursor",
-                        "the cursor is none of ours",
-                        "leave it out to begin at the newest",
-                    )
-                })
-            })
-            .transpose()?;
-        let wanted = Wanted { status, workflow: filter.workflow };
-        let limit = filter.limit.clamp(1, 1_000);
-        let page = self.history.index.lines(caller.tenant, &wanted, cursor, limit);
-        let (lines, next) = page.map_err(|error| answers::broken(&error))?;
-        let items = lines
-            .into_iter()
-            .map(|(stream, line)| ExecutionSummary {
-                id: stream.to_string(),
-                workflow: line.workflow,
-                status: line.status.name().to_owned(),
-                started_at: view::time(line.started),
-                ended_at: line.ended.map(view::time),
-            })
-            .collect();
-        Ok(Page { items, next: next.map(|rest| crate::readable::hex(&rest)) })
-    }
-
-    pub(super) async fn look(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        at: Option<Seq>,
-    ) -> Result<ExecutionView, Failure> {
-        let key = self.key_of(caller, execution)?;
-        let stream = self.stream(key).await?;
-        match at {
-            None => Ok(self.shown(key, &stream.state.0, stream.seq).await?),
-            Some(at) if at > stream.seq || at == Seq(0) => Err(Failure::new(
-                FailureKind::NotFound,
-                "no-such-seq",
-                format!("{execution} has the seqs 1 to {}", stream.seq),
-                "leave `at` out to see it as it is now",
-            )),
-            Some(at) => {
-                let state = self.history.state_at(&key, at).await.map_err(|error| answers::broken(&error))?;
-                Ok(self.shown(key, &state, at).await?)
-            }
-        }
-    }
-
     pub(super) async fn shown(
         &self,
         key: StreamKey,
@@ -222,23 +126,6 @@ impl Engine {
         let shown =
             view::execution(key.stream, run, seq, hash(state), definition.as_deref(), &Opened(&opened));
         Ok(ExecutionView { questions, ..shown })
-    }
-
-    pub(super) async fn steer(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        action: Action,
-        idempotency: Option<String>,
-    ) -> Result<Done, Failure> {
-        let key = self.key_of(caller, execution)?;
-        let asked = asked(&action);
-        let command = match self.command_of(key, execution, action).await {
-            Ok(command) => command,
-            // What it speaks of may be gone because it was done: a reply that was lost is given again.
-            Err(failure) => return self.done_before(caller, key, idempotency, &asked).await?.ok_or(failure),
-        };
-        self.tell(caller, key, command, idempotency.map(|name| (name, &asked))).await
     }
 
     /// The answer to an earlier command with the same idempotency key, where there was one.
@@ -298,37 +185,6 @@ impl Engine {
         })
     }
 
-    pub(super) async fn split(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        at: &str,
-        inputs: Option<Value>,
-        idempotency: Option<String>,
-    ) -> Result<Started, Failure> {
-        let key = self.key_of(caller, execution)?;
-        let stream = self.stream(key).await?;
-        let run = stream.state.0.run().expect("`stream` gives runs only");
-        if let Some(inputs) = &inputs
-            && let Some(definition) = self.definition_of(caller.tenant, run).await?
-        {
-            takes(&definition, inputs)?;
-        }
-        let asked = json!({ "fork": execution, "at": at, "inputs": inputs });
-        let to = StreamKey::new(caller.tenant, self.new_id(caller, idempotency.as_deref())?.stream());
-        let named = || idempotency.clone().map(|name| (name, &asked));
-        let done = match place(run, execution, at) {
-            Ok(at) => self.tell(caller, key, ForkExecution { to: to.stream, at }, named()).await?,
-            Err(failure) => {
-                let before = self.done_before(caller, key, idempotency.clone(), &asked).await?;
-                before.ok_or(failure)?
-            }
-        };
-        let fork = self.fork_of(key, self.forked_at(key, Seq(done.seq)).await?, inputs).await?;
-        let begun = self.tell(caller, to, fork, named()).await?;
-        Ok(Started { id: to.stream.to_string(), repeated: begun.repeated, ended: None })
-    }
-
     /// Where the source says that it was forked: a repeated request goes on with what the first one said, also where
     /// `last` is another checkpoint by now.
     async fn forked_at(&self, key: StreamKey, command: Seq) -> Result<Seq, Failure> {
@@ -344,7 +200,7 @@ impl Engine {
         let state = self.history.state_at(&key, at).await.map_err(|error| answers::broken(&error))?;
         let Some(run) = state.run() else { return Err(answers::unknown()) };
         let blobs = self.opened(key, contents(run)).await;
-        let open = |content: &Content| match self.read(key, &blobs, content) {
+        let open = |content: &Content| match self.content_value(key, &blobs, content) {
             Ok(value) => Ok(Content::open(value.to_string())),
             Err(why) => Err(answers::unreadable("what the fork would begin with", &why)),
         };
@@ -395,24 +251,187 @@ impl Engine {
         debug_assert_eq!(ExecutionId::new(rest).stream().kind(), StreamKind::Execution);
         Ok(ExecutionId::new(rest))
     }
+}
 
-    pub(super) async fn place(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        address: &str,
-    ) -> Result<Seq, Failure> {
+#[async_trait]
+impl Executions for Engine {
+    async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {
+        let control = self.control().await?;
+        let (_, version, definition) = self.version(&control, caller, &request.workflow).await?;
+        takes(&definition, &request.inputs)?;
+        let inputs = request.inputs.to_string();
+        bounded(&inputs)?;
+        let key =
+            StreamKey::new(caller.tenant, self.new_id(caller, request.idempotency.as_deref())?.stream());
+        let slice = request.budget.into_iter().chain(definition.budget).min();
+        let start = StartExecution {
+            workflow: definition.name.clone(),
+            workflow_version: Some(version.digest),
+            inputs: Some(Content::open(inputs)),
+            account: None,
+            steps: 0,
+            plan: definition.plan(),
+            on_failure: definition.on_failure,
+            slice,
+            timeout_ms: definition.timeout_ms.map(bounded_millis),
+            price_list: control.prices.get(&caller.tenant).and_then(omium_execution::Prices::version),
+            keep_ms: definition.keep_ms.map(bounded_millis),
+        };
+        let asked = json!({ "workflow": request.workflow, "inputs": request.inputs, "budget": request.budget.map(view::dollars) });
+        let done = self.tell(caller, key, start, request.idempotency.map(|name| (name, &asked))).await?;
+        Ok(Started { id: key.stream.to_string(), repeated: done.repeated, ended: None })
+    }
+
+    async fn list(&self, caller: &Caller, filter: Filter) -> Result<Page<ExecutionSummary>, Failure> {
+        let status = match &filter.status {
+            None => None,
+            Some(name) => Some(
+                Standing::ALL
+                    .iter()
+                    .find(|(known, _)| known == name)
+                    .map(|(_, standing)| *standing)
+                    .ok_or_else(|| {
+                        Failure::new(
+                            FailureKind::Invalid,
+                            "bad-status",
+                            format!("there is no status `{name}`"),
+                            "it is one of: running, paused, suspended, completed, failed, cancelled",
+                        )
+                    })?,
+            ),
+        };
+        let cursor = filter
+            .cursor
+            .map(|text| {
+                from_hex(&text).ok_or_else(|| {
+                    Failure::new(
+                        FailureKind::Invalid,
+                        "bad-cursor",
+                        "the cursor is none of ours",
+                        "leave it out to begin at the newest",
+                    )
+                })
+            })
+            .transpose()?;
+        let wanted = Wanted { status, workflow: filter.workflow };
+        let limit = filter.limit.clamp(1, 1_000);
+        let page = self.history.index.lines(caller.tenant, &wanted, cursor, limit);
+        let (lines, next) = page.map_err(|error| answers::broken(&error))?;
+        let items = lines
+            .into_iter()
+            .map(|(stream, line)| ExecutionSummary {
+                id: stream.to_string(),
+                workflow: line.workflow,
+                status: line.status.name().to_owned(),
+                started_at: view::time(line.started),
+                ended_at: line.ended.map(view::time),
+            })
+            .collect();
+        Ok(Page { items, next: next.map(|rest| crate::readable::hex(&rest)) })
+    }
+
+    async fn place(&self, caller: &Caller, execution: &str, address: &str) -> Result<Seq, Failure> {
         let key = self.key_of(caller, execution)?;
         let stream = self.stream(key).await?;
         let run = stream.state.0.run().expect("`stream` gives runs only");
         place(run, execution, address)
     }
 
-    pub(super) async fn marks(
+    async fn show(
         &self,
         caller: &Caller,
         execution: &str,
-    ) -> Result<Vec<CheckpointView>, Failure> {
+        at: Option<Seq>,
+    ) -> Result<ExecutionView, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let stream = self.stream(key).await?;
+        match at {
+            None => Ok(self.shown(key, &stream.state.0, stream.seq).await?),
+            Some(at) if at > stream.seq || at == Seq(0) => Err(Failure::new(
+                FailureKind::NotFound,
+                "no-such-seq",
+                format!("{execution} has the seqs 1 to {}", stream.seq),
+                "leave `at` out to see it as it is now",
+            )),
+            Some(at) => {
+                let state = self.history.state_at(&key, at).await.map_err(|error| answers::broken(&error))?;
+                Ok(self.shown(key, &state, at).await?)
+            }
+        }
+    }
+
+    /// Content by its name. Only what the state of this very execution holds is looked for.
+    async fn content(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        wanted: &str,
+        at: Option<Seq>,
+    ) -> Result<Bytes, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let stream = self.stream(key).await?;
+        let mut found = contents::found(&stream.state.0, wanted);
+        if let Some(at) = at.filter(|at| found.is_none() && *at <= stream.seq) {
+            let state = self.history.state_at(&key, at).await.map_err(|error| answers::broken(&error))?;
+            found = contents::found(&state, wanted);
+        }
+        let Some(content) = found else {
+            let detail = format!("{execution} has no content `{wanted}`");
+            let hint = "`inputs` are there, and what a view of it leaves out: it says the path";
+            return Err(Failure::new(FailureKind::NotFound, "no-such-content", detail, hint));
+        };
+        self.content_bytes(key, &content).await.map_err(contents::or_gone)
+    }
+
+    async fn act(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        action: Action,
+        idempotency: Option<String>,
+    ) -> Result<Done, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let asked = asked(&action);
+        let command = match self.command_of(key, execution, action).await {
+            Ok(command) => command,
+            // What it speaks of may be gone because it was done: a reply that was lost is given again.
+            Err(failure) => return self.done_before(caller, key, idempotency, &asked).await?.ok_or(failure),
+        };
+        self.tell(caller, key, command, idempotency.map(|name| (name, &asked))).await
+    }
+
+    async fn fork(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        at: &str,
+        inputs: Option<Value>,
+        idempotency: Option<String>,
+    ) -> Result<Started, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let stream = self.stream(key).await?;
+        let run = stream.state.0.run().expect("`stream` gives runs only");
+        if let Some(inputs) = &inputs
+            && let Some(definition) = self.definition_of(caller.tenant, run).await?
+        {
+            takes(&definition, inputs)?;
+        }
+        let asked = json!({ "fork": execution, "at": at, "inputs": inputs });
+        let to = StreamKey::new(caller.tenant, self.new_id(caller, idempotency.as_deref())?.stream());
+        let named = || idempotency.clone().map(|name| (name, &asked));
+        let done = match place(run, execution, at) {
+            Ok(at) => self.tell(caller, key, ForkExecution { to: to.stream, at }, named()).await?,
+            Err(failure) => {
+                let before = self.done_before(caller, key, idempotency.clone(), &asked).await?;
+                before.ok_or(failure)?
+            }
+        };
+        let fork = self.fork_of(key, self.forked_at(key, Seq(done.seq)).await?, inputs).await?;
+        let begun = self.tell(caller, to, fork, named()).await?;
+        Ok(Started { id: to.stream.to_string(), repeated: begun.repeated, ended: None })
+    }
+
+    async fn checkpoints(&self, caller: &Caller, execution: &str) -> Result<Vec<CheckpointView>, Failure> {
         let key = self.key_of(caller, execution)?;
         let stream = self.stream(key).await?;
         let run = stream.state.0.run().expect("`stream` gives runs only");
@@ -426,6 +445,30 @@ impl Engine {
         };
         self.history.fold(&key, last, seen).await.map_err(|error| answers::broken(&error))?;
         Ok(views)
+    }
+
+    /// Waits for the end of an execution, at most so long.
+    async fn ended(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        limit: Duration,
+    ) -> Result<Option<Ended>, Failure> {
+        let key = self.key_of(caller, execution)?;
+        let over = tokio::time::sleep(limit);
+        tokio::pin!(over);
+        loop {
+            // Before looking: an end that comes between the two is not missed.
+            let waiting = self.ends.wait(key);
+            let told = waiting.told.notified();
+            if let Some(ended) = self.end_of(key).await? {
+                return Ok(Some(ended));
+            }
+            tokio::select! {
+                () = told => {}
+                () = &mut over => return Ok(None),
+            }
+        }
     }
 }
 

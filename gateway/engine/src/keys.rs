@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use omium_api::port::{Caller, Failure, FailureKind, NewKey, Role};
+use async_trait::async_trait;
+use omium_api::port::{Caller, Failure, FailureKind, Keys, NewKey, Role};
 use omium_api::views::{IssuedKey, KeyView};
 use omium_execution::Key;
 use omium_schemas::catalogue::{CreateTenant, IssueKey, KeyRole, RevokeKey};
@@ -80,38 +81,21 @@ impl Engine {
         Ok(IssuedKey { view, bearer })
     }
 
-    pub(super) async fn known_keys(&self, caller: &Caller) -> Result<Vec<KeyView>, Failure> {
+    /// Whether the key that began an attempt is still one of the tenant's.
+    pub(super) async fn key_is_good(&self, tenant: TenantId, public: &str) -> Result<bool, Failure> {
         let control = self.control().await?;
-        let own = control.keys.iter().filter(|(_, key)| key.tenant == caller.tenant);
-        Ok(own.map(|(public, key)| shown(public, key)).collect())
+        Ok(control
+            .keys
+            .get(public)
+            .is_some_and(|key| key.tenant == tenant && key.expires_at.is_none_or(|end| end > now())))
     }
+}
 
-    pub(super) async fn key_issued(
-        &self,
-        caller: &Caller,
-        NewKey { role, days, name }: NewKey,
-    ) -> Result<IssuedKey, Failure> {
-        let ends = |days| Time(now().0.saturating_add(u64::from(days) * DAY));
-        self.issued(Some(caller), caller.tenant, (recorded(role), days.map(ends), name)).await
-    }
-
-    pub(super) async fn key_revoked(&self, caller: &Caller, public: &str) -> Result<KeyView, Failure> {
-        let control = self.control().await?;
-        let key = control.keys.get(public).filter(|key| key.tenant == caller.tenant).ok_or_else(|| {
-            Failure::new(
-                FailureKind::NotFound,
-                "not-found",
-                format!("there is no key `{public}`"),
-                "`omium keys list` shows those that there are, by their public parts",
-            )
-        })?;
-        self.tell_control(Some(caller), RevokeKey { tenant: caller.tenant, key: public.to_owned() }).await?;
-        Ok(shown(public, key))
-    }
-
+#[async_trait]
+impl Keys for Engine {
     /// Whose key this is; nothing where it is none. Where that cannot be read now, whoever was known a moment ago is let
     /// in still, and others are told to come back: "no" would send them away for good.
-    pub(super) async fn known_key(&self, text: &str) -> Result<Option<Caller>, Failure> {
+    async fn authenticate(&self, text: &str) -> Result<Option<Caller>, Failure> {
         let Some((public, secret)) = text.strip_prefix("om_").and_then(|key| key.split_once('_')) else {
             return Ok(None);
         };
@@ -130,23 +114,43 @@ impl Engine {
         Ok(Some(caller))
     }
 
-    /// Whether the key that began an attempt is still one of the tenant's.
-    pub(super) async fn key_is_good(&self, tenant: TenantId, public: &str) -> Result<bool, Failure> {
-        let control = self.control().await?;
-        Ok(control
-            .keys
-            .get(public)
-            .is_some_and(|key| key.tenant == tenant && key.expires_at.is_none_or(|end| end > now())))
-    }
-
     /// Whether the key of somebody who was let in before still opens what it did. A node that cannot look now does not
     /// send away those whom it knew.
-    pub(super) async fn still_knows(&self, caller: &Caller) -> bool {
+    async fn knows(&self, caller: &Caller) -> bool {
         let Ok(control) = self.control().await else { return true };
         control.keys.get(&caller.key).is_some_and(|key| {
             let fresh = key.expires_at.is_none_or(|end| end > now());
             fresh && key.tenant == caller.tenant && role(key.role) == caller.role
         })
+    }
+
+    async fn keys(&self, caller: &Caller) -> Result<Vec<KeyView>, Failure> {
+        let control = self.control().await?;
+        let own = control.keys.iter().filter(|(_, key)| key.tenant == caller.tenant);
+        Ok(own.map(|(public, key)| shown(public, key)).collect())
+    }
+
+    async fn issue_key(
+        &self,
+        caller: &Caller,
+        NewKey { role, days, name }: NewKey,
+    ) -> Result<IssuedKey, Failure> {
+        let ends = |days| Time(now().0.saturating_add(u64::from(days) * DAY));
+        self.issued(Some(caller), caller.tenant, (recorded(role), days.map(ends), name)).await
+    }
+
+    async fn revoke_key(&self, caller: &Caller, public: &str) -> Result<KeyView, Failure> {
+        let control = self.control().await?;
+        let key = control.keys.get(public).filter(|key| key.tenant == caller.tenant).ok_or_else(|| {
+            Failure::new(
+                FailureKind::NotFound,
+                "not-found",
+                format!("there is no key `{public}`"),
+                "`omium keys list` shows those that there are, by their public parts",
+            )
+        })?;
+        self.tell_control(Some(caller), RevokeKey { tenant: caller.tenant, key: public.to_owned() }).await?;
+        Ok(shown(public, key))
     }
 }
 

@@ -22,13 +22,13 @@ mod metrics;
 mod native;
 mod offline;
 mod opening;
-mod port;
 mod prices;
 mod programs;
 mod publish;
 pub mod readable;
 mod reading;
 mod retention;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -42,7 +42,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use omium_api::port::Reason;
 use omium_detector::Detector;
 use omium_execution::{Execution, Phase, Run, Step};
 use omium_log::{Blobs, KafkaLog, KafkaOptions};
@@ -67,7 +66,6 @@ pub use host::Host;
 pub use native::seat as seat_native;
 pub use offline::{adopt as adopt_offline, cancel as cancel_offline};
 pub use opening::{Opening, of_other_ages};
-pub use port::Served;
 pub use publish::{Shown, Topics, start as publish};
 pub use retention::SHORTEST as SHORTEST_KEEP;
 
@@ -82,9 +80,6 @@ const RESIDENTS: usize = 2_000;
 
 /// The folders of what is made again from the log where it is damaged.
 const STORES: [&str; 2] = ["state", "index"];
-
-/// How long a partition may compute before somebody should know.
-const COMPUTING: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How an engine is set.
 #[derive(Clone, Debug)]
@@ -272,60 +267,13 @@ impl Engine {
     }
 
     /// Why a partition has ended by itself, as soon as one has.
-    pub fn ended(&self) -> watch::Receiver<Option<String>> {
+    pub fn stopped(&self) -> watch::Receiver<Option<String>> {
         self.ended.subscribe()
     }
 
     /// Native agents begin no call any more. Resolves when those that are on their way have their end in the log.
     pub async fn drain(&self) {
         self.native_calls.drain().await;
-    }
-
-    /// Why this node does not work as it should: parts of its data that are gone or are another log's, an index that stands
-    /// still, partitions that are not led or compute without an end. Waits for nobody, so it can be asked whatever the
-    /// partitions do.
-    pub fn wholeness(&self) -> Vec<Reason> {
-        let Some(node) = self.node.get() else {
-            return vec![Reason::new("the node is being opened", "the node is being opened")];
-        };
-        let folder = "a part of the data folder is missing, or does not belong there";
-        let mut reasons: Vec<Reason> =
-            node.wholeness().into_iter().map(|text| Reason::new(folder, text)).collect();
-        let troubles = self.history.index.troubles().into_iter();
-        reasons.extend(troubles.map(|text| Reason::new("the index stands still", text)));
-        let full = "there is no room on the disk: commands are refused with 507 until there is; reads go on, and \
-                    `omium cancel` works meanwhile";
-        reasons.extend(self.full().map(|why| Reason::new(full, format!("{full} ({why})"))));
-        let no_keys = "no keys can be written: what begins an execution is refused with 507 until they can; what has \
-                       begun goes on, and `omium cancel` works";
-        reasons.extend(node.no_keys().map(|why| Reason::new(no_keys, format!("{no_keys} ({why})"))));
-        for standing in node.standing() {
-            let omium_runtime::PartitionStanding { partition, led, ended, full: _, computing } = standing;
-            match ended {
-                Some(why) => reasons.push(Reason::new(
-                    "a partition has ended",
-                    format!("partition {partition} has ended: {why}"),
-                )),
-                None if !led => reasons.push(Reason::new(
-                    "a partition is being taken over",
-                    format!("partition {partition} is being taken over"),
-                )),
-                None => {}
-            }
-            if computing >= COMPUTING {
-                let seconds = computing.as_secs();
-                reasons.push(Reason::new(
-                    "a partition computes for long",
-                    format!("partition {partition} has been computing for {seconds} s"),
-                ));
-            }
-        }
-        reasons
-    }
-
-    /// Why the log takes nothing for now, where it does not.
-    fn full(&self) -> Option<String> {
-        self.node.get()?.standing().into_iter().find_map(|standing| standing.full)
     }
 
     /// Saves everything and stops.

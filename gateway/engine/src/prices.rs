@@ -1,7 +1,8 @@
 //! What model calls cost. Which price list counts is pinned when an execution begins, and what a call cost is recorded with
 //! its answer: a replay looks nothing up.
 
-use omium_api::port::{Caller, Failure, Role};
+use async_trait::async_trait;
+use omium_api::port::{Caller, Failure, Keys as _, Prices, Role};
 use omium_api::views::{PriceView, PricesView};
 use omium_execution::Control;
 use omium_schemas::catalogue::SetPrice;
@@ -31,7 +32,22 @@ pub(crate) fn price_under_budget(
 }
 
 impl Engine {
-    pub(super) async fn known_prices(&self, caller: &Caller) -> Result<PricesView, Failure> {
+    /// Gives a model a price where it has none. What somebody has set stays.
+    pub async fn suggest_price(&self, key: &str, model: &str, price: Price) -> Result<(), Failure> {
+        let Some(caller) = self.authenticate(key).await?.filter(|caller| caller.role >= Role::Admin) else {
+            return Ok(());
+        };
+        let known = self.prices(&caller).await?;
+        if known.items.iter().all(|known| known.model != model) {
+            self.set_price(&caller, model.to_owned(), price).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Prices for Engine {
+    async fn prices(&self, caller: &Caller) -> Result<PricesView, Failure> {
         let control = self.control().await?;
         let Some(prices) = control.prices.get(&caller.tenant) else {
             return Ok(PricesView { items: Vec::new(), list: None });
@@ -40,29 +56,12 @@ impl Engine {
         Ok(PricesView { items, list: prices.version().map(|list| list.hex()) })
     }
 
-    pub(super) async fn price_set(
-        &self,
-        caller: &Caller,
-        model: String,
-        price: Price,
-    ) -> Result<PriceView, Failure> {
+    async fn set_price(&self, caller: &Caller, model: String, price: Price) -> Result<PriceView, Failure> {
         let view = shown(&model, price);
         let Price { input, cached, output } = price;
         self.tell_control(Some(caller), SetPrice { tenant: caller.tenant, model, input, cached, output })
             .await?;
         Ok(view)
-    }
-
-    /// Gives a model a price where it has none. What somebody has set stays.
-    pub async fn suggest_price(&self, key: &str, model: &str, price: Price) -> Result<(), Failure> {
-        let Some(caller) = self.known_key(key).await?.filter(|caller| caller.role >= Role::Admin) else {
-            return Ok(());
-        };
-        let known = self.known_prices(&caller).await?;
-        if known.items.iter().all(|known| known.model != model) {
-            self.price_set(&caller, model.to_owned(), price).await?;
-        }
-        Ok(())
     }
 }
 

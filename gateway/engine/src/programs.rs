@@ -1,6 +1,7 @@
 //! Programs that decide their own steps: opened, attempted, ended, and what a person decides about them.
 
-use omium_api::port::{Caller, Decision, Failure, FailureKind, ProgramRequest};
+use async_trait::async_trait;
+use omium_api::port::{Caller, Decision, Failure, FailureKind, ProgramRequest, Programs};
 use omium_api::views::{AttemptView, Done, GuardView, Started};
 use omium_detector::Extraction;
 use omium_execution::Run;
@@ -21,11 +22,61 @@ const ATTEMPTS: i32 = 3;
 const CONFIDENCE: i32 = 700;
 
 impl Engine {
-    pub(super) async fn open_program(
+    /// The gate ends an attempt that must not go on: its calls are refused, and `--resume` begins the next one.
+    pub(super) async fn end_of_attempt(
+        &self,
+        key: StreamKey,
+        number: i64,
+        code: i32,
+        reason: &str,
+    ) -> Result<omium_runtime::Done, Failure> {
+        let output = Some(Content::open(json!(reason).to_string()));
+        let end = FinishExecution { delivery: number, code, output };
+        self.until_taken(|| Request::new(key, end.clone())).await
+    }
+
+    /// A model without a price: it may be asked, or the program ends.
+    async fn decided_about_money(
         &self,
         caller: &Caller,
-        request: ProgramRequest,
-    ) -> Result<Started, Failure> {
+        key: StreamKey,
+        approval: Seq,
+        (decision, note): (Decision, Option<Content>),
+    ) -> Result<Done, Failure> {
+        let command: Command = match decision {
+            Decision::Apply(None) => GiveApproval { approval, note }.into(),
+            Decision::Refuse => RefuseApproval { approval, note }.into(),
+            Decision::Apply(Some(_)) | Decision::Dismiss => {
+                return Err(Failure::new(
+                    FailureKind::Conflict,
+                    "no-remedy",
+                    "the program waits for a price of its model, not for a decision about a finding",
+                    "`omium prices set` and run it again, `omium approve` to let it be asked, or `omium refuse`",
+                ));
+            }
+        };
+        self.tell(caller, key, command, None).await
+    }
+
+    async fn of_program<T>(&self, key: StreamKey, look: impl Fn(&Run) -> Option<T>) -> Result<T, Failure> {
+        let stream = self.stream(key).await?;
+        let run = stream.state.0.run().filter(|run| run.program.is_some());
+        let run = run.ok_or_else(|| {
+            let detail = format!("{} is a workflow, not a program", key.stream);
+            Failure::new(
+                FailureKind::Conflict,
+                "no-program",
+                detail,
+                "`omium show` says what it waits for; `omium retry` tries a failed workflow again",
+            )
+        })?;
+        look(run).ok_or_else(nothing_waits)
+    }
+}
+
+#[async_trait]
+impl Programs for Engine {
+    async fn open_program(&self, caller: &Caller, request: ProgramRequest) -> Result<Started, Failure> {
         let control = self.control().await?;
         let guards = control.guards_of(caller.tenant, &request.name);
         let arguments = request.arguments.to_string();
@@ -49,7 +100,7 @@ impl Engine {
     }
 
     /// The next attempt; earlier ones are over from here on.
-    pub(super) async fn begin_attempt(
+    async fn begin_attempt(
         &self,
         caller: &Caller,
         execution: &str,
@@ -78,7 +129,7 @@ impl Engine {
         Ok(AttemptView { number, token, path })
     }
 
-    pub(super) async fn end_attempt(
+    async fn end_attempt(
         &self,
         caller: &Caller,
         execution: &str,
@@ -93,21 +144,8 @@ impl Engine {
         self.tell(caller, key, end, None).await
     }
 
-    /// The gate ends an attempt that must not go on: its calls are refused, and `--resume` begins the next one.
-    pub(super) async fn end_of_attempt(
-        &self,
-        key: StreamKey,
-        number: i64,
-        code: i32,
-        reason: &str,
-    ) -> Result<omium_runtime::Done, Failure> {
-        let output = Some(Content::open(json!(reason).to_string()));
-        let end = FinishExecution { delivery: number, code, output };
-        self.until_taken(|| Request::new(key, end.clone())).await
-    }
-
     /// What a person says about the finding that a program waits for.
-    pub(super) async fn decided(
+    async fn decide(
         &self,
         caller: &Caller,
         execution: &str,
@@ -153,60 +191,22 @@ impl Engine {
         self.tell(caller, key, command, None).await
     }
 
-    /// A model without a price: it may be asked, or the program ends.
-    async fn decided_about_money(
-        &self,
-        caller: &Caller,
-        key: StreamKey,
-        approval: Seq,
-        (decision, note): (Decision, Option<Content>),
-    ) -> Result<Done, Failure> {
-        let command: Command = match decision {
-            Decision::Apply(None) => GiveApproval { approval, note }.into(),
-            Decision::Refuse => RefuseApproval { approval, note }.into(),
-            Decision::Apply(Some(_)) | Decision::Dismiss => {
-                return Err(Failure::new(
-                    FailureKind::Conflict,
-                    "no-remedy",
-                    "the program waits for a price of its model, not for a decision about a finding",
-                    "`omium prices set` and run it again, `omium approve` to let it be asked, or `omium refuse`",
-                ));
-            }
-        };
-        self.tell(caller, key, command, None).await
-    }
-
-    async fn of_program<T>(&self, key: StreamKey, look: impl Fn(&Run) -> Option<T>) -> Result<T, Failure> {
-        let stream = self.stream(key).await?;
-        let run = stream.state.0.run().filter(|run| run.program.is_some());
-        let run = run.ok_or_else(|| {
-            let detail = format!("{} is a workflow, not a program", key.stream);
-            Failure::new(
-                FailureKind::Conflict,
-                "no-program",
-                detail,
-                "`omium show` says what it waits for; `omium retry` tries a failed workflow again",
-            )
-        })?;
-        look(run).ok_or_else(nothing_waits)
-    }
-
-    pub(super) async fn known_guards(&self, caller: &Caller) -> Result<Vec<GuardView>, Failure> {
+    async fn guards(&self, caller: &Caller) -> Result<Vec<GuardView>, Failure> {
         let control = self.control().await?;
         let guards =
             control.guards.get(&caller.tenant).into_iter().flat_map(std::collections::BTreeMap::values);
         Ok(guards.map(|(program, guard)| shown(program.as_ref(), guard)).collect())
     }
 
-    pub(super) async fn guard_set(&self, caller: &Caller, view: GuardView) -> Result<GuardView, Failure> {
+    async fn set_guard(&self, caller: &Caller, view: GuardView) -> Result<GuardView, Failure> {
         let (program, guard) = checked(view)?;
         let view = shown(program.as_ref(), &guard);
         self.tell_control(Some(caller), SetGuard { tenant: caller.tenant, program, guard }).await?;
         Ok(view)
     }
 
-    pub(super) async fn guard_dropped(&self, caller: &Caller, name: &str) -> Result<GuardView, Failure> {
-        let known = self.known_guards(caller).await?.into_iter().find(|guard| guard.name == name);
+    async fn drop_guard(&self, caller: &Caller, name: &str) -> Result<GuardView, Failure> {
+        let known = self.guards(caller).await?.into_iter().find(|guard| guard.name == name);
         let guard = known.ok_or_else(|| {
             let detail = format!("there is no guard `{name}`");
             Failure::new(

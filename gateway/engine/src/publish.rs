@@ -162,7 +162,7 @@ fn follow(engine: &Arc<Engine>, place: &std::path::Path, publication: Arc<dyn Pu
         };
         let reached = Position::load(&follower.file, follower.id).map(|position| position.next);
         engine.published.note(publication.topic().name(), partition, reached.unwrap_or_default());
-        let mut ended = engine.ended();
+        let mut ended = engine.stopped();
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = follower.run() => {}

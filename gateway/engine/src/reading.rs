@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use omium_api::port::{Caller, Failure};
 use omium_api::views::DeltaView;
 use omium_runtime::StreamKey;
 use omium_schemas::{Seq, StepId};
 use tokio::sync::broadcast;
-
-use super::Engine;
 
 /// How many parts wait for a slow reader before he misses some.
 const WAITING: usize = 1_024;
@@ -37,18 +34,6 @@ impl Readers {
             // Who has left in between misses nothing.
             let _ = sender.send(delta);
         }
-    }
-}
-
-impl Engine {
-    pub(super) async fn reads_along(
-        &self,
-        caller: &Caller,
-        execution: &str,
-    ) -> Result<broadcast::Receiver<DeltaView>, Failure> {
-        let key = self.key_of(caller, execution)?;
-        self.stream(key).await?;
-        Ok(self.readers.join(key))
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
-use omium_api::port::{Failure, FailureKind};
+use async_trait::async_trait;
+use omium_api::port::{Caller, Failure, FailureKind, Retention};
 use omium_api::views::{LetGo, LetGoPartition};
 use omium_log::Log;
 use omium_runtime::{Answer, TrimError};
@@ -47,7 +48,7 @@ impl Engine {
     /// From now on what ended longer ago than this is let go of, now and then.
     pub fn keep(self: &Arc<Self>, keep: Duration) {
         assert!(self.keep.set(keep).is_ok(), "it is said once");
-        let (weak, mut ended) = (Arc::downgrade(self), self.ended());
+        let (weak, mut ended) = (Arc::downgrade(self), self.stopped());
         let task = tokio::spawn(async move {
             let over = async { drop(ended.wait_for(Option::is_some).await) };
             tokio::pin!(over);
@@ -65,20 +66,6 @@ impl Engine {
             }
         });
         self.followers.lock().unwrap_or_else(PoisonError::into_inner).push(task);
-    }
-
-    /// Lets go of it at once, for whoever does not want to wait.
-    pub(super) async fn let_go_now(&self) -> Result<LetGo, Failure> {
-        let Some(keep) = self.keep.get() else {
-            return Err(Failure::new(
-                FailureKind::Conflict,
-                "keeps-everything",
-                "this server keeps everything: nobody has said for how long",
-                "start it with `--keep 90d`, or write `keep = \"90d\"` below `[server]` in its omium.toml",
-            ));
-        };
-        self.letting_go.lock().await.swept = None;
-        self.let_go(*keep).await.map_err(|error| answers::broken(&error))
     }
 
     /// What ended longer ago than `keep`, or than its workflow says, is dropped. What goes on, keys, workflows and prices
@@ -188,6 +175,23 @@ impl Engine {
             }
         }
         Ok(named)
+    }
+}
+
+#[async_trait]
+impl Retention for Engine {
+    /// Lets go of it at once, for whoever does not want to wait.
+    async fn trim(&self, _caller: &Caller) -> Result<LetGo, Failure> {
+        let Some(keep) = self.keep.get() else {
+            return Err(Failure::new(
+                FailureKind::Conflict,
+                "keeps-everything",
+                "this server keeps everything: nobody has said for how long",
+                "start it with `--keep 90d`, or write `keep = \"90d\"` below `[server]` in its omium.toml",
+            ));
+        };
+        self.letting_go.lock().await.swept = None;
+        self.let_go(*keep).await.map_err(|error| answers::broken(&error))
     }
 }
 

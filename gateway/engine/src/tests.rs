@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use omium_api::port::{
-    Action, Answer as Verdict, Caller, Engine as _, Filter, Outcome, StartRequest, Task, ToWorker, ToolCall,
-    ToolEnd, WorkerInfo, WorkerSeat,
+    Action, Answer as Verdict, Caller, Filter, Outcome, StartRequest, Task, ToWorker, ToolCall, ToolEnd,
+    WorkerInfo, WorkerSeat,
 };
 use omium_api::views::{Ended, ExecutionView, Started};
 use omium_runtime::{Answer, Request};
@@ -24,7 +24,6 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::index::Standing;
-use super::port::Served;
 use super::{Engine, Options};
 
 const LOAN: &str = "
@@ -87,7 +86,7 @@ async fn an_execution_can_be_cancelled_while_nothing_runs() {
 
 struct Desk {
     engine: Arc<Engine>,
-    served: Served,
+    served: Arc<dyn omium_api::port::Engine>,
     caller: Caller,
 }
 
@@ -113,7 +112,7 @@ impl Desk {
             }
         };
         let key = engine.admit("default", KeyRole::Admin).await.unwrap();
-        let served = Served(engine.clone());
+        let served: Arc<dyn omium_api::port::Engine> = engine.clone();
         let caller = served.authenticate(&key).await.unwrap().unwrap();
         Desk { engine, served, caller }
     }
@@ -653,10 +652,10 @@ async fn keys_of_another_log_or_none_beside_a_log_are_refused() {
     std::fs::write(&keys, kept_keys).unwrap();
     std::fs::write(&master, kept_master).unwrap();
     let desk = Desk::open(dir.path()).await;
-    assert_eq!(desk.engine.wholeness(), []);
+    assert_eq!(desk.served.wholeness(), []);
     std::fs::remove_dir_all(dir.path().join("blobs")).unwrap();
     let noticed = async {
-        while desk.engine.wholeness().is_empty() {
+        while desk.served.wholeness().is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -717,7 +716,7 @@ async fn a_workflow_with_a_rule_that_cannot_be_used_is_not_published() {
     let unknown = json!({ "name": "ruled", "agents": [{ "id": "a", "prompt": "x", "tools": ["clok"] }] });
     let refused = desk.served.publish(&desk.caller, "ruled.yaml", &unknown.to_string()).await.unwrap_err();
     assert!(refused.detail.contains("did you mean `clock`?"), "{refused:?}");
-    let read = omium_api::port::Engine::read(&desk.served, "ruled.yaml", &unknown.to_string());
+    let read = desk.served.read("ruled.yaml", &unknown.to_string());
     assert_eq!(json!(read.unwrap_err()), refused.problems, "who validates hears the same");
     desk.engine.stop().await.unwrap();
 }

@@ -17,6 +17,19 @@ fn pure_crates_are_linked_with_nothing_that_waits_stores_talks_or_rolls_dice() {
 }
 
 #[test]
+fn the_binary_is_linked_with_no_test_kit() {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let tree = Command::new(cargo)
+        .args(["tree", "--locked", "--offline", "--package=omium", "--edges=normal", "--format={p} {f}"])
+        .current_dir(root())
+        .output()
+        .expect("cargo tree starts");
+    let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
+    assert!(tree.contains("omium-processor"), "the tree is read: {tree}");
+    none(tree.lines().filter(|line| line.contains("testkit")).map(str::to_owned).collect());
+}
+
+#[test]
 fn the_top_level_is_fixed() {
     let mut entries: Vec<String> =
         paths().iter().map(|path| path.split('/').next().unwrap_or(path).to_owned()).collect();

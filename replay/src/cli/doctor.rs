@@ -186,7 +186,7 @@ fn absent(target: &Target, url: &str, here: bool) -> Finding {
 }
 
 fn port() -> Finding {
-    let free = std::net::TcpListener::bind(("127.0.0.1", crate::dev::PORT)).is_ok();
+    let free = std::net::TcpListener::bind(("127.0.0.1", crate::serve::PORT)).is_ok();
     let text = if free { "7460 is free" } else { "7460 is taken; `omium dev` takes the next one" };
     Finding { what: "port", fine: true, text: text.to_owned() }
 }

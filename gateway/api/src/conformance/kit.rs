@@ -9,16 +9,18 @@ use axum::body::Bytes;
 use omium_schemas::catalogue::LossReason;
 use omium_schemas::{Branch, Epoch, Price, Seq, StepId, TenantId};
 use omium_telemetry::Meters;
+use omium_workflow::{Definition, Problems};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::port::{
-    Action, Caller, Engine, Failure, FailureKind, Filter, NewKey, Outcome, Programs, Role, Sending,
-    StartRequest, Task, ToWorker, WorkerInfo, WorkerSeat,
+    Action, Caller, Decision, Executions, Failure, FailureKind, Filter, Keys, NewKey, Node, Outcome, Prices,
+    ProgramRequest, Programs, Reason, Retention, Role, Sending, StartRequest, Streams, Task, ToWorker,
+    ToolBegun, ToolCall, ToolEnd, WorkerInfo, WorkerSeat, Workers, Workflows,
 };
 use crate::views::{
-    CheckpointView, Done, EventView, ExecutionSummary, ExecutionView, IssuedKey, KeyView, LetGo, Page,
-    PriceView, PricesView, Published, Started, WorkflowView,
+    AttemptView, CheckpointView, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
+    GuardView, IssuedKey, KeyView, LetGo, Page, PriceView, PricesView, Published, Started, WorkflowView,
 };
 
 /// The key of the worker under test.
@@ -172,6 +174,12 @@ fn not_here<T>() -> Result<T, Failure> {
     Err(Failure::new(FailureKind::Invalid, "only-workers", "here only workers are tested", hint))
 }
 
+fn unrecorded<T>() -> Result<T, Failure> {
+    let detail = "this engine does not record tool calls of workers";
+    let hint = "call the tool without saying so; its effect is not deduplicated";
+    Err(Failure::new(FailureKind::Invalid, "tools-not-recorded", detail, hint))
+}
+
 struct Seat(Arc<Shared>);
 
 #[async_trait]
@@ -191,6 +199,14 @@ impl WorkerSeat for Seat {
         self.0.end(execution, sending, End::Lost(reason))
     }
 
+    async fn call_tool(&self, _: &str, _: Sending, _: ToolCall) -> Result<ToolBegun, Failure> {
+        unrecorded()
+    }
+
+    async fn end_tool(&self, _: &str, _: Sending, _: Seq, _: ToolEnd) -> Result<Done, Failure> {
+        unrecorded()
+    }
+
     fn holds(&self) -> Vec<(String, Sending)> {
         let table = self.0.lock();
         let open = table.given.iter().filter(|(_, given)| given.end.is_none());
@@ -198,6 +214,8 @@ impl WorkerSeat for Seat {
     }
 
     fn grant(&self, _: u32) {}
+
+    fn away(&self, _: bool) {}
 
     fn drain(&self) {}
 }
@@ -209,10 +227,34 @@ impl Drop for Seat {
     }
 }
 
-impl Programs for Kit {}
+impl Node for Kit {
+    fn ready(&self) -> bool {
+        true
+    }
+
+    fn wholeness(&self) -> Vec<Reason> {
+        Vec::new()
+    }
+
+    fn readable(&self) -> bool {
+        true
+    }
+
+    fn health(&self) -> Vec<(String, bool)> {
+        Vec::new()
+    }
+
+    fn meters(&self) -> Arc<Meters> {
+        Arc::default()
+    }
+
+    fn active(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+}
 
 #[async_trait]
-impl Engine for Kit {
+impl Keys for Kit {
     async fn authenticate(&self, key: &str) -> Result<Option<Caller>, Failure> {
         let caller = Caller {
             tenant: TenantId([1; 16]),
@@ -223,28 +265,8 @@ impl Engine for Kit {
         Ok((key == KEY).then_some(caller))
     }
 
-    fn ready(&self) -> bool {
+    async fn knows(&self, _: &Caller) -> bool {
         true
-    }
-
-    fn meters(&self) -> Arc<Meters> {
-        Arc::default()
-    }
-
-    fn active(&self) -> Vec<(String, u64)> {
-        Vec::new()
-    }
-
-    async fn publish(&self, _: &Caller, _: &str, _: &str) -> Result<Published, Failure> {
-        not_here()
-    }
-
-    async fn workflows(&self, _: &Caller) -> Result<Vec<WorkflowView>, Failure> {
-        not_here()
-    }
-
-    async fn workflow(&self, _: &Caller, _: &str) -> Result<WorkflowView, Failure> {
-        not_here()
     }
 
     async fn keys(&self, _: &Caller) -> Result<Vec<KeyView>, Failure> {
@@ -258,11 +280,29 @@ impl Engine for Kit {
     async fn revoke_key(&self, _: &Caller, _: &str) -> Result<KeyView, Failure> {
         not_here()
     }
+}
 
-    async fn trim(&self, _: &Caller) -> Result<LetGo, Failure> {
+#[async_trait]
+impl Workflows for Kit {
+    fn read(&self, file: &str, text: &str) -> Result<Definition, Problems> {
+        omium_workflow::parse(file, text)
+    }
+
+    async fn publish(&self, _: &Caller, _: &str, _: &str) -> Result<Published, Failure> {
         not_here()
     }
 
+    async fn workflows(&self, _: &Caller) -> Result<Vec<WorkflowView>, Failure> {
+        not_here()
+    }
+
+    async fn workflow(&self, _: &Caller, _: &str) -> Result<WorkflowView, Failure> {
+        not_here()
+    }
+}
+
+#[async_trait]
+impl Prices for Kit {
     async fn prices(&self, _: &Caller) -> Result<PricesView, Failure> {
         not_here()
     }
@@ -270,12 +310,19 @@ impl Engine for Kit {
     async fn set_price(&self, _: &Caller, _: String, _: Price) -> Result<PriceView, Failure> {
         not_here()
     }
+}
 
+#[async_trait]
+impl Executions for Kit {
     async fn start(&self, _: &Caller, _: StartRequest) -> Result<Started, Failure> {
         not_here()
     }
 
     async fn list(&self, _: &Caller, _: Filter) -> Result<Page<ExecutionSummary>, Failure> {
+        not_here()
+    }
+
+    async fn place(&self, _: &Caller, _: &str, _: &str) -> Result<Seq, Failure> {
         not_here()
     }
 
@@ -306,6 +353,13 @@ impl Engine for Kit {
         not_here()
     }
 
+    async fn ended(&self, _: &Caller, _: &str, _: Duration) -> Result<Option<Ended>, Failure> {
+        not_here()
+    }
+}
+
+#[async_trait]
+impl Streams for Kit {
     async fn events(&self, _: &Caller, _: &str, _: Seq, _: usize) -> Result<Vec<EventView>, Failure> {
         not_here()
     }
@@ -314,8 +368,15 @@ impl Engine for Kit {
         not_here()
     }
 
+    async fn read_along(&self, _: &Caller, _: &str) -> Result<broadcast::Receiver<DeltaView>, Failure> {
+        not_here()
+    }
+}
+
+#[async_trait]
+impl Workers for Kit {
     async fn seat(
-        &self,
+        self: Arc<Self>,
         _: &Caller,
         worker: WorkerInfo,
         steps: mpsc::Sender<ToWorker>,
@@ -323,5 +384,43 @@ impl Engine for Kit {
         self.0.lock().seat = Some((worker, steps));
         self.0.moved();
         Ok(Box::new(Seat(self.0.clone())))
+    }
+}
+
+#[async_trait]
+impl Programs for Kit {
+    async fn open_program(&self, _: &Caller, _: ProgramRequest) -> Result<Started, Failure> {
+        not_here()
+    }
+
+    async fn begin_attempt(&self, _: &Caller, _: &str, _: Option<String>) -> Result<AttemptView, Failure> {
+        not_here()
+    }
+
+    async fn end_attempt(&self, _: &Caller, _: &str, _: i64, _: i32, _: Value) -> Result<Done, Failure> {
+        not_here()
+    }
+
+    async fn decide(&self, _: &Caller, _: &str, _: Decision, _: Option<String>) -> Result<Done, Failure> {
+        not_here()
+    }
+
+    async fn guards(&self, _: &Caller) -> Result<Vec<GuardView>, Failure> {
+        not_here()
+    }
+
+    async fn set_guard(&self, _: &Caller, _: GuardView) -> Result<GuardView, Failure> {
+        not_here()
+    }
+
+    async fn drop_guard(&self, _: &Caller, _: &str) -> Result<GuardView, Failure> {
+        not_here()
+    }
+}
+
+#[async_trait]
+impl Retention for Kit {
+    async fn trim(&self, _: &Caller) -> Result<LetGo, Failure> {
+        not_here()
     }
 }

@@ -1,16 +1,14 @@
-//! The document of the API, OpenAPI 3.1, made from the types that are served and a table of what is done with them.
+//! The document of the API, OpenAPI 3.1, made from the types that are served and the rows of the routes.
 
-mod examples;
-mod operations;
 mod postman;
 
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use self::operations::{Body, Operation};
 pub use self::postman::collection as postman;
 use crate::port::Role;
+use crate::routes::{self, Body, Route, examples};
 use crate::views::ProblemView;
 
 /// The document.
@@ -21,9 +19,9 @@ pub fn document() -> Value {
     let mut schemas = settings.into_generator();
     let problem = schemas.subschema_for::<ProblemView>();
     let mut paths: Map<String, Value> = Map::new();
-    for operation in operations::all(&mut schemas) {
-        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
-        path[operation.method] = described(&operation);
+    for route in routes::all(&mut schemas) {
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[route.method] = described(&route);
     }
     json!({
         "openapi": "3.1.0",
@@ -54,12 +52,12 @@ fn taken(mut schemas: SchemaGenerator) -> Map<String, Value> {
     schemas.take_definitions(true)
 }
 
-fn described(operation: &Operation) -> Value {
-    let Operation { id, summary, role, status, answer, .. } = operation;
+fn described(route: &Route) -> Value {
+    let Route { id, summary, role, status, answer, .. } = route;
     let mut described = json!({
         "operationId": id,
         "summary": summary,
-        "parameters": parameters(operation),
+        "parameters": parameters(route),
         "responses": {
             status.to_string(): { "description": "Done.", "content": content(answer) },
             "default": { "$ref": "#/components/responses/Problem" },
@@ -69,8 +67,8 @@ fn described(operation: &Operation) -> Value {
         Some(role) => described["x-omium-role"] = json!(format!("{role:?}").to_lowercase()),
         None => described["security"] = json!([]),
     }
-    if let Some(body) = &operation.body {
-        described["requestBody"] = json!({ "required": operation.needs_body, "content": content(body) });
+    if let Some(body) = &route.body {
+        described["requestBody"] = json!({ "required": route.needs_body, "content": content(body) });
     }
     described
 }
@@ -88,30 +86,30 @@ fn content(body: &Body) -> Value {
     }
 }
 
-fn parameters(operation: &Operation) -> Vec<Value> {
+fn parameters(route: &Route) -> Vec<Value> {
     let mut parameters = Vec::new();
     for name in
-        ["id", "name", "key", "content"].iter().filter(|name| operation.path.contains(&format!("{{{name}}}")))
+        ["id", "name", "key", "content"].iter().filter(|name| route.path.contains(&format!("{{{name}}}")))
     {
         parameters.push(json!({
             "name": name, "in": "path", "required": true, "schema": { "type": "string" },
             "example": examples::in_path(name),
         }));
     }
-    for (name, kind, text, example) in operation.query {
+    for (name, kind, text, example) in route.query {
         let schema = json!({ "type": kind });
         let example: Value = serde_json::from_str(example).unwrap_or_else(|_| json!(example));
         parameters.push(json!({
             "name": name, "in": "query", "description": text, "schema": schema, "example": example,
         }));
     }
-    let changes = operation.method == "post" && operation.role >= Some(Role::Developer);
-    if changes && operation.path.contains("/executions") {
+    let changes = route.method == "post" && route.role >= Some(Role::Developer);
+    if changes && route.path.contains("/executions") {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header",
             "description": "The same key with the same request does it once; with another request it is refused.",
             "schema": { "type": "string", "minLength": 1, "maxLength": 256 },
-            "example": format!("example-{}", operation.id),
+            "example": format!("example-{}", route.id),
         }));
     }
     parameters

@@ -152,7 +152,7 @@ impl Desk {
         link.resumed = false;
         // Room for every step that credit allows and for a cancellation of each.
         let (give, steps) = mpsc::channel(2 * info.capacity as usize + 64);
-        let seat = self.engine.seat(&caller, info, give).await.map_err(status)?;
+        let seat = self.engine.clone().seat(&caller, info, give).await.map_err(status)?;
         let times = WorkerTimes { idle, ..self.times };
         let (attach, links) = mpsc::channel(1);
         self.lock().insert(identity.clone(), attach.clone());

@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use omium_api::port::{
-    Failure, FailureKind, Outcome, Sending, Task, ToWorker, ToolBegun, ToolCall, WorkerInfo, WorkerSeat,
+    Failure, FailureKind, Outcome, Sending, Task, ToWorker, ToolBegun, ToolCall, ToolEnd, WorkerInfo,
+    WorkerSeat,
 };
 use omium_api::views::Done;
 use omium_schemas::catalogue::LossReason;
-use omium_schemas::{Branch, Epoch, StepId, TenantId};
+use omium_schemas::{Branch, Epoch, Seq, StepId, TenantId};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
@@ -164,6 +165,16 @@ impl WorkerSeat for Seat {
     async fn call_tool(&self, execution: &str, _: Sending, call: ToolCall) -> Result<ToolBegun, Failure> {
         let recorded = (call.tool == "rates").then(|| Ok(json!({ "apr": 5.5 })));
         Ok(ToolBegun { done: self.memory.say(execution, "ToolCallStarted", call.arguments), recorded })
+    }
+
+    async fn end_tool(&self, _: &str, _: Sending, _: Seq, _: ToolEnd) -> Result<Done, Failure> {
+        let detail = "this engine does not record tool calls of workers";
+        Err(Failure::new(
+            FailureKind::Invalid,
+            "tools-not-recorded",
+            detail,
+            "call the tool without saying so",
+        ))
     }
 
     async fn lose(&self, execution: &str, of: Sending, reason: LossReason) -> Result<Done, Failure> {

@@ -2,19 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Bytes;
 use omium_api::port::{
-    Action, Caller, Decision, Engine, Failure, FailureKind, Filter, NewKey, ProgramRequest, Programs, Reason,
-    Role, StartRequest, ToWorker, WorkerInfo, WorkerSeat,
+    Action, Caller, Decision, Executions, Failure, FailureKind, Filter, Keys, NewKey, Node, Prices,
+    ProgramRequest, Programs, Reason, Retention, Role, StartRequest, Streams, ToWorker, WorkerInfo,
+    WorkerSeat, Workers, Workflows,
 };
 use omium_api::views::{
-    AttemptView, CheckpointView, DeltaView, Done, EventView, ExecutionSummary, ExecutionView, GuardView,
-    IssuedKey, KeyView, LetGo, Page, PriceView, PricesView, Published, Started, WorkflowView,
+    AttemptView, CheckpointView, DeltaView, Done, Ended, EventView, ExecutionSummary, ExecutionView,
+    GuardView, IssuedKey, KeyView, LetGo, Page, PriceView, PricesView, Published, Started, WorkflowView,
 };
 use omium_schemas::{Money, Price, Seq, TenantId};
 use omium_telemetry::Meters;
+use omium_workflow::{Definition, Problems};
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -194,8 +197,34 @@ impl Programs for Served {
     }
 }
 
+impl Node for Served {
+    fn ready(&self) -> bool {
+        self.wholeness().is_empty()
+    }
+
+    fn wholeness(&self) -> Vec<Reason> {
+        self.0.reasons.lock().unwrap().clone()
+    }
+
+    fn readable(&self) -> bool {
+        self.ready()
+    }
+
+    fn health(&self) -> Vec<(String, bool)> {
+        vec![("engine".to_owned(), self.ready())]
+    }
+
+    fn meters(&self) -> Arc<Meters> {
+        self.0.meters.clone()
+    }
+
+    fn active(&self) -> Vec<(String, u64)> {
+        vec![("native".to_owned(), 1)]
+    }
+}
+
 #[async_trait]
-impl Engine for Served {
+impl Keys for Served {
     async fn authenticate(&self, key: &str) -> Result<Option<Caller>, Failure> {
         Ok(Some(match key {
             "viewer" => caller(1, Role::Viewer),
@@ -215,20 +244,32 @@ impl Engine for Served {
         !self.0.revoked.lock().unwrap().contains(&caller.key)
     }
 
-    fn ready(&self) -> bool {
-        self.wholeness().is_empty()
+    async fn keys(&self, caller: &Caller) -> Result<Vec<KeyView>, Failure> {
+        Ok(vec![key(&caller.key, caller.role)])
     }
 
-    fn wholeness(&self) -> Vec<Reason> {
-        self.0.reasons.lock().unwrap().clone()
+    async fn issue_key(&self, _: &Caller, wanted: NewKey) -> Result<IssuedKey, Failure> {
+        let NewKey { role, days, name } = wanted;
+        let expires_at = days.map(|_| TIME.to_owned());
+        Ok(IssuedKey {
+            view: KeyView { expires_at, name, ..key("other", role) },
+            bearer: "om_other_secret".to_owned(),
+        })
     }
 
-    fn meters(&self) -> Arc<Meters> {
-        self.0.meters.clone()
+    async fn revoke_key(&self, caller: &Caller, name: &str) -> Result<KeyView, Failure> {
+        if name == "other" && caller.tenant == TenantId([1; 16]) {
+            return Ok(key(name, Role::Viewer));
+        }
+        let hint = "`omium keys list` shows those that there are";
+        Err(Failure::new(FailureKind::NotFound, "not-found", format!("there is no key `{name}`"), hint))
     }
+}
 
-    fn active(&self) -> Vec<(String, u64)> {
-        vec![("native".to_owned(), 1)]
+#[async_trait]
+impl Workflows for Served {
+    fn read(&self, file: &str, text: &str) -> Result<Definition, Problems> {
+        omium_workflow::parse(file, text)
     }
 
     async fn publish(&self, _: &Caller, file: &str, text: &str) -> Result<Published, Failure> {
@@ -252,32 +293,10 @@ impl Engine for Served {
         let detail = format!("there is no workflow `{name}`");
         Err(Failure::new(FailureKind::NotFound, "no-such-workflow", detail, "publish it"))
     }
+}
 
-    async fn keys(&self, caller: &Caller) -> Result<Vec<KeyView>, Failure> {
-        Ok(vec![key(&caller.key, caller.role)])
-    }
-
-    async fn issue_key(&self, _: &Caller, wanted: NewKey) -> Result<IssuedKey, Failure> {
-        let NewKey { role, days, name } = wanted;
-        let expires_at = days.map(|_| TIME.to_owned());
-        Ok(IssuedKey {
-            view: KeyView { expires_at, name, ..key("other", role) },
-            bearer: "om_other_secret".to_owned(),
-        })
-    }
-
-    async fn revoke_key(&self, caller: &Caller, name: &str) -> Result<KeyView, Failure> {
-        if name == "other" && caller.tenant == TenantId([1; 16]) {
-            return Ok(key(name, Role::Viewer));
-        }
-        let hint = "`omium keys list` shows those that there are";
-        Err(Failure::new(FailureKind::NotFound, "not-found", format!("there is no key `{name}`"), hint))
-    }
-
-    async fn trim(&self, _: &Caller) -> Result<LetGo, Failure> {
-        Ok(LetGo::default())
-    }
-
+#[async_trait]
+impl Prices for Served {
     async fn prices(&self, _: &Caller) -> Result<PricesView, Failure> {
         Ok(PricesView { items: Vec::new(), list: None })
     }
@@ -288,7 +307,10 @@ impl Engine for Served {
         let (input_usd, cached_usd, output_usd) = (shown(input), shown(cached), shown(output));
         Ok(PriceView { model, input_usd, cached_usd, output_usd })
     }
+}
 
+#[async_trait]
+impl Executions for Served {
     async fn start(&self, caller: &Caller, request: StartRequest) -> Result<Started, Failure> {
         self.workflow(caller, &request.workflow).await?;
         Ok(Started { id: self.0.started(caller), repeated: false, ended: None })
@@ -307,14 +329,10 @@ impl Engine for Served {
         Ok(Page { items: items.take(filter.limit).collect(), next: None })
     }
 
-    async fn content(
-        &self,
-        caller: &Caller,
-        execution: &str,
-        _: &str,
-        _: Option<Seq>,
-    ) -> Result<Bytes, Failure> {
-        self.0.of(caller, execution, |_| Ok(Bytes::from_static(b"{}")))
+    async fn place(&self, _: &Caller, execution: &str, address: &str) -> Result<Seq, Failure> {
+        let detail = format!("{execution} has no checkpoint `{address}`");
+        let hint = format!("`omium checkpoints list {execution}` shows them");
+        Err(Failure::new(FailureKind::NotFound, "no-such-checkpoint", detail, hint))
     }
 
     async fn show(&self, caller: &Caller, execution: &str, _: Option<Seq>) -> Result<ExecutionView, Failure> {
@@ -342,6 +360,16 @@ impl Engine for Served {
                 state_hash: "00".to_owned(),
             })
         })
+    }
+
+    async fn content(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        _: &str,
+        _: Option<Seq>,
+    ) -> Result<Bytes, Failure> {
+        self.0.of(caller, execution, |_| Ok(Bytes::from_static(b"{}")))
     }
 
     async fn act(
@@ -398,6 +426,32 @@ impl Engine for Served {
         self.0.of(caller, execution, |stream| Ok(stream.checkpoints.clone()))
     }
 
+    async fn ended(
+        &self,
+        caller: &Caller,
+        execution: &str,
+        limit: Duration,
+    ) -> Result<Option<Ended>, Failure> {
+        let mut moved = self.follow(caller, execution).await?;
+        let over = tokio::time::sleep(limit);
+        tokio::pin!(over);
+        loop {
+            moved.borrow_and_update();
+            let ExecutionView { ended_at, status, failure, output, .. } =
+                self.show(caller, execution, None).await?;
+            if ended_at.is_some() {
+                return Ok(Some(Ended { status, failure, output }));
+            }
+            tokio::select! {
+                changed = moved.changed() => if changed.is_err() { return Ok(None) },
+                () = &mut over => return Ok(None),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Streams for Served {
     async fn events(
         &self,
         caller: &Caller,
@@ -422,15 +476,25 @@ impl Engine for Served {
     ) -> Result<broadcast::Receiver<DeltaView>, Failure> {
         self.0.of(caller, execution, |stream| Ok(stream.parts.subscribe()))
     }
+}
 
+#[async_trait]
+impl Workers for Served {
     async fn seat(
-        &self,
+        self: Arc<Self>,
         caller: &Caller,
         worker: WorkerInfo,
         steps: mpsc::Sender<ToWorker>,
     ) -> Result<Box<dyn WorkerSeat>, Failure> {
         let id = self.0.board.seat(caller.tenant, worker, steps);
         Ok(Box::new(Seat { memory: self.0.clone(), id }))
+    }
+}
+
+#[async_trait]
+impl Retention for Served {
+    async fn trim(&self, _: &Caller) -> Result<LetGo, Failure> {
+        Ok(LetGo::default())
     }
 }
 

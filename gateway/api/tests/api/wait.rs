@@ -1,6 +1,6 @@
 //! A request that waits for the end of an execution.
 
-use omium_api::port::{Action, Engine as _, Role};
+use omium_api::port::{Action, Executions as _, Role};
 use serde_json::{Value, json};
 
 use crate::engine::{MISSING, Served, caller};

@@ -41,7 +41,7 @@ impl Gate {
         let Outcome::Answered(Some(content)) = &call.outcome else {
             return Err(refused(answers::unknown()));
         };
-        let plain = self.0.content(key, content).await.map_err(refused)?;
+        let plain = self.0.content_bytes(key, content).await.map_err(refused)?;
         Ok(Looked::Recorded(plain, call.done.unwrap_or(call.at)))
     }
 }

@@ -380,13 +380,13 @@ impl<'e> Recorder<'e> {
         Ok(match &call.outcome {
             Outcome::Failed { reason, .. } => {
                 let words = match reason {
-                    Some(reason) => self.engine.content(self.owner.key, reason).await?,
+                    Some(reason) => self.engine.content_bytes(self.owner.key, reason).await?,
                     None => bytes::Bytes::new(),
                 };
                 BegunTool::Failed { at, reason: words_of(&words) }
             }
             Outcome::Answered(Some(result)) => {
-                let bytes = self.engine.content(self.owner.key, result).await?;
+                let bytes = self.engine.content_bytes(self.owner.key, result).await?;
                 let result = serde_json::from_slice(&bytes).map_err(|why| {
                     answers::broken(&anyhow::anyhow!(
                         "the result of the call at seq {at} cannot be read: {why}"

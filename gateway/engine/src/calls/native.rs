@@ -96,7 +96,7 @@ impl Calls for NativeRecord<'_> {
                 let Outcome::Answered(Some(answer)) = &known.outcome else {
                     return Err(not_recorded(answers::unknown()));
                 };
-                let answer = self.engine.content(self.key, answer).await.map_err(not_recorded)?;
+                let answer = self.engine.content_bytes(self.key, answer).await.map_err(not_recorded)?;
                 return Ok(BegunModel::Recorded(answer.to_vec()));
             }
         };

@@ -1,6 +1,6 @@
 //! Who changed what of control.
 
-use omium_api::port::{Engine as _, NewKey, Programs as _, Role};
+use omium_api::port::{NewKey, Role};
 use omium_schemas::{Block, BlockKind, Money, Offset, Partition, Price};
 
 use super::{Desk, ONE};

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use omium_api::port::Engine as _;
 use serde_json::json;
 
 use super::{Desk, Engine, ONE, Options};
@@ -71,7 +70,7 @@ async fn refusal(data: &Path) -> String {
 
 async fn opens(data: &Path) -> Vec<String> {
     let desk = Desk::open(data).await;
-    let reasons = desk.engine.wholeness().into_iter().map(|reason| reason.text).collect();
+    let reasons = desk.served.wholeness().into_iter().map(|reason| reason.text).collect();
     desk.engine.stop().await.unwrap();
     reasons
 }

@@ -1,6 +1,5 @@
 //! What control says stands in the log of every partition before anything there is decided by it.
 
-use omium_api::port::Engine as _;
 use omium_schemas::catalogue::{Command, ControlSeen, Event, StartExecution};
 use omium_schemas::{Block, Frame, Partition, Seq};
 use serde_json::json;

@@ -1,6 +1,5 @@
 //! Steps that workers perform: whether there is a worker at all, and whether what it makes is what was asked for.
 
-use omium_api::port::Engine as _;
 use serde_json::json;
 
 use super::Desk;

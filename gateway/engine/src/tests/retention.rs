@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use omium_api::port::{Action, Engine as _, Outcome};
+use omium_api::port::{Action, Outcome};
 use omium_api::views::{EventView, ExecutionView};
 use omium_schemas::catalogue::FailureClass;
 use omium_schemas::{Block, Frame, Partition, Seq};

@@ -56,8 +56,8 @@ Verified N blocks of 4 partitions: checksums and hash chains hold.
 Steps sent to a worker: 6. No finished step was done again.
 ";
 
-fn omium() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_omium"))
+fn story() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_omium-story"))
 }
 
 /// Hashes of states and counts of records differ from run to run.
@@ -83,7 +83,7 @@ fn of_stream(text: &str, stream: &str) -> Vec<String> {
 
 #[test]
 fn a_killed_job_goes_on_where_it_was_and_its_replay_is_equal() {
-    let told = omium().arg("story").output().expect("the binary runs");
+    let told = story().output().expect("the binary runs");
     let (text, errors) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
     assert!(told.status.success(), "{errors}");
     let text = normal(&text);
@@ -103,35 +103,9 @@ fn a_killed_job_goes_on_where_it_was_and_its_replay_is_equal() {
 fn a_directory_that_holds_something_is_not_used_for_the_story() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(dir.path().join("mine"), "precious").expect("a file");
-    let told = omium().args(["story", "--keep"]).arg(dir.path()).output().expect("the binary runs");
+    let told = story().arg("--keep").arg(dir.path()).output().expect("the binary runs");
     assert_eq!(told.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&told.stdout), "");
     assert!(String::from_utf8_lossy(&told.stderr).contains("is not empty; give a new directory"));
     assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 1);
-}
-
-#[test]
-fn an_option_that_a_command_has_no_use_for_is_refused_by_name() {
-    for (words, told) in [
-        (&["story", "--json"][..], "`omium story` has no use for --json; leave it out"),
-        (&["--json", "demo"], "`omium demo` has no use for --json"),
-        (&["log", "verify", "/nowhere", "--url", "http://127.0.0.1:1"], "`omium log` has no use for --url"),
-        (&["completion", "bash", "--key", "om_1"], "`omium completion` has no use for --key"),
-        (&["mock-llm", "--url", "http://127.0.0.1:1"], "`omium mock-llm` has no use for --url"),
-        (&["exec", "--json", "--", "true"], "`omium exec` has no use for --json; leave it out"),
-        (&["serve", "--partitions", "2"], "--log <URL>"),
-        (&["serve", "--topic", "mine"], "--log <URL>"),
-        (&["serve", "--replication", "1"], "--log <URL>"),
-        (&["serve", "--log", "kafka://x:1", "--events-topic", "mine"], "--registry <URL>"),
-    ] {
-        let output = omium().args(words).output().expect("the binary runs");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{words:?}");
-        assert!(output.stdout.is_empty() && errors.contains(told), "{words:?}: {errors}");
-    }
-    for command in ["serve", "dev", "demo", "mock-llm", "story", "completion", "exec"] {
-        let help = omium().args([command, "--help"]).output().expect("the binary runs");
-        let help = String::from_utf8_lossy(&help.stdout).into_owned();
-        assert!(help.contains("--help") && !help.contains("--json"), "{command}: {help}");
-    }
 }

@@ -1,23 +1,50 @@
 //! What models cost, as people write it: dollars for a million tokens.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use omium_schemas::{Money, Price};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Deserialize;
+use serde_json::json;
 
-use crate::port::Role;
+use super::{Answer, Route, examples, json_of};
+use crate::port::{Caller, Role};
 use crate::problem::Problem;
-use crate::request::{Known, Shared, Whole, read};
+use crate::request::{Shared, Whole, read};
 use crate::views::{PriceView, PricesView};
+
+pub(super) fn routes(schemas: &mut SchemaGenerator) -> Vec<Route> {
+    let price =
+        json!({ "model": "gpt-4o-mini", "input_usd": "0.15", "cached_usd": "0.075", "output_usd": "0.6" });
+    let list = json_of::<PricesView>(schemas, json!({ "items": [price], "list": examples::HASH }));
+    let one = json_of::<PriceView>(schemas, price.clone());
+    vec![
+        Route::get(
+            "/api/v1/prices",
+            "listPrices",
+            "What models cost, in dollars for a million tokens",
+            list,
+            prices,
+        ),
+        Route::put(
+            "/api/v1/prices",
+            "setPrice",
+            "Sets what a model costs, for executions that begin from now on",
+            one,
+            set,
+        )
+        .role(Role::Admin)
+        .body(json_of::<PriceBody>(schemas, price)),
+    ]
+}
 
 const MILLION: i128 = 1_000_000;
 
 /// What a model costs.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct PriceBody {
+struct PriceBody {
     /// The model, as agents and programs name it.
     model: String,
     /// Dollars for a million tokens of requests, as digits.
@@ -28,17 +55,18 @@ pub(crate) struct PriceBody {
     output_usd: String,
 }
 
-pub(crate) async fn prices(State(shared): State<Shared>, known: Known) -> Result<Json<PricesView>, Problem> {
-    let caller = known.may(Role::Viewer)?;
+async fn prices(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+) -> Answer<Json<PricesView>> {
     Ok(Json(shared.engine.prices(&caller).await?))
 }
 
-pub(crate) async fn set(
+async fn set(
     State(shared): State<Shared>,
-    known: Known,
+    Extension(caller): Extension<Caller>,
     Whole(body): Whole,
-) -> Result<Json<PriceView>, Problem> {
-    let caller = known.may(Role::Admin)?;
+) -> Answer<Json<PriceView>> {
     let PriceBody { model, input_usd, cached_usd, output_usd } = read(&body)?;
     let price = Price {
         input: per_token(&input_usd)?,

@@ -2,20 +2,19 @@
 
 use std::io::{BufRead as _, BufReader, IsTerminal as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::actor;
 use super::line::Line;
 use super::replayed::replay;
-use super::{Options, actor};
 
 /// Plays the story and prints it.
-pub(crate) fn tell(options: &Options) -> anyhow::Result<ExitCode> {
-    let (_scratch, dir) = place(options.keep.as_deref())?;
+pub(super) fn tell(keep: Option<&Path>) -> anyhow::Result<()> {
+    let (_scratch, dir) = place(keep)?;
     let mut teller = Teller { colour: colour(), dir, worked: Vec::new(), hashes: Vec::new() };
-    teller.play()?;
-    Ok(ExitCode::SUCCESS)
+    teller.play()
 }
 
 fn place(keep: Option<&Path>) -> anyhow::Result<(Option<tempfile::TempDir>, PathBuf)> {
@@ -67,8 +66,8 @@ impl Teller {
 
     /// Runs one process of the story until it ends or asks to be cut.
     fn live(&mut self, life: &str) -> anyhow::Result<()> {
-        let omium = std::env::current_exe().context("this program does not find itself")?;
-        let mut child = Command::new(omium)
+        let program = std::env::current_exe().context("this program does not find itself")?;
+        let mut child = Command::new(program)
             .args(["act", life])
             .arg(&self.dir)
             .stdin(Stdio::null())

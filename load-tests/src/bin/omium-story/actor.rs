@@ -1,7 +1,6 @@
 //! The processes of the story: a node with the bank, and a worker that performs the steps of a job.
 
 use std::collections::BTreeSet;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -52,10 +51,9 @@ impl World for Ears {
 }
 
 /// Plays one life of the story's process.
-pub(crate) fn act(act: &Act) -> anyhow::Result<ExitCode> {
+pub(super) fn act(act: &Act) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(play(act))?;
-    Ok(ExitCode::SUCCESS)
+    runtime.block_on(play(act))
 }
 
 pub(super) fn config() -> Config {

@@ -5,22 +5,25 @@ mod queue;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use omium_edge::Slot;
 use omium_schemas::Seq;
+use schemars::SchemaGenerator;
 use serde::Deserialize;
+use serde_json::json;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::queue::{End, Next, Over, Reader, Said, Speaker, queue};
-use crate::port::{Caller, Role};
+use super::{Answer, Body, Parameter, Route, examples, json_of};
+use crate::port::Caller;
 use crate::problem::Problem;
-use crate::request::{InPath, InQuery, Known, Shared, Waiting};
+use crate::request::{InPath, InQuery, Shared, Waiting};
 use crate::views::{DeltaView, EventPage};
 
 /// How many events are read at once.
@@ -34,22 +37,55 @@ const WRITTEN: usize = 48 << 20;
 /// How often a stream asks whether its listener's key still holds.
 const RECHECK: Duration = Duration::from_secs(2);
 
+const FROM: Parameter = ("from", "integer", "The first seq that is wanted; else 1.", "1");
+
+const DELTAS: Parameter = (
+    "deltas",
+    "boolean",
+    "Whether a stream also carries parts of models' answers that are on their way; models stream as long as somebody wants them. Else true.",
+    "true",
+);
+
+pub(super) fn routes(schemas: &mut SchemaGenerator) -> Vec<Route> {
+    // Streams carry it beside events.
+    schemas.subschema_for::<DeltaView>();
+    let page = json_of::<EventPage>(schemas, json!({ "items": [examples::event()], "next": 2 }));
+    vec![
+        Route::get(
+            "/api/v1/executions/{id}/events",
+            "listEvents",
+            "Its events; with `Accept: text/event-stream` also those to come, resumable by `Last-Event-ID`, and `delta`s of running model calls (`DeltaView`); `end` says why a stream was ended",
+            page,
+            events,
+        )
+        .query(&[FROM, ("limit", "integer", "At most so many, 1 to 10000; else 500.", "500"), DELTAS]),
+        Route::get(
+            "/api/v1/executions/{id}/stream",
+            "streamEvents",
+            "Its events on a WebSocket, from a seq on and as they happen, one JSON text each; between them `delta`s of running model calls (`DeltaView`: no seq, not resumable)",
+            Body::Nothing,
+            socket,
+        )
+        .query(&[FROM, ("key", "string", "The key, where a browser cannot set headers.", ""), DELTAS])
+        .status(101),
+    ]
+}
+
 #[derive(Deserialize)]
-pub(crate) struct From {
+struct From {
     from: Option<u64>,
     limit: Option<usize>,
     deltas: Option<bool>,
 }
 
-pub(crate) async fn events(
+async fn events(
     State(shared): State<Shared>,
-    known: Known,
+    Extension(caller): Extension<Caller>,
     InPath(id): InPath,
     headers: HeaderMap,
     InQuery(From { from, limit, deltas }): InQuery<From>,
     waiting: Waiting,
-) -> Result<Response, Problem> {
-    let caller = known.may(Role::Viewer)?;
+) -> Answer<Response> {
     let live =
         headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/event-stream"));
     if !live {
@@ -69,15 +105,14 @@ pub(crate) async fn events(
     Ok(Sse::new(stream).keep_alive(KeepAlive::default()).into_response())
 }
 
-pub(crate) async fn socket(
+async fn socket(
     State(shared): State<Shared>,
-    known: Known,
+    Extension(caller): Extension<Caller>,
     InPath(id): InPath,
     InQuery(From { from, deltas, .. }): InQuery<From>,
     waiting: Waiting,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
-) -> Result<Response, Problem> {
-    let caller = known.may(Role::Viewer)?;
+) -> Answer<Response> {
     let upgrade = upgrade.map_err(|rejection| {
         Problem::new(
             StatusCode::BAD_REQUEST,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-pub(super) const DEFINITION: &str = "\
+pub(crate) const DEFINITION: &str = "\
 name: loan-decision
 inputs: {type: object, required: [amount], properties: {amount: {type: integer}}}
 agents:
@@ -12,13 +12,13 @@ agents:
 ";
 
 const ID: &str = "ex_0190f3c1a2b34c5d8e9f0a1b2c3d4e5f";
-pub(super) const KEY: &str = "9f86d081884c7d65";
-pub(super) const LATER: &str = "2026-04-02T03:04:05.678Z";
+pub(crate) const KEY: &str = "9f86d081884c7d65";
+pub(crate) const LATER: &str = "2026-04-02T03:04:05.678Z";
 const TIME: &str = "2026-01-02T03:04:05.678Z";
-pub(super) const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+pub(crate) const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
 /// What stands in a path.
-pub(super) fn in_path(name: &str) -> &'static str {
+pub(crate) fn in_path(name: &str) -> &'static str {
     match name {
         "id" => ID,
         "key" => KEY,
@@ -27,7 +27,7 @@ pub(super) fn in_path(name: &str) -> &'static str {
     }
 }
 
-pub(super) fn workflow(with_text: bool) -> Value {
+pub(crate) fn workflow(with_text: bool) -> Value {
     let mut view = json!({
         "name": "loan-decision", "version": 1, "hash": HASH, "published_at": TIME, "agents": ["clerk"],
     });
@@ -37,7 +37,7 @@ pub(super) fn workflow(with_text: bool) -> Value {
     view
 }
 
-pub(super) fn published() -> Value {
+pub(crate) fn published() -> Value {
     let mut view = workflow(false);
     view["repeated"] = false.into();
     view["warnings"] = json!([
@@ -46,19 +46,19 @@ pub(super) fn published() -> Value {
     view
 }
 
-pub(super) fn started() -> Value {
+pub(crate) fn started() -> Value {
     json!({ "id": ID, "repeated": false })
 }
 
-pub(super) fn done() -> Value {
+pub(crate) fn done() -> Value {
     json!({ "seq": 12, "last": 14, "repeated": false })
 }
 
-pub(super) fn summary() -> Value {
+pub(crate) fn summary() -> Value {
     json!({ "id": ID, "workflow": "loan-decision", "status": "running", "started_at": TIME, "ended_at": null })
 }
 
-pub(super) fn execution() -> Value {
+pub(crate) fn execution() -> Value {
     let call = json!({
         "seq": 13, "kind": "tool", "name": "rates", "status": "open", "caller": "clerk#0", "tokens": null,
         "verdict": null, "patched": false, "condemned": false, "served": false, "cost_usd": null,
@@ -83,18 +83,18 @@ pub(super) fn execution() -> Value {
     })
 }
 
-pub(super) fn event() -> Value {
+pub(crate) fn event() -> Value {
     json!({
         "seq": 1, "time": TIME, "kind": "StartExecution", "command": true, "actor": "om_3f2a",
         "body": { "workflow": "loan-decision" },
     })
 }
 
-pub(super) fn checkpoint() -> Value {
+pub(crate) fn checkpoint() -> Value {
     json!({ "seq": 7, "name": "first", "taken_at": TIME, "done": ["clerk"], "state_hash": HASH })
 }
 
-pub(super) fn problem() -> Value {
+pub(crate) fn problem() -> Value {
     json!({
         "type": "https://omium.invalid/problems/no-such-execution", "title": "Not Found", "status": 404,
         "code": "no-such-execution", "detail": "there is no execution `ex_1`",

@@ -1,16 +1,47 @@
 //! Keys: who may come in, and as what.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use schemars::JsonSchema;
+use axum::{Extension, Json};
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Deserialize;
+use serde_json::json;
 
-use crate::port::{NewKey, Role};
+use super::{Answer, Route, examples, json_of};
+use crate::port::{Caller, NewKey, Role};
 use crate::problem::Problem;
-use crate::request::{InPath, Known, Shared, Whole, read};
-use crate::views::{Items, KeyView};
+use crate::request::{InPath, Shared, Whole, read};
+use crate::views::{IssuedKey, Items, KeyView};
+
+pub(super) fn routes(schemas: &mut SchemaGenerator) -> Vec<Route> {
+    let key =
+        json!({ "key": examples::KEY, "name": "ci", "role": "developer", "expires_at": examples::LATER });
+    let list = json_of::<Items<KeyView>>(schemas, json!({ "items": [key] }));
+    let mut issued = key.clone();
+    issued["bearer"] = json!("om_9f86d081884c7d65_…");
+    vec![
+        Route::get("/api/v1/keys", "listKeys", "The keys of the tenant", list, keys).role(Role::Admin),
+        Route::post(
+            "/api/v1/keys",
+            "issueKey",
+            "Lets a new key in; the answer alone says what it is",
+            json_of::<IssuedKey>(schemas, issued),
+            issue,
+        )
+        .role(Role::Admin)
+        .body(json_of::<KeyBody>(schemas, json!({ "role": "developer", "days": 90, "name": "ci" })))
+        .status(201),
+        Route::delete(
+            "/api/v1/keys/{key}",
+            "revokeKey",
+            "Shuts a key out from here on, and says what it was; a key does not revoke itself",
+            json_of::<KeyView>(schemas, key),
+            revoke,
+        )
+        .role(Role::Admin),
+    ]
+}
 
 /// The longest that a key which ends may last: ten years.
 const MAX_DAYS: u32 = 3_650;
@@ -18,7 +49,7 @@ const MAX_DAYS: u32 = 3_650;
 /// A key that is wanted.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct KeyBody {
+struct KeyBody {
     /// What it may do.
     role: Role,
     /// How many days it lasts, 1 to 3650; until somebody revokes it where this is left out.
@@ -27,20 +58,18 @@ pub(crate) struct KeyBody {
     name: Option<String>,
 }
 
-pub(crate) async fn keys(
+async fn keys(
     State(shared): State<Shared>,
-    known: Known,
-) -> Result<Json<Items<KeyView>>, Problem> {
-    let caller = known.may(Role::Admin)?;
+    Extension(caller): Extension<Caller>,
+) -> Answer<Json<Items<KeyView>>> {
     Ok(Json(Items { items: shared.engine.keys(&caller).await? }))
 }
 
-pub(crate) async fn issue(
+async fn issue(
     State(shared): State<Shared>,
-    known: Known,
+    Extension(caller): Extension<Caller>,
     Whole(body): Whole,
-) -> Result<Response, Problem> {
-    let caller = known.may(Role::Admin)?;
+) -> Answer<Response> {
     let KeyBody { role, days, name } = read(&body)?;
     if days.is_some_and(|days| !(1..=MAX_DAYS).contains(&days)) {
         return Err(Problem::new(
@@ -54,12 +83,11 @@ pub(crate) async fn issue(
     Ok((StatusCode::CREATED, Json(issued)).into_response())
 }
 
-pub(crate) async fn revoke(
+async fn revoke(
     State(shared): State<Shared>,
-    known: Known,
+    Extension(caller): Extension<Caller>,
     InPath(key): InPath,
-) -> Result<Json<KeyView>, Problem> {
-    let caller = known.may(Role::Admin)?;
+) -> Answer<Json<KeyView>> {
     // Thus one key that may do everything is always left.
     if caller.key == key {
         return Err(Problem::new(
