@@ -57,7 +57,7 @@ Steps sent to a worker: 6. No finished step was done again.
 ";
 
 fn story() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_omium-story"))
+    Command::new(env!("CARGO_BIN_EXE_story"))
 }
 
 /// Hashes of states and counts of records differ from run to run.

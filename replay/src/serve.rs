@@ -110,7 +110,15 @@ async fn serve_followed(options: &NodeOptions, kind: Kind, telemetry: &str) -> a
     if let Some(keep) = options.keep.or(config.keep) {
         engine.keep(keep);
     }
-    let key = key(&engine, &data).await?;
+    let key = match key(&engine, &data).await {
+        Ok(key) => key,
+        Err(error) => {
+            // A partition that has just ended by itself, as over a damaged store, is the cause of all that fails then.
+            let Some(why) = engine.stopped().borrow().clone() else { return Err(error) };
+            tracing::error!("{why}");
+            return Ok(ExitCode::from(74));
+        }
+    };
     prepare(&engine, &kind, &models, &key).await?;
     note_soon(&data, Running { url: url.clone(), key, pid: std::process::id() })?;
     entrance.open(omium_api::router(engine.clone()).merge(gate));
@@ -124,6 +132,7 @@ async fn serve_followed(options: &NodeOptions, kind: Kind, telemetry: &str) -> a
         connections,
         descriptors,
         grace_s = grace.as_secs(),
+        keeps = %options.keep.or(config.keep).map_or_else(|| "everything".to_owned(), |keep| humantime::format_duration(keep).to_string()),
         "omium {} answers at {url}; data in {}; the key is in {}; tools may use: {granted}",
         env!("CARGO_PKG_VERSION"),
         data.display(),

@@ -446,7 +446,7 @@ pub struct EventPage {
 /// Whether a definition is right.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Validated {
-    /// Whether it could be published.
+    /// Whether it is sound. What it asks of the server's machine is looked at when it is published.
     pub valid: bool,
     /// The workflow's name, where it is.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -201,7 +201,13 @@ impl Workflows for Engine {
             .map(|last| last.digest);
         let publish = PublishWorkflow { tenant, workflow: workflow.clone(), definition: content, version };
         self.tell_control(Some(caller), publish).await?;
-        let warnings = self.unserved_by(tenant, &definition);
+        let mut warnings = self.unserved_by(tenant, &definition);
+        if definition.keep_ms.is_some() && self.keep.get().is_none() {
+            warnings.push(
+                "`keep` has no effect on this server, which keeps everything: it runs without --keep"
+                    .to_owned(),
+            );
+        }
         let workflow = self.workflow(caller, &workflow).await?;
         Ok(Published { workflow, repeated: newest == Some(version), warnings })
     }

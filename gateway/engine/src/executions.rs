@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use omium_agents::native::misfit;
 use omium_api::port::{Action, Caller, Executions, Failure, FailureKind, Filter, StartRequest};
 use omium_api::views::{CheckpointView, Done, Ended, ExecutionSummary, ExecutionView, Page, Started};
 use omium_execution::{Mark, Phase, Run, State};
@@ -36,6 +37,19 @@ impl Engine {
             )
         })?;
         Ok(StreamKey::new(caller.tenant, id.stream()))
+    }
+
+    /// What completes a person's step is held to its schema before it is told: whoever sends it can mend it.
+    async fn fits_what_waits(&self, key: StreamKey, signal: &str, body: &Value) -> Result<(), Failure> {
+        let stream = self.stream(key).await?;
+        let Some(run) = stream.state.0.run().filter(|run| run.program.is_none()) else { return Ok(()) };
+        let Some(definition) = self.definition_of(key.tenant, run).await? else { return Ok(()) };
+        let mut waiting = definition.agents.iter().filter(|agent| agent.signal.as_deref() == Some(signal));
+        let misfit = waiting.find_map(|agent| misfit(&agent.id, body, agent.output_schema.as_ref()?));
+        misfit.map_or(Ok(()), |misfit| {
+            let hint = format!("`omium workflows show {}` has the schema", run.workflow);
+            Err(Failure::new(FailureKind::Invalid, "bad-signal", misfit.reason, hint))
+        })
     }
 
     pub(super) async fn stream(&self, key: StreamKey) -> Result<Arc<super::State>, Failure> {
@@ -161,6 +175,7 @@ impl Engine {
                 ReleaseStream {}.into()
             }
             Action::Signal { name, body } => {
+                self.fits_what_waits(key, &name, &body).await?;
                 let body = body.to_string();
                 bounded(&body)?;
                 SignalExecution { name, body: Some(Content::open(body)) }.into()

@@ -749,3 +749,20 @@ async fn what_is_quarantined_takes_commands_again_when_an_admin_releases_it() {
     desk.served.act(&desk.caller, &id, Action::Pause, None).await.unwrap();
     desk.engine.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_completes_a_step_of_a_person_fits_its_schema() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let text = "name: sign\nkeep: 2d\nagents:\n  - {id: x, framework: human, signal: ok, output_schema: {type: object, required: [yes]}}\n";
+    let published = desk.served.publish(&desk.caller, "sign.yaml", text).await.unwrap();
+    assert!(published.warnings.iter().any(|warning| warning.contains("--keep")), "{:?}", published.warnings);
+    let id = desk.started_as("sign", None, json!({})).await.unwrap().id;
+    let signal = |body| Action::Signal { name: "ok".into(), body };
+    let refused = desk.served.act(&desk.caller, &id, signal(json!({ "zork": 1 })), None).await.unwrap_err();
+    assert_eq!((refused.code, refused.kind), ("bad-signal", omium_api::port::FailureKind::Invalid));
+    assert_eq!(desk.show(&id).await.status, "running");
+    desk.served.act(&desk.caller, &id, signal(json!({ "yes": true })), None).await.unwrap();
+    desk.until(&id, "completed").await;
+    desk.engine.stop().await.unwrap();
+}

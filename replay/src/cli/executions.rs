@@ -251,7 +251,7 @@ impl Act for Signal {
     }
 }
 
-/// Goes back to a checkpoint.
+/// Goes back to a checkpoint and on from there, also where it was paused.
 #[derive(Args, Debug)]
 pub(crate) struct Rollback {
     execution: String,

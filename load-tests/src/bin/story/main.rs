@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 
 /// Tells a small recorded story: a job is killed in the middle, goes on where it was, and its log is replayed.
 #[derive(Parser)]
-#[command(name = "omium-story", version, about, args_conflicts_with_subcommands = true)]
+#[command(name = "story", version, about, args_conflicts_with_subcommands = true)]
 struct Options {
     /// Keep the log in this directory, to look at it later; it must be new or empty.
     #[arg(long, value_name = "DIR")]
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("omium-story: {error:#}");
+            eprintln!("story: {error:#}");
             ExitCode::FAILURE
         }
     }
