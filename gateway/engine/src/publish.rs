@@ -220,11 +220,13 @@ impl Follower {
             );
             *position = None;
         }
-        let (mut next, mut filter) = match position.as_ref() {
-            Some(position) => (position.next, Some(position.filter())),
-            None => (start, None),
-        };
         let mut tail = self.log.tail(self.partition)?;
+        let (mut next, mut filter, copies_until) = match position.as_ref() {
+            Some(position) => (position.next, Some(position.filter()), position.copies_until),
+            // Whoever begins behind a front that was dropped finds what was carried forward as copies alone.
+            None if start > Offset(0) => (start, None, *tail.borrow()),
+            None => (start, None, Offset(0)),
+        };
         loop {
             tail.wait_for(|tail| *tail > next).await.context("the log is gone")?;
             let mut frames = Vec::new();
@@ -232,7 +234,10 @@ impl Follower {
             for entry in self.log.read(self.partition, next, READ).await? {
                 next = entry.offset.next();
                 match Block::parse(entry.bytes) {
-                    Ok(block) => take(entry.offset, block, &mut reached, &mut frames)?,
+                    Ok(block) => {
+                        let copies = entry.offset < copies_until;
+                        take(entry.offset, block, copies, &mut reached, &mut frames)?;
+                    }
                     // Somebody else wrote it; who leads has said so.
                     Err(BlockError::Magic) => {}
                     Err(error) => return Err(error.into()),
@@ -242,7 +247,7 @@ impl Follower {
             self.publication.topic().publish(&records).await?;
             filter = reached;
             if let Some(filter) = &filter {
-                let reached = Position::new(self.id, next, filter);
+                let reached = Position::new(self.id, next, filter).with_copies_until(copies_until);
                 // Only what is acknowledged is behind a position: a crash in between doubles records and loses none.
                 reached.save(&self.file)?;
                 if let Some(engine) = self.engine.upgrade() {
@@ -256,9 +261,10 @@ impl Follower {
 }
 
 /// The frames of a block, where it counts. On a broker several may write, so that hashes are compared too.
-fn take(
+pub(crate) fn take(
     offset: Offset,
     block: Block,
+    copies: bool,
     filter: &mut Option<Filter>,
     frames: &mut Vec<Frame>,
 ) -> anyhow::Result<()> {
@@ -273,7 +279,7 @@ fn take(
     if filter.admit(&block.head, hash) == Verdict::Counts {
         let of_block = block.frames()?;
         // What is carried forward was published where it stood first.
-        if !omium_runtime::holds_copies(&of_block) {
+        if copies || !omium_runtime::holds_copies(&of_block) {
             frames.extend(of_block);
         }
     }

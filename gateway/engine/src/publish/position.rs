@@ -17,15 +17,23 @@ pub(super) struct Position {
     epoch: Epoch,
     no: BlockNo,
     prev: Option<Digest>,
+    /// Copies before this offset are published: what stands there may stand nowhere else any more.
+    #[serde(default)]
+    pub(super) copies_until: Offset,
 }
 
 impl Position {
     pub(super) fn new(log: [u8; 16], next: Offset, filter: &Filter) -> Position {
-        Position { log: hex(&log), next, epoch: filter.epoch, no: filter.no, prev: filter.prev }
+        let copies_until = Offset(0);
+        Position { log: hex(&log), next, epoch: filter.epoch, no: filter.no, prev: filter.prev, copies_until }
     }
 
     pub(super) fn filter(&self) -> Filter {
         Filter { epoch: self.epoch, no: self.no, prev: self.prev, ..Filter::default() }
+    }
+
+    pub(super) fn with_copies_until(self, copies_until: Offset) -> Position {
+        Position { copies_until, ..self }
     }
 
     /// Nothing where there is none, none that can be read, or one of another log.
@@ -68,7 +76,7 @@ mod tests {
         assert_eq!(Position::load(&file, LOG), None);
         let filter =
             Filter { epoch: Epoch(3), no: BlockNo(7), prev: Some(Digest([9; 32])), ..Filter::default() };
-        let position = Position::new(LOG, Offset(12), &filter);
+        let position = Position::new(LOG, Offset(12), &filter).with_copies_until(Offset(9));
         position.save(&file).expect("it can be written");
         let found = Position::load(&file, LOG).expect("it was written");
         assert_eq!(Position::load(&file, [8; 16]), None, "it is of another log");

@@ -292,3 +292,32 @@ fn what_stands_for_a_program_gives_the_same_state_to_everybody() {
     );
     assert!(here == elsewhere, "the state of who has the front differs");
 }
+
+/// Whoever begins to publish behind a front that was dropped finds what goes on among copies alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_are_taken_by_those_alone_who_began_behind_a_front_that_was_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.served.publish(&desk.caller, "one.yaml", ONE).await.unwrap();
+    let id = desk.started_as("one", None, json!({})).await.unwrap().id;
+    // The last block of a partition stays as it is.
+    for _ in 0..8 {
+        desk.started_as("one", None, json!({})).await.unwrap();
+    }
+    desk.engine.let_go(Duration::ZERO).await.unwrap();
+    let log = &desk.engine.history.log;
+    let (mut with, mut without) = (0, 0);
+    for partition in (0..log.partitions()).map(omium_schemas::Partition) {
+        let start = log.start(partition).unwrap();
+        for (copies, found) in [(true, &mut with), (false, &mut without)] {
+            let (mut filter, mut frames) = (None, Vec::new());
+            for entry in log.read(partition, start, 1 << 20).await.unwrap() {
+                let block = omium_schemas::Block::parse(entry.bytes).unwrap();
+                crate::publish::take(entry.offset, block, copies, &mut filter, &mut frames).unwrap();
+            }
+            *found += frames.iter().filter(|frame| frame.head.stream.to_string() == id).count();
+        }
+    }
+    assert_eq!((with, without), (1, 0));
+    desk.engine.stop().await.unwrap();
+}
