@@ -58,7 +58,9 @@ fn run_on_all_cores(node: impl Future<Output = anyhow::Result<ExitCode>>) -> any
     // Whatever is written from here on, this user alone may read.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     crate::logging::start()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // More threads than cores: some may compute over what others sent, and probes are answered beside them.
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).saturating_mul(4).max(8);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let outcome = runtime.block_on(node);
     // A disk that does not answer must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
