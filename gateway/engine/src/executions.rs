@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::index::{Standing, Wanted};
 use super::view::{self, Opened};
-use super::{Engine, answers, calls, contents, control, dispatch};
+use super::{Engine, StoreError, answers, calls, contents, control, dispatch};
 
 /// The largest request that is kept: inputs, a signal's body.
 const MAX_CONTENT: usize = 16 << 20;
@@ -331,7 +331,12 @@ impl Executions for Engine {
         let wanted = Wanted { status, workflow: filter.workflow };
         let limit = filter.limit.clamp(1, 1_000);
         let page = self.history.index.lines(caller.tenant, &wanted, cursor, limit);
-        let (lines, next) = page.map_err(|error| answers::broken(&error))?;
+        let (lines, next) = page.map_err(|error| {
+            if let Some(damaged @ StoreError::Damaged { .. }) = error.downcast_ref::<StoreError>() {
+                super::end(&self.ended, damaged);
+            }
+            answers::broken(&error)
+        })?;
         let items = lines
             .into_iter()
             .map(|(stream, line)| ExecutionSummary {

@@ -13,7 +13,7 @@ use omium_schemas::{
     Block, BlockError, Digest, Filter, Frame, Offset, Partition, Seq, StreamId, StreamKind, TenantId, Time,
     TypeId, Verdict,
 };
-use omium_store::{Batch, Store};
+use omium_store::{Batch, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -290,17 +290,23 @@ impl Index {
     }
 
     /// Follows one partition for as long as there is a log. What fails is tried again: what stands behind it, histories,
-    /// streams and withdrawals, waits for nobody else.
+    /// streams and withdrawals, waits for nobody else. Ends where its store is damaged.
     pub(crate) async fn follow(
         self: Arc<Self>,
         log: Arc<dyn Log>,
         partition: Partition,
         moved: impl Fn(Moved) + Send,
-    ) {
+    ) -> Option<StoreError> {
         let mut wait = AGAIN.0;
         loop {
             let before = *self.progress[usize::from(partition.0)].borrow();
-            let Err(error) = self.advance(&*log, partition, &moved).await else { return };
+            let mut error = self.advance(&*log, partition, &moved).await.err()?;
+            // What is damaged stays so until the index is opened again, and made anew.
+            error = match error.downcast::<StoreError>() {
+                Ok(damaged @ StoreError::Damaged { .. }) => return Some(damaged),
+                Ok(other) => other.into(),
+                Err(error) => error,
+            };
             if *self.progress[usize::from(partition.0)].borrow() > before {
                 wait = AGAIN.0;
             }
@@ -688,5 +694,48 @@ impl Position {
             ..Filter::default()
         };
         (Offset(self.next), filter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omium_log::MemoryLog;
+    use omium_store::Row;
+
+    use super::*;
+
+    /// A store whose files are not what it wrote.
+    struct Flipped;
+
+    impl Flipped {
+        fn damaged<T>() -> Result<T, StoreError> {
+            Err(StoreError::Damaged { doing: "reading", place: "index".into(), why: "bad checksum".into() })
+        }
+    }
+
+    impl Store for Flipped {
+        fn get(&self, _: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+            Flipped::damaged()
+        }
+
+        fn scan(&self, _: &[u8], _: Option<&[u8]>, _: usize) -> Result<Vec<Row>, StoreError> {
+            Flipped::damaged()
+        }
+
+        fn write(&self, _: Batch) -> Result<(), StoreError> {
+            Flipped::damaged()
+        }
+
+        fn flush(&self) -> Result<(), StoreError> {
+            Flipped::damaged()
+        }
+    }
+
+    #[tokio::test]
+    async fn who_follows_into_a_damaged_store_is_told_and_does_not_stand_still_for_ever() {
+        let index = Arc::new(Index::new(Arc::new(Flipped), 1));
+        let log = MemoryLog::new(1).expect("a log");
+        let told = index.follow(Arc::new(log), Partition(0), |_| {}).await;
+        assert!(matches!(told, Some(StoreError::Damaged { .. })), "{told:?}");
     }
 }

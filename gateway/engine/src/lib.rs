@@ -240,7 +240,7 @@ impl Engine {
         assert!(engine.node.set(node).is_ok(), "nobody else sets it");
         for partition in (0..log.partitions()).map(Partition) {
             let (index, log) = (engine.history.index.clone(), log.clone());
-            let weak = Arc::downgrade(&engine);
+            let (weak, over) = (Arc::downgrade(&engine), engine.ended.clone());
             let mut ended = engine.ended.subscribe();
             let follower = tokio::spawn(async move {
                 let moved = move |moved| {
@@ -249,7 +249,9 @@ impl Engine {
                     }
                 };
                 tokio::select! {
-                    () = index.follow(log, partition, moved) => {}
+                    damaged = index.follow(log, partition, moved) => if let Some(damaged) = damaged {
+                        end(&over, &damaged);
+                    },
                     _ = ended.wait_for(Option::is_some) => {}
                 }
             });
@@ -317,6 +319,15 @@ impl Engine {
             dispatch::withdraw(self, moved.key);
         }
     }
+}
+
+/// The node ends over what is damaged: it is made anew by the next start, and nothing that waits for it can go on before.
+fn end(over: &watch::Sender<Option<String>>, damaged: &StoreError) {
+    over.send_if_modified(|why| {
+        let first = why.is_none();
+        why.get_or_insert_with(|| damaged.to_string());
+        first
+    });
 }
 
 /// Whatever this process writes is for its user alone, and a limit on the size of files is an error of the write that
