@@ -109,7 +109,8 @@ async fn serve_followed(options: &NodeOptions, kind: Kind, telemetry: &str) -> a
     let models = Models::of(options.upstream.as_ref().or(config.upstream.as_ref()), &kind).await?;
     let gate = omium_llm::router(Arc::new(Gate::new(engine.clone())), models.gate().with_calls(connections));
     seat_native(&engine, models.native());
-    if let Some(keep) = options.keep.or(config.keep) {
+    let keep = options.keep.or(config.keep);
+    if let Some(keep) = keep {
         engine.keep(keep);
     }
     let key = match key(&engine, &data).await {
@@ -134,7 +135,7 @@ async fn serve_followed(options: &NodeOptions, kind: Kind, telemetry: &str) -> a
         connections,
         descriptors,
         grace_s = grace.as_secs(),
-        keeps = %options.keep.or(config.keep).map_or_else(|| "everything".to_owned(), |keep| humantime::format_duration(keep).to_string()),
+        keeps = %keep.map_or_else(|| "everything".to_owned(), |keep| humantime::format_duration(keep).to_string()),
         "omium {} answers at {url}; data in {}; the key is in {}; tools may use: {granted}",
         env!("CARGO_PKG_VERSION"),
         data.display(),

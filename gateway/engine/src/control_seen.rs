@@ -4,34 +4,13 @@
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use omium_schemas::Seq;
-use tokio::sync::watch;
 
 use super::{Engine, control_key};
-
-/// How far control has come.
-pub(super) struct Moves(watch::Sender<Seq>);
-
-impl Default for Moves {
-    fn default() -> Moves {
-        Moves(watch::Sender::new(Seq(0)))
-    }
-}
-
-impl Moves {
-    pub(super) fn told(&self, last: Seq) {
-        self.0.send_if_modified(|seq| {
-            let further = last > *seq;
-            *seq = last.max(*seq);
-            further
-        });
-    }
-}
 
 /// Tells the partitions until the engine ends; at once, too: a crash may have come before they were told.
 pub(super) fn watch(engine: &Arc<Engine>) {
     let (weak, mut ended, mut moves) =
-        (Arc::downgrade(engine), engine.stopped(), engine.control_moves.0.subscribe());
+        (Arc::downgrade(engine), engine.stopped(), engine.control_moves.subscribe());
     let task = tokio::spawn(async move {
         loop {
             moves.borrow_and_update();

@@ -29,32 +29,16 @@ impl History {
         from: Seq,
         records: usize,
     ) -> anyhow::Result<Vec<Frame>> {
-        let partition = self.partition(key);
-        self.index.caught_up(&*self.log, partition).await?;
         let mut found: Vec<Frame> = Vec::new();
-        let (mut left, mut bytes, mut next) = (records as i64, 0_usize, from);
-        loop {
-            let places = self.index.places(key, next)?;
-            if places.is_empty() {
-                return Ok(found);
-            }
-            for place in places {
-                let Some(frames) = self.of_place(key, partition, place).await? else { break };
-                next = place.last.next();
-                for frame in frames {
-                    // A frame that was carried forward stands in the log twice.
-                    let new = found.last().is_none_or(|last| frame.head.first > last.head.first);
-                    if new && frame.last() >= from {
-                        left -= frame.count() as i64;
-                        bytes += frame.records().map(|record| record.body.len()).sum::<usize>();
-                        found.push(frame);
-                    }
-                }
-                if left <= 0 || bytes >= PAGE {
-                    return Ok(found);
-                }
-            }
-        }
+        let (mut left, mut bytes) = (records as i64, 0_usize);
+        self.walk(key, from, |frames| {
+            left -= frames.iter().map(|frame| frame.count() as i64).sum::<i64>();
+            bytes += frames.iter().flat_map(Frame::records).map(|record| record.body.len()).sum::<usize>();
+            found.extend(frames);
+            Ok(left > 0 && bytes < PAGE)
+        })
+        .await?;
+        Ok(found)
     }
 
     /// The same, decoded.
@@ -81,30 +65,44 @@ impl History {
         until: Seq,
         mut seen: impl FnMut(Seq, &State),
     ) -> anyhow::Result<State> {
+        let mut state = State::default();
+        self.walk(key, Seq(0), |frames| {
+            let reached = frames.last().map_or(Seq(0), Frame::last);
+            for frame in frames {
+                state = apply(std::mem::take(&mut state), &Told::read(&frame)?, key, until, &mut seen);
+            }
+            Ok(reached < until)
+        })
+        .await?;
+        Ok(state)
+    }
+
+    /// Shows the frames of a stream that hold seqs from `from` on, each once and in order, a block of them at a time, for as
+    /// long as more are wanted.
+    async fn walk(
+        &self,
+        key: &StreamKey,
+        from: Seq,
+        mut wants_more: impl FnMut(Vec<Frame>) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
         let partition = self.partition(key);
         self.index.caught_up(&*self.log, partition).await?;
-        let (mut state, mut last, mut next) = (State::default(), Seq(0), Seq(0));
-        while last < until {
+        let mut next = from;
+        loop {
             let places = self.index.places(key, next)?;
             if places.is_empty() {
-                break;
+                return Ok(());
             }
             for place in places {
-                if last >= until {
-                    break;
-                }
-                let Some(frames) = self.of_place(key, partition, place).await? else { break };
+                let Some(mut frames) = self.of_place(key, partition, place).await? else { break };
+                // A frame that was carried forward stands in the log twice.
+                frames.retain(|frame| frame.last() >= next);
                 next = place.last.next();
-                for frame in frames {
-                    // A frame that was carried forward stands in the log twice.
-                    if frame.head.first > last {
-                        last = frame.last();
-                        state = apply(state, &Told::read(&frame)?, key, until, &mut seen);
-                    }
+                if !wants_more(frames)? {
+                    return Ok(());
                 }
             }
         }
-        Ok(state)
     }
 
     /// The frames of a stream in a block, up to the seq that the place is for: copies stand in the order in which they were

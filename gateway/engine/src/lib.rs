@@ -121,7 +121,8 @@ pub struct Engine {
     /// How long what has ended is kept, where that is said.
     keep: OnceLock<Duration>,
     letting_go: tokio::sync::Mutex<retention::LettingGo>,
-    control_moves: control_seen::Moves,
+    /// How far control has come.
+    control_moves: watch::Sender<omium_schemas::Seq>,
     published: publish::Reached,
     traces: traces::Traces,
 }
@@ -227,7 +228,7 @@ impl Engine {
             native_calls: draining::Calls::default(),
             keep: OnceLock::new(),
             letting_go: tokio::sync::Mutex::default(),
-            control_moves: control_seen::Moves::default(),
+            control_moves: watch::Sender::default(),
             published: publish::Reached::default(),
             traces: traces::Traces::default(),
         });
@@ -280,11 +281,7 @@ impl Engine {
 
     /// Saves everything and stops.
     pub async fn stop(&self) -> Result<(), StoreError> {
-        self.ended.send_if_modified(|why| {
-            let first = why.is_none();
-            why.get_or_insert_with(|| "stopped".to_owned());
-            first
-        });
+        end(&self.ended, &"stopped");
         let stopped = self.node().stop().await;
         let followers = std::mem::take(&mut *self.followers.lock().unwrap_or_else(PoisonError::into_inner));
         for follower in followers {
@@ -297,7 +294,7 @@ impl Engine {
     fn moved(self: &Arc<Self>, moved: index::Moved) {
         self.metrics.moved(&moved);
         if moved.key == control_key() {
-            self.control_moves.told(moved.last);
+            moves_on(&self.control_moves, moved.last);
         }
         if let Some((_, line)) = &moved.change
             && !line.status.is_open()
@@ -308,11 +305,7 @@ impl Engine {
         }
         let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = followed.get(&moved.key) {
-            sender.send_if_modified(|seq| {
-                let further = moved.last > *seq;
-                *seq = moved.last.max(*seq);
-                further
-            });
+            moves_on(sender, moved.last);
         }
         drop(followed);
         if moved.withdraws {
@@ -321,12 +314,22 @@ impl Engine {
     }
 }
 
-/// The node ends over what is damaged: it is made anew by the next start, and nothing that waits for it can go on before.
-fn end(over: &watch::Sender<Option<String>>, damaged: &StoreError) {
+/// The node ends, and this is why, unless another reason came first. So it does over a damaged store: that is made anew by
+/// the next start, and nothing that waits for it can go on before.
+fn end(over: &watch::Sender<Option<String>>, reason: &dyn std::fmt::Display) {
     over.send_if_modified(|why| {
         let first = why.is_none();
-        why.get_or_insert_with(|| damaged.to_string());
+        why.get_or_insert_with(|| reason.to_string());
         first
+    });
+}
+
+/// Tells those who follow a stream how far it has come. What is carried forward takes it back nowhere.
+fn moves_on(follows: &watch::Sender<omium_schemas::Seq>, last: omium_schemas::Seq) {
+    follows.send_if_modified(|seq| {
+        let further = last > *seq;
+        *seq = last.max(*seq);
+        further
     });
 }
 

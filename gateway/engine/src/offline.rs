@@ -28,9 +28,6 @@ impl World for Nothing {
 /// Cancels an execution in a data folder that no process has open, whoever's it is. Nothing else is performed there.
 pub async fn cancel(data: &Path, execution: &str) -> anyhow::Result<()> {
     let stream = execution.parse::<ExecutionId>().context("an execution's id begins with `ex_`")?.stream();
-    if !data.join("log").is_dir() {
-        bail!("{} holds no log of omium; give the data folder that holds `log`", data.display());
-    }
     let parts = parts(data)?;
     let waiting = waiting(&parts, stream)?;
     let node: Node<Suite> = Node::open(parts).await?;
@@ -68,9 +65,6 @@ async fn cancelled(node: &Node<Suite>, key: StreamKey) -> anyhow::Result<()> {
 
 /// From now on everything in a data folder that no process has open is decided by this version of the logic.
 pub async fn adopt(data: &Path, logic: i32) -> anyhow::Result<()> {
-    if !data.join("log").is_dir() {
-        bail!("{} holds no log of omium; give the data folder that holds `log`", data.display());
-    }
     let parts = parts(data)?;
     let partitions = parts.log.partitions();
     let node: Node<Suite> = Node::open(parts).await?;
@@ -89,6 +83,9 @@ pub async fn adopt(data: &Path, logic: i32) -> anyhow::Result<()> {
 
 /// The number of partitions is the log's own.
 fn parts(data: &Path) -> anyhow::Result<NodeParts> {
+    if !data.join("log").is_dir() {
+        bail!("{} holds no log of omium; give the data folder that holds `log`", data.display());
+    }
     let mut config = Config::default();
     for _ in 0..2 {
         match NodeParts::in_directory(data, config.clone(), Arc::new(Nothing)) {

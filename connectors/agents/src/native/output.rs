@@ -20,15 +20,18 @@ pub(super) fn read(text: &str, schema: Option<&Schema>) -> Result<Value, String>
     let Some(schema) = schema else { return Ok(text.into()) };
     let value = json::parse(unfenced(text).as_bytes(), &Limits::default())
         .map_err(|why| format!("the answer cannot be used ({why}); answer with the JSON alone"))?;
-    check(&value, schema).map(|()| value)
+    match wrong(&value, schema) {
+        Ok(None) => Ok(value),
+        Ok(Some(wrong)) => Err(wrong),
+        Err(why) => Err(format!("the answer cannot be checked: {why}; answer shorter")),
+    }
 }
 
-/// Whether an output fits its schema, whoever made it; if not, all that is wrong with it.
-fn check(output: &Value, schema: &Schema) -> Result<(), String> {
+/// All that is wrong with an output by its schema, whoever made it; an error where nobody can tell.
+fn wrong(output: &Value, schema: &Schema) -> Result<Option<String>, String> {
     let wrong = schema.violations(output, TOLD, &mut Fuel::new(STEPS, MEMORY));
-    let wrong = wrong.map_err(|why| format!("the answer cannot be checked: {why}; answer shorter"))?;
-    let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    let wrong: Vec<String> = wrong.map_err(|why| why.to_string())?.iter().map(ToString::to_string).collect();
+    Ok(Some(wrong.join("; ")).filter(|_| !wrong.is_empty()))
 }
 
 /// Why a step fails whose output does not fit its schema; nothing where it does.
@@ -40,11 +43,8 @@ pub fn misfit(agent: &str, output: &Value, schema: &Value) -> Option<Failure> {
         Ok(schema) => schema,
         Err(why) => return Some(for_good(format!("it cannot be used: {why}"))),
     };
-    match schema.violations(output, TOLD, &mut Fuel::new(STEPS, MEMORY)) {
-        Ok(wrong) if wrong.is_empty() => None,
-        Ok(wrong) => {
-            Some(unusable(told(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))))
-        }
+    match wrong(output, &schema) {
+        Ok(wrong) => wrong.map(|wrong| unusable(told(wrong))),
         Err(why) => Some(for_good(format!("it cannot be checked: {why}"))),
     }
 }
